@@ -1,0 +1,41 @@
+# Everything runs in .venv, which requirements/setup.sh makes and keeps in step with the locks.
+
+.PHONY: help repro test lint gpu lock bench rehearse clean
+.NOTPARALLEL:
+
+SETUP = @sh requirements/setup.sh
+RUN = @PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+repro: ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
+	$(SETUP) base
+	$(RUN) python -m stages.check
+	$(RUN) dvc repro $(ARGS)
+
+test: lint ## lint, check types, run every test (ARGS=... goes to pytest)
+	$(RUN) pytest $(ARGS)
+
+lint: ## ruff and mypy only
+	$(SETUP) dev
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+gpu: ## add the CUDA libraries to .venv
+	$(SETUP) gpu
+
+lock: ## renew requirements/*.txt within the bounds of pyproject.toml
+	$(SETUP) lock
+
+bench: ## time one run of the classic Keras example, to compare the study with
+	$(SETUP) base
+	$(RUN) python -m benchmarks.keras_example
+
+rehearse: ## tune on source digits alone
+	$(SETUP) base
+	$(RUN) python -m benchmarks.rehearsal $(ARGS)
+
+clean: ## remove .venv and the tools' caches; data, models and results stay
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
