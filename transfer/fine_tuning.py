@@ -1,0 +1,72 @@
+"""Training every layer of a network on a few labelled images: what `end_to_end` and `scratch` have in common.
+
+They differ in the weights that they start from, and in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from transfer.cells import Cell
+from transfer.predictions import softmax
+from transfer.schedule import FewShotSchedule
+from transfer.target import Draw
+
+if TYPE_CHECKING:
+    from transfer.training import Program
+
+
+class Params(FewShotSchedule):
+    """The `end_to_end` and the `scratch` section."""
+
+    shift: Annotated[int, Field(ge=0, le=8)]
+
+
+class Network(NamedTuple):
+    """A network to train.
+
+    Attributes:
+        program: its training, traced once.
+        start: gives the trainable weights to start from for a seed.
+    """
+
+    program: Program
+    start: Callable[[int], list[np.ndarray]]
+
+
+def fit(
+    draw: Draw, *, network: Callable[[], Network], images: np.ndarray, test_images: np.ndarray, params: Params
+) -> Cell:
+    """Train every layer on one label draw.
+
+    Args:
+        draw: rows of the labelled images and their labels.
+        network: makes the network, or gives the one that this process has made before.
+        images: of the target task, (n, height, width, channels) uint8.
+        test_images: the same for the test images.
+        params: the schedule.
+
+    Returns:
+        The cell; its weights are all trainable ones in the network's order.
+    """
+    program, start = network()
+    plan = params.plan(len(draw.rows), draw.shots, draw.seed)
+    program.start(start(draw.seed), draw.seed)
+    program.train(images[draw.rows], draw.labels, plan, seed=draw.seed)
+    return Cell(softmax(program.predict(test_images)), program.weights(), len(plan.rates), plan.examples_seen)
+
+
+def ship(weights: list[np.ndarray], *, network: Callable[[], Network], path: Path) -> None:
+    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
+    from transfer import models
+    from transfer.backend import keras
+
+    program = network().program
+    program.start(weights, seed=0)
+    head = keras.layers.Softmax(name="probabilities")
+    models.save_model(path, models.with_head(program.model, head, name=program.model.name))

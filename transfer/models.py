@@ -1,0 +1,139 @@
+"""Keras models as files: the same bytes for the same weights, loaded without running anything from the file."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from transfer.backend import keras, tf
+from transfer.console import UserError
+from transfer.files import write_whole
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
+
+
+def save_model(path: Path, model: keras.Model) -> None:
+    """Save a model as `.keras`, without the clock times and memory addresses that Keras writes into the file."""
+
+    def write(partial: Path) -> None:
+        saved = partial.with_name(f"{partial.name}.keras")
+        try:
+            model.save(saved)
+            _make_repeatable(saved, partial)
+        finally:
+            saved.unlink(missing_ok=True)
+
+    write_whole(path, write)
+
+
+def _make_repeatable(saved: Path, destination: Path) -> None:
+    numbers: dict[str, int] = {}  # of objects that several layers share, which Keras calls by their address
+
+    def renumber(match: re.Match[str]) -> str:
+        return f"{match[1]}{numbers.setdefault(match[2], len(numbers))}"
+
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(destination, "w") as new:
+        for name in sorted(old.namelist()):
+            content = old.read(name)
+            if name == "metadata.json":
+                content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+            if name == "config.json":
+                content = re.sub(r'("shared_object_id": )(\d+)', renumber, content.decode()).encode()
+            new.writestr(zipfile.ZipInfo(name, EPOCH), content)
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a model for inference; nothing in the file is executed.
+
+    Raises:
+        UserError: if the file is missing or cannot be loaded safely.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: `dvc repro` makes it")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the part that failed raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} is not a model that can be loaded ({reason}): delete it and run `dvc repro`") from None
+
+
+def predict(model: keras.Model, images: np.ndarray, batch: int = 256) -> list[np.ndarray]:
+    """Every output of a model for every image, (n, …) each, batch by batch in one graph."""
+    inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+    call = tf.function(lambda part: keras.tree.flatten(model(part, training=False)), [inputs], autograph=False)
+    parts = [call(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
+    return [np.concatenate([part.numpy() for part in output]) for output in zip(*parts, strict=True)]
+
+
+def backbone(source: keras.Model, *taps: str) -> keras.Model:
+    """The part of a source model from the image to some taps, each flattened to one row of features per image.
+
+    Raises:
+        UserError: if the source model has no such layer; says which it has.
+    """
+    known = [layer.name for layer in source.layers if layer.name.startswith(("block", "dense"))]
+    if missing := [tap for tap in taps if tap not in known]:
+        raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(known)}")
+    outputs = [source.get_layer(tap).output for tap in taps]
+    flat = [
+        keras.layers.Flatten(name=f"{tap}_features")(output) if len(output.shape) > 2 else output
+        for tap, output in zip(taps, outputs, strict=True)
+    ]
+    return keras.Model(source.inputs[0], flat if len(flat) > 1 else flat[0], name="backbone")
+
+
+def with_head(body: keras.Model, *head: keras.layers.Layer, name: str) -> keras.Model:
+    """Put layers on top of a model: the same inputs, the last layer's output."""
+    x = body.output
+    for layer in head:
+        x = layer(x)
+    return keras.Model(body.inputs[0], x, name=name)
+
+
+def save_on_backbone(
+    path: Path, head: list[keras.layers.Layer], weights: list[np.ndarray], *, source: Path, tap: str, name: str
+) -> None:
+    """Save new layers on top of the frozen backbone of a source model.
+
+    Args:
+        path: of the file to write.
+        head: the layers, from the tap on.
+        weights: values of the head's trainable weights, in order.
+        source: file of the source model.
+        tap: the layer that the head stands on.
+        name: of the model.
+
+    Raises:
+        RuntimeError: if a weight of the backbone is not what it is in the source model.
+    """
+    source_model = load_model(source)
+    model = with_head(backbone(source_model, tap), *head, name=name)
+    variables = [variable for layer in head for variable in layer.trainable_variables]
+    for variable, value in zip(variables, weights, strict=True):
+        variable.assign(value)
+    check_frozen(load_model(source), model)
+    save_model(path, model)
+
+
+def check_frozen(source: keras.Model, trained: keras.Model) -> list[str]:
+    """Check that the layers which two models share by name have the same weights, bit for bit.
+
+    Keras ignores `trainable` when it is set after compiling, so only a look tells that a backbone stayed frozen.
+
+    Returns:
+        The names of the shared layers that have weights.
+
+    Raises:
+        RuntimeError: naming a layer whose weights have moved.
+    """
+    names = {layer.name for layer in trained.layers}
+    shared = [layer for layer in source.layers if layer.weights and layer.name in names]
+    for layer in shared:
+        for before, after in zip(layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True):
+            if before.tobytes() != after.tobytes():
+                raise RuntimeError(f"layer {layer.name} was meant to stay frozen, but its weights have moved")
+    return [layer.name for layer in shared]

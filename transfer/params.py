@@ -1,0 +1,95 @@
+"""Strict parameters: a section of `params.yaml` read into a typed, frozen object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from transfer.console import UserError
+
+PARAMS = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`: unknown keys, wrong types and values out of range are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def read_params(path: Path = PARAMS) -> dict[str, Any]:
+    """Parse the whole file as DVC does (ruamel, YAML 1.2, so `1e-3` is a number).
+
+    Raises:
+        UserError: if the file is missing, is not YAML, or is not a mapping of sections.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing here: run from the repository's root") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold sections such as `split:`, not {type(content).__name__}")
+    return content
+
+
+def read_section(name: str, section: type[SectionType], path: Path = PARAMS) -> SectionType:
+    """Read and check one section.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    content = read_params(path)
+    if name not in content:
+        raise UserError(f"{path}: section `{name}` is missing: add it (git diff {path} shows what was changed)")
+    return parse_section(name, content[name], section, path)
+
+
+def parse_section(name: str, content: Any, section: type[SectionType], path: Path = PARAMS) -> SectionType:
+    """Check a section's content that has been read already; raises as `read_section` does."""
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {name} is {content!r}, but must be a section with: {_keys(section)}")
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(name, error, section)}") from None
+
+
+def _keys(section: type[Section]) -> str:
+    return ", ".join(section.model_fields)
+
+
+def _explain(name: str, error: ValidationError, section: type[Section]) -> str:
+    """Turn pydantic's first complaint into `key is value, but …`."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join([name, *(str(part) for part in first["loc"])])
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{key} is not a parameter" + (f"; known are {_keys(section)}" if len(first["loc"]) == 1 else "")
+    match first["type"]:
+        case "too_short":
+            message = f"a list of at least {first['ctx']['min_length']}"
+        case "list_type" | "tuple_type":
+            message = "a list"
+        case "model_type":
+            message = "a mapping of keys to values"
+        case _:
+            message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    shown = repr(first["input"])
+    return f"{key} is {shown if len(shown) <= 60 else shown[:57] + '...'}, but must be {message}"
+
+
+def _yaml_problem(error: YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {problem}" if mark else str(problem)

@@ -1,0 +1,63 @@
+"""Pretraining: the source CNN on all labels of the source task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from transfer import cnn
+from transfer.params import Section
+from transfer.schedule import Plan, Rate, shuffled_batches, warmup_cosine
+
+if TYPE_CHECKING:
+    from transfer.training import Program
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Params(Section):
+    """The `pretrain` section."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000)]
+    batch: Annotated[int, Field(ge=1, le=65_536)]
+    peak_rate: Rate
+    warmup: Annotated[float, Field(ge=0, le=1)]
+    beta_1: Decay
+    beta_2: Decay
+    shift: Annotated[int, Field(ge=0, le=8)]
+    threads: Annotated[int, Field(ge=1, le=256)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+def train_source(
+    images: np.ndarray, labels: np.ndarray, *, classes: int, architecture: cnn.Params, params: Params
+) -> Iterator[tuple[Program, float]]:
+    """Train the source CNN, yielding its program with the mean training loss after every epoch.
+
+    Args:
+        images: (n, height, width, channels) uint8.
+        labels: classes, (n,) int32.
+        classes: the number of source classes.
+        architecture: the layers.
+        params: epochs, batch, rates and seed.
+    """
+    from transfer.training import Program, fresh_weights
+
+    model = cnn.build(architecture, image_shape=images.shape[1:], classes=classes, name="source")
+    program = Program(model, shift=params.shift, beta_1=params.beta_1, beta_2=params.beta_2)
+    steps = max(1, len(images) // params.batch)
+    batches = shuffled_batches(len(images), min(params.batch, len(images)), params.epochs * steps, params.seed)
+    rates = warmup_cosine(len(batches), params.peak_rate, params.warmup)
+    program.start(fresh_weights(model, params.seed), params.seed)
+    for first in range(0, len(batches), steps):
+        plan = Plan(batches[first : first + steps], rates[first : first + steps])
+        loss = program.train(images, labels, plan, seed=params.seed, first_step=first)
+        yield program, loss
+
+
+def accuracy(program: Program, images: np.ndarray, labels: np.ndarray) -> float:
+    """The part of the images whose largest logit is the right one."""
+    return float(np.mean(program.predict(images).argmax(axis=1) == labels))

@@ -1,0 +1,102 @@
+"""Feature extraction: a linear softmax classifier on frozen features.
+
+Scored as by Kornblith et al. 2019 (section 3 and appendix A.4): logistic regression by L-BFGS, its l2 penalty chosen
+on validation images, then fitted again on all labelled images. The validation images come out of the label budget.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, Strict
+
+from transfer.cells import Cell
+from transfer.features import Features, Scaling
+from transfer.params import Section
+from transfer.predictions import softmax
+from transfer.target import Draw
+
+Penalty = Annotated[float, Field(gt=0)]
+
+
+class Params(Section):
+    """The `feature_extraction` section."""
+
+    tap: str
+    l2: Annotated[tuple[Penalty, ...], Field(min_length=1), Strict(False)]
+    l2_default: Penalty
+    folds: Annotated[int, Field(ge=2, le=20)]
+    enough_held_out: Annotated[int, Field(ge=1)]
+    max_iterations: Annotated[int, Field(ge=1)]
+
+
+def fit(draw: Draw, *, features: Features, params: Params) -> Cell:
+    """Fit a linear probe on one label draw.
+
+    Args:
+        draw: rows of the labelled images and their labels.
+        features: frozen and scaled, (images, width) float32.
+        params: the penalties to choose from, on the mean loss per example.
+
+    Returns:
+        The cell; its weights are the kernel, (width, classes), and the bias, (classes,), for scaled features. Steps
+        and examples count the final fit's iterations, not the search for the penalty.
+    """
+    x, y = features.train[draw.rows], draw.labels
+    l2 = choose_l2(x, y, draw, params) if draw.shots >= 3 else params.l2_default
+    kernel, bias, iterations = _fit_logistic(x, y, l2, params.max_iterations)
+    return Cell(softmax(features.test @ kernel + bias), [kernel, bias], iterations, iterations * len(x))
+
+
+def choose_l2(x: np.ndarray, y: np.ndarray, draw: Draw, params: Params) -> float:
+    """The penalty of least cross-validated log loss inside the draw; the larger one at a tie.
+
+    Args:
+        x: scaled features of the labelled images, (n, width) float32.
+        y: their classes, (n,) int32.
+        draw: gives the seed of the folds; the number of folds is at most the number of shots.
+        params: the penalties and the number of folds; no further fold is fitted once enough images were held out.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(min(params.folds, draw.shots), shuffle=True, random_state=draw.seed)
+    losses, scored = np.zeros(len(params.l2)), 0
+    for inside, outside in folds.split(x, y):
+        for number, l2 in enumerate(params.l2):
+            kernel, bias, _ = _fit_logistic(x[inside], y[inside], l2, params.max_iterations)
+            probabilities = softmax(x[outside] @ kernel + bias)
+            likelihood = probabilities[np.arange(len(outside)), y[outside]].astype(np.float64)
+            losses[number] -= np.log(np.maximum(likelihood, 1e-12)).sum()
+        scored += len(outside)
+        if scored >= params.enough_held_out:
+            break
+    return max(zip(-losses, params.l2, strict=True))[1]
+
+
+def _fit_logistic(x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Kernel (width, classes), bias (classes,) and the number of iterations of one fit."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=1 / (l2 * len(x)), max_iter=max_iterations, tol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop is one more regulariser
+        model.fit(x, y)
+    kernel, bias = model.coef_.T, model.intercept_
+    if len(bias) == 1:  # two classes: scikit-learn keeps the second one's logit alone
+        kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.concatenate([-bias / 2, bias / 2])
+    return kernel.astype(np.float32), bias.astype(np.float32), int(model.n_iter_[0])
+
+
+def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:
+    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
+    from transfer import models
+    from transfer.backend import keras
+
+    head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
+    layers = [*scaling.layers(), head]
+    models.save_on_backbone(path, layers, weights, source=source, tap=tap, name="feature_extraction")

@@ -1,0 +1,157 @@
+"""The one training loop: pretraining, new heads, fine-tuning and training from scratch all run through it.
+
+The whole loop runs inside one graph and takes its batches from arrays in memory, so that a step costs its
+arithmetic and little else. A `Program` is traced once and serves any number of trainings: the number of images,
+the batch size and the number of steps are inputs of the graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from transfer.backend import keras, tf
+from transfer.schedule import Plan
+
+
+def fresh_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
+    """Initial values for a model's trainable weights: Glorot-uniform kernels (Glorot & Bengio 2010), zero biases.
+
+    Args:
+        model: gives the shapes.
+        seed: of the values; each weight gets a stream of its own.
+
+    Returns:
+        One float32 array per trainable weight, in the model's order.
+    """
+    return [
+        np.zeros(weight.shape, np.float32) if len(weight.shape) == 1 else _glorot_uniform(weight.shape, [seed, number])
+        for number, weight in enumerate(model.trainable_variables)
+    ]
+
+
+def _glorot_uniform(shape: tuple[int, ...], seed: list[int]) -> np.ndarray:
+    receptive_field = int(np.prod(shape[:-2]))
+    limit = np.sqrt(6 / (receptive_field * (shape[-2] + shape[-1])))
+    return np.random.default_rng(seed).uniform(-limit, limit, shape).astype(np.float32)
+
+
+class Program:
+    """A model's training and prediction, traced once.
+
+    Args:
+        model: takes one array, gives logits, (batch, classes) float32.
+        shift: training images are moved by up to this many pixels each way at random, anew in every step.
+        beta_1, beta_2: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
+    """
+
+    def __init__(self, model: keras.Model, *, shift: int = 0, beta_1: float = 0.9, beta_2: float = 0.999) -> None:
+        self.model = model
+        self.shift = shift
+        self.betas = (beta_1, beta_2)
+        self._weights = [weight.value for weight in model.trainable_variables]
+        self._moments = [
+            (tf.Variable(tf.zeros_like(weight)), tf.Variable(tf.zeros_like(weight))) for weight in self._weights
+        ]
+        inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+        labels, batches = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
+        rates, number = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)
+        self._train = tf.function(self._train_loop, [inputs, labels, batches, rates, number, number], autograph=False)
+        self._predict = tf.function(lambda images: model(images, training=False), [inputs], autograph=False)
+        self._dropout_states = [value for value in model.variables if value.path.endswith("seed_generator_state")]
+
+    def start(self, weights: list[np.ndarray], seed: int) -> None:
+        """Set the trainable weights, forget the optimizer's moments, and seed dropout."""
+        for variable, value in zip(self._weights, weights, strict=True):
+            variable.assign(value)
+        for moments in self._moments:
+            for moment in moments:
+                moment.assign(tf.zeros_like(moment))
+        for state in self._dropout_states:
+            state.assign(np.array([seed, 0], state.dtype))
+
+    def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
+        """Take gradient steps on the mean cross-entropy with Adam.
+
+        Args:
+            images: what the model takes, (n, …).
+            labels: classes, (n,) int32.
+            plan: rows and rate of every step.
+            seed: of the random shifts.
+            first_step: how many steps went before since `start`.
+
+        Returns:
+            The mean loss over the steps.
+        """
+        arguments = (images, labels, plan.batches, plan.rates, np.int32(seed), np.int32(first_step))
+        return float(self._train(*(tf.convert_to_tensor(argument) for argument in arguments)))
+
+    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
+        """Logits of every image, (n, classes) float32."""
+        logits = [self._predict(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
+        return np.concatenate([part.numpy() for part in logits])
+
+    def weights(self) -> list[np.ndarray]:
+        """The trainable weights as they are now."""
+        return [variable.numpy() for variable in self._weights]
+
+    def _train_loop(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        batches: tf.Tensor,
+        rates: tf.Tensor,
+        seed: tf.Tensor,
+        first_step: tf.Tensor,
+    ) -> tf.Tensor:
+        steps = tf.shape(batches)[0]
+
+        def step(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            rows = batches[number]
+            inputs = tf.gather(images, rows)
+            if self.shift:
+                inputs = shift_images(inputs, self.shift, tf.stack([seed, first_step + number]))
+            with tf.GradientTape() as tape:
+                logits = self.model(inputs, training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, rows), logits)
+                loss = tf.reduce_mean(losses)
+            self._adam(tape.gradient(loss, self._weights), rates[number], first_step + number + 1)
+            return number + 1, total + loss
+
+        _, total = tf.while_loop(lambda number, _: number < steps, step, (0, 0.0), parallel_iterations=1)
+        return total / tf.cast(steps, tf.float32)
+
+    def _adam(self, gradients: list[tf.Tensor], rate: tf.Tensor, step: tf.Tensor) -> None:
+        """One update by the fused kernel: a single pass over each weight and its moments."""
+        beta_1, beta_2 = self.betas
+        count = tf.cast(step, tf.float32)
+        for weight, (first, second), gradient in zip(self._weights, self._moments, gradients, strict=True):
+            tf.raw_ops.ResourceApplyAdam(
+                var=weight.handle,
+                m=first.handle,
+                v=second.handle,
+                beta1_power=tf.pow(beta_1, count),
+                beta2_power=tf.pow(beta_2, count),
+                lr=rate,
+                beta1=beta_1,
+                beta2=beta_2,
+                epsilon=1e-7,
+                grad=gradient,
+            )
+
+
+def shift_images(images: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
+    """Move each image by up to `most` pixels along each axis at random; zeros come in at the edge.
+
+    Args:
+        images: (batch, height, width, channels).
+        most: pixels.
+        seed: (2,) int32; the same seed gives the same moves.
+
+    Returns:
+        As `images`.
+    """
+    shape = tf.shape(images)
+    offsets = tf.random.stateless_uniform([2, shape[0], 1], seed, 0, 2 * most + 1, tf.int32)
+    padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]])
+    rows = tf.gather(padded, offsets[0] + tf.range(shape[1]), axis=1, batch_dims=1)
+    return tf.gather(rows, offsets[1] + tf.range(shape[2]), axis=2, batch_dims=1)
