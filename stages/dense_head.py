@@ -1,0 +1,37 @@
+"""Stage `dense_head`: train new dense layers on frozen features, one cell per draw."""
+
+from functools import partial
+from pathlib import Path
+
+from transfer.cells import Compute, run_cells
+from transfer.console import run, say
+from transfer.features import Scaling, read_features
+from transfer.params import read_section
+from transfer.predictions import write_predictions
+from transfer.strategies import dense_head
+from transfer.target import read_target
+
+
+def main() -> None:
+    """Read features and draws, train every cell, write predictions and the shipped model."""
+    params = read_section("dense_head", dense_head.Params)
+    say(f"dense_head: train new dense layers on features of {params.tap}, the backbone frozen")
+    compute = read_section("compute", Compute)
+    target = read_target(Path("data/target_train.npz"))
+    features = read_features(Path("data/features.npz"), params.tap)
+    scaling = Scaling.of_pool(features.train)
+
+    fit = partial(dense_head.fit, features=features.scaled(scaling), classes=len(target.classes), params=params)
+    ship = partial(
+        dense_head.ship,
+        source=Path("models/source.keras"),
+        scaling=scaling,
+        tap=params.tap,
+        path=Path("models/dense_head.keras"),
+    )
+    cells = run_cells(fit, ship, target, workers=compute.workers, label="dense_head")
+    write_predictions(Path("data/predictions/dense_head.npz"), cells)
+
+
+if __name__ == "__main__":
+    run(main)

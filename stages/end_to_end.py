@@ -1,0 +1,31 @@
+"""Stage `end_to_end`: fine-tune every layer of the source CNN, one cell per draw."""
+
+from functools import partial
+from pathlib import Path
+
+from transfer.cells import Compute, run_cells
+from transfer.console import run, say
+from transfer.files import read_arrays
+from transfer.params import read_section
+from transfer.predictions import write_predictions
+from transfer.strategies import end_to_end
+from transfer.target import read_target
+
+
+def main() -> None:
+    """Read target images and draws, fine-tune every cell, write predictions and the shipped model."""
+    params = read_section("end_to_end", end_to_end.Params)
+    say("end_to_end: fine-tune every layer of models/source.keras on target images")
+    compute = read_section("compute", Compute)
+    target = read_target(Path("data/target_train.npz"))
+    test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
+
+    network = partial(end_to_end.network, Path("models/source.keras"), len(target.classes), params.shift)
+    fit = partial(end_to_end.fit, network=network, images=target.images, test_images=test_images, params=params)
+    ship = partial(end_to_end.ship, network=network, path=Path("models/end_to_end.keras"))
+    cells = run_cells(fit, ship, target, workers=compute.workers, label="end_to_end")
+    write_predictions(Path("data/predictions/end_to_end.npz"), cells)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""Stage `feature_extraction`: fit a linear probe on frozen features, one cell per draw."""
+
+from functools import partial
+from pathlib import Path
+
+from transfer.cells import Compute, run_cells
+from transfer.console import run, say
+from transfer.features import Scaling, read_features
+from transfer.params import read_section
+from transfer.predictions import write_predictions
+from transfer.strategies import feature_extraction
+from transfer.target import read_target
+
+
+def main() -> None:
+    """Read features and draws, fit every cell, write predictions and the shipped model."""
+    params = read_section("feature_extraction", feature_extraction.Params)
+    say(f"feature_extraction: fit a linear classifier on features of {params.tap}, the backbone frozen")
+    compute = read_section("compute", Compute)
+    target = read_target(Path("data/target_train.npz"))
+    features = read_features(Path("data/features.npz"), params.tap)
+    scaling = Scaling.of_pool(features.train)
+
+    fit = partial(feature_extraction.fit, features=features.scaled(scaling), params=params)
+    ship = partial(
+        feature_extraction.ship,
+        source=Path("models/source.keras"),
+        scaling=scaling,
+        tap=params.tap,
+        path=Path("models/feature_extraction.keras"),
+    )
+    cells = run_cells(fit, ship, target, workers=compute.workers, label="feature_extraction")
+    write_predictions(Path("data/predictions/feature_extraction.npz"), cells)
+
+
+if __name__ == "__main__":
+    run(main)

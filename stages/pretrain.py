@@ -1,0 +1,38 @@
+"""Stage `pretrain`: train the source CNN on the source task and measure it on images it has never seen."""
+
+import json
+from pathlib import Path
+
+from transfer import cnn, pretrain
+from transfer.console import run, say
+from transfer.files import read_arrays, write_text
+from transfer.params import read_section
+from transfer.threads import set_threads
+
+
+def main() -> None:
+    """Train, save the model, and write down its accuracy."""
+    params = read_section("pretrain", pretrain.Params)
+    architecture = read_section("cnn", cnn.Params)
+    source = read_arrays(Path("data/source.npz"))
+    images, labels, classes = source["train_images"], source["train_labels"], len(source["classes"])
+    say(f"pretrain: {len(images)} images of {classes} classes, {params.epochs} epochs, {params.threads} threads")
+    set_threads(params.threads)
+
+    validation = source["validation_images"], source["validation_labels"]
+    trained = pretrain.train_source(images, labels, classes=classes, architecture=architecture, params=params)
+    for epoch, (program, loss) in enumerate(trained, 1):
+        accuracy = pretrain.accuracy(program, *validation)
+        say(f"pretrain: epoch {epoch} of {params.epochs}, loss {loss:.4f}, validation accuracy {accuracy:.4f}")
+
+    from transfer.models import save_model
+
+    test_accuracy = pretrain.accuracy(program, source["test_images"], source["test_labels"])
+    save_model(Path("models/source.keras"), program.model)
+    scores = {"accuracy": test_accuracy, "validation_accuracy": accuracy}
+    write_text(Path("models/source.json"), json.dumps(scores, indent=2) + "\n")
+    say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {len(source['test_labels'])} test images")
+
+
+if __name__ == "__main__":
+    run(main)

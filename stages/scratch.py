@@ -1,0 +1,33 @@
+"""Stage `scratch`: train the source CNN's layers on the target alone, from random weights, one cell per draw."""
+
+from functools import partial
+from pathlib import Path
+
+from transfer import cnn
+from transfer.cells import Compute, run_cells
+from transfer.console import run, say
+from transfer.files import read_arrays
+from transfer.params import read_section
+from transfer.predictions import write_predictions
+from transfer.strategies import scratch
+from transfer.target import read_target
+
+
+def main() -> None:
+    """Read target images and draws, train every cell, write predictions and the shipped model."""
+    params = read_section("scratch", scratch.Params)
+    architecture = read_section("cnn", cnn.Params)
+    say("scratch: train every layer on target images, from random weights")
+    compute = read_section("compute", Compute)
+    target = read_target(Path("data/target_train.npz"))
+    test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
+
+    network = partial(scratch.network, architecture, target.images.shape[1:], len(target.classes), params.shift)
+    fit = partial(scratch.fit, network=network, images=target.images, test_images=test_images, params=params)
+    ship = partial(scratch.ship, network=network, path=Path("models/scratch.keras"))
+    cells = run_cells(fit, ship, target, workers=compute.workers, label="scratch")
+    write_predictions(Path("data/predictions/scratch.npz"), cells)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,35 @@
+"""Stage `split`: divide MNIST into a source task and a target task, and draw the target's few labels."""
+
+from pathlib import Path
+
+import numpy as np
+
+from transfer import split
+from transfer.console import run, say
+from transfer.files import read_arrays, write_arrays
+from transfer.params import read_section
+from transfer.target import write_target
+
+DATA = Path("data")
+
+
+def main() -> None:
+    """Read raw MNIST, write the source task, and of the target task three files: the test labels apart."""
+    params = read_section("split", split.Params)
+    source, target = (",".join(map(str, names)) for names in (params.source_classes, params.target_classes))
+    draws = f"{params.seeds} draws of up to {max(params.shots)} labels per class"
+    say(f"split: source digits {source}, target digits {target}, {draws}")
+
+    raw = read_arrays(DATA / "raw" / "mnist.npz")
+    train = raw["train_images"], raw["train_labels"]
+    test = raw["test_images"], raw["test_labels"]
+
+    write_arrays(DATA / "source.npz", **split.split_source(train, test, params))
+    write_target(DATA / "target_train.npz", split.split_target(train, params))
+    images, labels = split.select_classes(*test, params.target_classes)
+    write_arrays(DATA / "target_test_images.npz", images=images)
+    write_arrays(DATA / "target_test_labels.npz", labels=labels, classes=np.array(params.target_classes, np.int32))
+
+
+if __name__ == "__main__":
+    run(main)
