@@ -1,0 +1,119 @@
+"""What tests share: a small synthetic digit data set, one shrunk configuration, and real DVC studies that use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from transfer.files import write_arrays
+from transfer.threads import set_threads
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("stages", "transfer", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore")
+SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name
+    "split.shots": [1, 3, 4],
+    "split.seeds": 2,
+    "split.source_validation": 0.2,
+    "cnn.blocks": [{"filters": 4, "kernel": 5, "pool": 4}, {"filters": 6, "kernel": 3, "pool": 2}],
+    "cnn.dense": [8],
+    "pretrain.epochs": 2,
+    "pretrain.batch": 16,
+    "dense_head.units": 8,
+    "dense_head.steps": 4,
+    "end_to_end.steps": 4,
+    "scratch.steps": 4,
+    "compute.workers": 2,
+}
+
+set_threads(1)  # as in the worker processes
+
+
+def synthetic_digits(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy variants of ten fixed patterns, (10 × per_class, 28, 28) uint8, with their classes, uint8."""
+    patterns = np.kron(np.random.default_rng(0).integers(0, 2, (10, 7, 7)), np.ones((4, 4)))
+    rng = np.random.default_rng([1, seed])
+    labels = rng.permutation(np.repeat(np.arange(10, dtype=np.uint8), per_class))
+    return np.clip(patterns[labels] * 160 + rng.normal(40, 30, (len(labels), 28, 28)), 0, 255).astype(np.uint8), labels
+
+
+@dataclass
+class Study:
+    """A Git and DVC repository in a temporary folder that holds the whole pipeline, on synthetic digits."""
+
+    root: Path
+
+    def run(self, *command: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command there; unless `code` is None, check its exit code."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = os.environ | {"PATH": path, "PYTHONPATH": "", "GIT_CONFIG_GLOBAL": os.devnull}
+        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=600)
+        assert code is None or done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def repro(self, *arguments: str) -> list[str]:
+        """`dvc repro`; the stages whose command ran, in order."""
+        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage ")]
+
+    def edit_yaml(self, name: str, edit: Callable[[dict[str, Any]], None]) -> None:
+        """Change a YAML file."""
+        yaml = YAML()
+        content = yaml.load(self.root / name)
+        edit(content)
+        yaml.dump(content, self.root / name)
+
+    def set(self, **values: Any) -> None:
+        """Set parameters, as in `set(dense_head__units=64)`."""
+
+        def edit(params: dict[str, Any]) -> None:
+            for key, value in values.items():
+                section, _, name = key.partition("__")
+                params[section][name] = value
+
+        self.edit_yaml("params.yaml", edit)
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes."""
+        return (self.root / name).read_bytes()
+
+
+def make_study(root: Path) -> Study:
+    """Copy the pipeline into an empty folder, shrink it, and put synthetic digits in the place of `download`."""
+    root.mkdir(parents=True)
+    for name in CODE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, root / name)
+    study = Study(root)
+    study.edit_yaml("dvc.yaml", lambda content: content["stages"].pop("download"))
+    study.set(**{key.replace(".", "__"): value for key, value in SMALL.items()})
+    train, test = synthetic_digits(24, seed=0), synthetic_digits(8, seed=1)
+    arrays = {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}
+    write_arrays(root / "data" / "raw" / "mnist.npz", **arrays)
+    study.run("git", "init", "-q")
+    study.run("git", "config", "user.name", "A Tester")
+    study.run("git", "config", "user.email", "tester@example.org")
+    study.run("dvc", "init", "-q")
+    study.run("dvc", "config", "core.analytics", "false")
+    study.run("git", "add", "-A")
+    study.run("git", "commit", "-qm", "Start")
+    return study
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study after its first `dvc repro`; tests that change it must put it back."""
+    study = make_study(tmp_path_factory.mktemp("finished") / "study")
+    study.repro()
+    study.run("git", "add", "-A")
+    study.run("git", "commit", "-qm", "Results")
+    return study

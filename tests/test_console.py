@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transfer.console import UserError, progress, run
+from transfer.files import read_arrays, write_arrays, write_text, write_whole
+
+
+def fail() -> None:
+    raise UserError("this is wrong: do that")
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(fail)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: this is wrong: do that\n"
+
+
+def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFER_TRACEBACK", "1")
+    with pytest.raises(UserError):
+        run(fail)
+
+
+def test_an_interrupt_is_one_word_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run(interrupt)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_progress_in_a_pipe_is_a_line_at_every_fifth(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress(range(10), "cells", "cell", [1.0] * 10)) == list(range(10))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"cells: {done} of 10 cells" for done in (2, 4, 6, 8, 10)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
+    import pty
+    import termios
+
+    code = (
+        "import time\n"
+        "from transfer.console import progress\n"
+        "for _ in progress(range(4), 'cells', 'cell', [1, 1, 1, 1]): time.sleep(0.2)\n"
+    )
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    root = Path(__file__).resolve().parents[1]
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        while block := os.read(ours, 4096):
+            shown += block
+    assert process.wait() == 0, shown
+    assert b"3 of 4 cells" in shown
+    assert b"%|" in shown
+    assert b"<00:0" in shown  # time left
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    write_text(path, "zwölf\n")
+    assert path.read_bytes() == "zwölf\n".encode()
+
+    def half(partial: Path) -> None:
+        partial.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match=r"file\.txt cannot be written: No space left on device"):
+        write_whole(path, half)
+    assert path.read_bytes() == "zwölf\n".encode()
+    assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_arrays_come_back_and_their_file_is_repeatable(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.int16).reshape(2, 3)
+    for name in ("a.npz", "b.npz"):
+        write_arrays(tmp_path / name, x=array)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert (read_arrays(tmp_path / "a.npz", "x")["x"] == array).all()
+
+
+def test_a_bad_array_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.npz is missing: `dvc repro` makes it"):
+        read_arrays(tmp_path / "a.npz")
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(UserError, match=r"a\.npz cannot be read"):
+        read_arrays(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", x=np.array([{}], dtype=object))
+    with pytest.raises(UserError, match=r"a\.npz cannot be read"):
+        read_arrays(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", y=np.zeros(2))
+    with pytest.raises(UserError, match="x is not a file"):
+        read_arrays(tmp_path / "a.npz", "x")

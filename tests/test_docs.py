@@ -1,0 +1,123 @@
+"""What README and the results say is true of this repository."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from transfer import charts, report
+from transfer.evaluation import headline
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+REPORT = (ROOT / "results" / "report.md").read_text(encoding="utf-8")
+CELLS = pd.read_csv(ROOT / "results" / "cells.csv")
+METRICS = json.loads((ROOT / "results" / "metrics.json").read_text(encoding="utf-8"))
+PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+EDITED = subprocess.run(
+    ["git", "diff", "--quiet", "HEAD", "--", "params.yaml", "dvc.lock", "results", "README.md"], cwd=ROOT
+).returncode
+as_committed = pytest.mark.skipif(EDITED != 0, reason="parameters or results are edited and not committed yet")
+
+
+def accuracy_table(page: str) -> list[str]:
+    rows = page.split("| labels per class |", 1)[1].split("\n\n")[0].splitlines()
+    return [row for row in rows[1:] if row.startswith("|")]
+
+
+@as_committed
+def test_the_report_and_the_metrics_are_those_of_the_cells() -> None:
+    assert report.markdown(CELLS, METRICS["source"]["accuracy"], "accuracy.svg") == REPORT
+    assert charts.learning_curves(report.summarise(CELLS)) == (ROOT / "results/accuracy.svg").read_text("utf-8")
+    assert headline(CELLS, METRICS["source"]["accuracy"]) == METRICS
+
+
+@as_committed
+def test_the_results_are_those_of_the_parameters() -> None:
+    assert sorted(CELLS["shots"].unique()) == PARAMS["split"]["shots"]
+    assert sorted(CELLS["seed"].unique()) == list(range(PARAMS["split"]["seeds"]))
+    assert len(CELLS) == len(CELLS["strategy"].unique()) * len(PARAMS["split"]["shots"]) * PARAMS["split"]["seeds"]
+
+
+@as_committed
+def test_the_readme_quotes_the_report() -> None:
+    assert accuracy_table(README) == accuracy_table(REPORT)
+
+
+EXPECTED = {  # mean accuracy of an early prototype at 50, 100 and 1000 labels per class, where the draw matters little
+    "scratch": [0.944, 0.960, 0.986],
+    "feature_extraction": [0.968, 0.974, 0.987],
+    "dense_head": [0.962, 0.970, 0.986],
+    "end_to_end": [0.962, 0.972, 0.990],
+}
+
+
+@as_committed
+@pytest.mark.parametrize("strategy", EXPECTED)
+def test_no_strategy_is_worse_than_it_was(strategy: str) -> None:
+    for shots, expected in zip([50, 100, 1000], EXPECTED[strategy], strict=True):
+        assert METRICS[strategy][f"shots_{shots}"] >= expected - 0.002, shots
+
+
+@as_committed
+def test_the_source_model_is_good_enough() -> None:
+    assert METRICS["source"]["accuracy"] >= 0.997
+
+
+@pytest.mark.parametrize("page", ["README.md", "data/README.md", "models/README.md", "results/report.md"])
+def test_every_relative_link_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_what_readme_says_reruns_is_what_dvc_yaml_says() -> None:
+    """The direct readers of each parameter, and the strategies' sections, are named in the table."""
+    rows = re.findall(
+        r"^\| `([a-z_]+)\.([a-z_]+)`.*\| (.*) \|$",
+        README.split("## Change something")[1].split("\n## ")[0],
+        re.MULTILINE,
+    )
+    assert rows
+    for section, key, answer in rows:
+        assert key in PARAMS[section], (section, key)
+        readers = {
+            name for name, stage in STAGES.items() if {section, f"{section}.{key}"} & set(stage.get("params", []))
+        }
+        named = set(re.findall(r"`([a-z_]+)`", answer))
+        assert named if readers else answer.startswith("nothing")
+        first = next(name for name in STAGES if name in readers) if readers else None
+        assert first is None or first in named, (section, key)
+
+
+def test_every_make_target_that_readme_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z]+)`?", README)) - {"with"} <= targets
+
+
+@pytest.mark.parametrize(
+    "wanted", ["dense_haed.units=3", "dense_head.units", "dense_head.units={", "dense_head.units=a"]
+)
+def test_the_rehearsal_refuses_what_it_cannot_try(wanted: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.rehearsal", wanted]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "dense_head" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_is_rehearsed_by_default_is_in_params() -> None:
+    from benchmarks import rehearsal
+
+    assert set(rehearsal.variants(rehearsal.GRID)) == set(rehearsal.PARAMS)

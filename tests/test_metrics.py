@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from transfer import metrics
+
+
+def sample(seed: int, n: int = 200, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.ones(classes), n).astype(np.float32), rng.integers(0, classes, n)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_scores_agree_with_scikit_learn(seed: int) -> None:
+    probabilities, labels = sample(seed)
+    names = np.arange(4)
+    assert metrics.accuracy(probabilities, labels) == reference.accuracy_score(labels, probabilities.argmax(axis=1))
+    exact = probabilities.astype(np.float64) / probabilities.astype(np.float64).sum(axis=1, keepdims=True)
+    assert metrics.log_loss(probabilities, labels) == pytest.approx(
+        reference.log_loss(labels, exact, labels=names), rel=1e-5
+    )
+    one_hot = np.eye(4)[labels]
+    assert metrics.brier(probabilities, labels) == pytest.approx(
+        ((probabilities - one_hot) ** 2).sum(axis=1).mean(), rel=1e-6
+    )
+
+
+def test_a_certain_mistake_costs_a_finite_log_loss() -> None:
+    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(15 * np.log(10))
+
+
+def test_calibration_error_worked_by_hand() -> None:
+    """Two bins of two images: confidences .6, .7 with one right; .8, .9 with both right."""
+    confidence = np.array([0.9, 0.6, 0.8, 0.7])
+    probabilities = np.column_stack([confidence, 1 - confidence])
+    labels = np.array([0, 1, 0, 0])
+    expected = (2 * abs(0.65 - 0.5) + 2 * abs(0.85 - 1.0)) / 4
+    assert metrics.expected_calibration_error(probabilities, labels, bins=2) == pytest.approx(expected)
+
+
+@given(seed=st.integers(0, 10_000), bins=st.integers(1, 30))
+def test_calibration_error_is_bounded_and_zero_for_the_certain_and_right(seed: int, bins: int) -> None:
+    probabilities, labels = sample(seed, n=50)
+    assert 0 <= metrics.expected_calibration_error(probabilities, labels, bins) <= 1
+    assert metrics.expected_calibration_error(np.eye(4)[labels], labels, bins) == 0
+
+
+def test_calibration_error_of_calibrated_predictions_vanishes_with_their_number() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 200_000)
+    labels = (rng.uniform(size=len(confidence)) > confidence).astype(int)
+    probabilities = np.column_stack([confidence, 1 - confidence])
+    assert metrics.expected_calibration_error(probabilities, labels) < 0.005

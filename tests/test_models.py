@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transfer import models
+from transfer.backend import keras
+from transfer.console import UserError
+from transfer.features import Features, Scaling, extract, read_features, write_features
+from transfer.predictions import softmax
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 1), np.uint8)
+ROOT = Path(__file__).resolve().parents[1]
+
+BUILD = """
+import sys
+import numpy as np
+from pathlib import Path
+from transfer import cnn, models
+from transfer.training import fresh_weights
+blocks = [{"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 3, "pool": 2}]
+params = cnn.Params.model_validate({"blocks": blocks, "dense": [8]})
+model = cnn.build(params, image_shape=(12, 12, 1), classes=5, name="source")
+for variable, value in zip(model.trainable_variables, fresh_weights(model, 0)):
+    variable.assign(value)
+models.save_model(Path(sys.argv[1]), model)
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "source.keras"
+    subprocess.run([sys.executable, "-c", BUILD, str(path)], cwd=ROOT, check=True)
+    return path
+
+
+def test_another_process_saves_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", BUILD, str(tmp_path / "again.keras")], cwd=ROOT, check=True)
+    assert (tmp_path / "again.keras").read_bytes() == source.read_bytes()
+
+
+def test_saving_leaves_one_file_and_no_clock_in_it(source: Path) -> None:
+    assert [file.name for file in source.parent.iterdir()] == ["source.keras"]
+    with zipfile.ZipFile(source) as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_plain_keras_loads_it_and_feeds_it_raw_images(source: Path) -> None:
+    model = keras.models.load_model(source)
+    logits = model.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(logits, models.predict(models.load_model(source), IMAGES)[0], atol=1e-6)
+    assert model.input.dtype == "uint8"
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.keras is missing"):
+        models.load_model(tmp_path / "a.keras")
+    (tmp_path / "a.keras").write_text("<html>503</html>")
+    with pytest.raises(UserError, match=r"a\.keras is not a model") as caught:
+        models.load_model(tmp_path / "a.keras")
+    assert "\n" not in str(caught.value)
+
+
+def test_code_in_a_model_file_is_refused(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    inputs = keras.Input((2,))
+    layer = keras.layers.Lambda(lambda x, path=str(marker): (__import__("pathlib").Path(path).touch(), x)[1])
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "evil.keras")
+    marker.unlink()
+    with pytest.raises(UserError, match="not a model that can be loaded"):
+        models.load_model(tmp_path / "evil.keras")
+    assert not marker.exists()
+
+
+def test_taps_give_flat_features_and_unknown_ones_are_refused(source: Path) -> None:
+    model = models.load_model(source)
+    one, two = models.predict(models.backbone(model, "block2", "dense1"), IMAGES)
+    assert one.shape == (20, 4)
+    assert two.shape == (20, 8)
+    assert (one >= 0).all()
+    with pytest.raises(UserError, match="tap 'block3' is not in the source model: choose from block1, block2, dense1"):
+        models.backbone(model, "block3")
+
+
+def test_a_weight_that_moved_is_noticed(source: Path) -> None:
+    before, after = models.load_model(source), models.load_model(source)
+    assert models.check_frozen(before, after) == ["convolution1", "convolution2", "dense1", "logits"]
+    kernel, bias = after.get_layer("convolution2").get_weights()
+    kernel[0, 0, 0, 0] = np.nextafter(kernel[0, 0, 0, 0], np.float32(9))
+    after.get_layer("convolution2").set_weights([kernel, bias])
+    with pytest.raises(RuntimeError, match="layer convolution2 was meant to stay frozen"):
+        models.check_frozen(before, after)
+
+
+def test_features_are_written_per_tap_and_read_back(source: Path, tmp_path: Path) -> None:
+    taken = extract(source, ["block1", "dense1"], IMAGES, IMAGES[:5])
+    write_features(tmp_path / "features.npz", taken)
+    again = read_features(tmp_path / "features.npz", "dense1")
+    assert (again.train == taken["dense1"].train).all()
+    assert again.test.shape == (5, 8)
+    with pytest.raises(UserError, match="no features of tap 'block2', only of block1, dense1"):
+        read_features(tmp_path / "features.npz", "block2")
+
+
+def test_scaled_features_have_the_same_length_whatever_the_image() -> None:
+    features = np.random.default_rng(0).gamma(1, 5, (50, 7)).astype(np.float32)
+    features[:, 3] = 2.0  # never changes
+    scaling = Scaling.of_pool(features)
+    scaled = Features(features, features[:3]).scaled(scaling)
+    np.testing.assert_allclose((scaled.train**2).mean(axis=1), 1, rtol=1e-5)
+    assert np.isfinite(scaled.train).all()
+    assert np.abs(scaled.train[:, 3]).max() < 1e-3
+    assert (scaled.test == scaled.train[:3]).all()
+
+
+def test_features_that_never_change_are_scaled_to_nothing() -> None:
+    features = np.full((5, 3), 7, np.float32)
+    assert not Scaling.of_pool(features).apply(features).any()
+
+
+def test_the_scaling_layers_do_what_the_arrays_get() -> None:
+    features = np.random.default_rng(0).gamma(1, 5, (50, 7)).astype(np.float32)
+    scaling = Scaling.of_pool(features)
+    model = keras.Sequential([keras.Input((7,)), *scaling.layers()])
+    np.testing.assert_allclose(model.predict(features, verbose=0), scaling.apply(features), atol=1e-5)
+
+
+def test_a_head_is_saved_on_the_backbone_and_reproduces_its_probabilities(source: Path, tmp_path: Path) -> None:
+    features = extract(source, ["block2"], IMAGES, IMAGES)["block2"]
+    scaling = Scaling.of_pool(features.train)
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    layers = [*scaling.layers(), keras.layers.Dense(3, activation="softmax", name="probabilities")]
+    models.save_on_backbone(tmp_path / "head.keras", layers, [kernel, bias], source=source, tap="block2", name="head")
+    shipped = keras.models.load_model(tmp_path / "head.keras").predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(shipped, softmax(features.scaled(scaling).test @ kernel + bias), atol=1e-5)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import Field
+
+from stages import check
+from transfer.console import UserError
+from transfer.params import Section, parse_section, read_params, read_section
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = read_params(ROOT / "params.yaml")
+SECTIONS = check.SECTIONS | check.strategy_sections()
+
+
+class Small(Section):
+    count: int
+    rate: float = 0.5
+    names: list[str] = Field(default_factory=list, min_length=1)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_file_in_the_repository_is_accepted() -> None:
+    check.check(PARAMS)
+
+
+def test_a_section_is_read_and_frozen(tmp_path: Path) -> None:
+    section = read_section("a", Small, write(tmp_path, "a: {count: 3, rate: 1e-3}"))
+    assert section == Small(count=3, rate=0.001)
+    with pytest.raises(ValueError, match="frozen"):
+        section.count = 4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: {count: 3, cuont: 4}", "a.cuont is not a parameter; known are count, rate, names"),
+        ("a: {rate: 0.1}", "a.count is missing"),
+        ("a: {count: three}", "a.count is 'three', but must be a valid integer"),
+        ("a: {count: 3.0}", "a.count is 3.0"),
+        ("a: {count: true}", "a.count is True"),
+        ("a: {count: 3, rate: .nan}", "a.rate is nan"),
+        ("a: {count: 3, rate: .inf}", "a.rate is inf"),
+        ("a: {count: 3, names: []}", "a.names is [], but must be a list of at least 1"),
+        ("a: {count: 3, names: x}", "a.names is 'x', but must be a list"),
+        ("a: 3", "a is 3, but must be a section with: count, rate, names"),
+        ("a:", "a is None, but must be a section"),
+        ("b: {}", "section `a` is missing"),
+        ("a: {count: 3, count: 4}", "not valid YAML: line 1"),
+        ("a: {count: [}", "not valid YAML: line 1"),
+        ("- a", "must hold sections"),
+        ("", "must hold sections"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_section("a", Small, write(tmp_path, text))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_be(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run from the repository's root"):
+        read_section("a", Small, tmp_path / "params.yaml")
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(b"a: {count: \xff}")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_section("a", Small, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "value", ["1e-3", "1E3", "no", "yes", "on", "010", "0o10", "0x10", "1_000", "~", "1:30", ".5", "2001-01-01", "'x'"]
+)
+def test_scalars_mean_what_they_mean_to_dvc(tmp_path: Path, value: str) -> None:
+    from dvc.utils.serialize import parse_yaml
+
+    path = write(tmp_path, f"a: {{b: {value}}}\n")
+    assert read_params(path) == parse_yaml(path.read_text(), path)
+
+
+def test_a_section_that_nobody_reads_is_refused() -> None:
+    with pytest.raises(UserError, match="studdy is not a section"):
+        check.check(PARAMS | {"studdy": {}})
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_missing_section_is_named(section: str) -> None:
+    with pytest.raises(UserError, match=f"section {section} is missing"):
+        check.check({name: content for name, content in PARAMS.items() if name != section})
+
+
+KEYS = [(section, key) for section, content in PARAMS.items() for key in content]
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.one_of(st.integers(-3, 12), st.floats(), st.text(max_size=2), st.none()), max_size=4),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(key=st.sampled_from(KEYS), value=ODD)
+def test_any_value_is_accepted_whole_or_refused_in_one_line(key: tuple[str, str], value: Any) -> None:
+    section, name = key
+    content = copy.deepcopy(PARAMS[section])
+    content[name] = value
+    problem = None
+    try:
+        parsed = parse_section(section, content, SECTIONS[section])
+    except UserError as error:
+        problem = str(error)
+    if problem is None:
+        assert name in type(parsed).model_fields
+    else:
+        assert f"params.yaml: {section}" in problem
+        assert len(problem.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS)
+def test_every_key_is_needed(section: str, key: str) -> None:
+    content = {name: value for name, value in PARAMS[section].items() if name != key}
+    with pytest.raises(UserError, match=f"{section}.{key} is missing"):
+        parse_section(section, content, SECTIONS[section])

@@ -1,0 +1,234 @@
+"""The whole pipeline with real DVC, in temporary repositories, on synthetic digits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Study, make_study
+
+STRATEGIES = ["dense_head", "end_to_end", "feature_extraction", "scratch"]
+RESULTS = ["accuracy.svg", "cells.csv", "metrics.json", "report.md"]
+
+REPRODUCE_SHIPPED = """
+import sys, keras, numpy as np
+strategy = sys.argv[1]
+stored = np.load(f"data/predictions/{strategy}.npz")
+cell = np.flatnonzero((stored["shots"] == stored["shots"].max()) & (stored["seed"] == 0))[0]
+images = np.load("data/target_test_images.npz")["images"]
+model = keras.models.load_model(f"models/{strategy}.keras")
+assert images.dtype == np.uint8 and model.input.dtype == "uint8", model.input.dtype
+probabilities = model.predict(images, verbose=0)
+print(np.abs(probabilities - stored["probabilities"][cell]).max())
+"""
+
+NEAREST_MEAN = '''
+"""Nearest class mean on frozen features: a strategy that trains nothing."""
+
+from pathlib import Path
+
+import numpy as np
+
+from transfer.cells import Cell
+from transfer.features import Features
+from transfer.params import Section
+from transfer.predictions import softmax
+from transfer.target import Draw
+
+
+class Params(Section):
+    """The `nearest_mean` section."""
+
+    tap: str
+
+
+def fit(draw: Draw, *, features: Features) -> Cell:
+    """Compare with the mean of every class."""
+    x = features.train[draw.rows]
+    means = np.stack([x[draw.labels == name].mean(axis=0) for name in np.unique(draw.labels)])
+    distances = ((features.test[:, np.newaxis] - means) ** 2).sum(axis=2)
+    return Cell(softmax(-distances), [means], 0, len(x))
+
+
+def ship(weights: list[np.ndarray], *, path: Path) -> None:
+    """Nothing but the means."""
+    np.save(path, weights[0])
+'''
+
+
+def test_a_first_run_makes_everything(finished: Study) -> None:
+    cells = pd.read_csv(finished.root / "results/cells.csv")
+    assert sorted(cells["strategy"].unique()) == STRATEGIES
+    assert len(cells) == 4 * 3 * 2
+    assert cells.notna().all().all()
+    assert cells["accuracy"].between(0, 1).all()
+    metrics = json.loads(finished.read("results/metrics.json"))
+    assert set(metrics) == {*STRATEGIES, "source"}
+    assert metrics["scratch"]["shots_3"] == pytest.approx(
+        cells.query("strategy == 'scratch' and shots == 3")["accuracy"].mean(), abs=1e-6
+    )
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_every_strategy_gets_the_same_cells_in_the_same_order(finished: Study) -> None:
+    stored = [np.load(finished.root / f"data/predictions/{name}.npz") for name in STRATEGIES]
+    for other in stored[1:]:
+        assert (other["shots"] == stored[0]["shots"]).all()
+        assert (other["seed"] == stored[0]["seed"]).all()
+        assert other["probabilities"].shape == stored[0]["probabilities"].shape
+
+
+def test_a_second_run_does_nothing(finished: Study) -> None:
+    assert finished.repro() == []
+    assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_shipped_model_gives_its_cell_s_predictions_in_a_new_process(finished: Study, strategy: str) -> None:
+    printed = finished.run(sys.executable, "-c", REPRODUCE_SHIPPED, strategy).stdout
+    assert float(printed.split()[-1]) < 1e-5
+
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "dense_head"])
+def test_a_frozen_backbone_keeps_its_weights_bit_for_bit(finished: Study, strategy: str) -> None:
+    from transfer.models import check_frozen, load_model
+
+    source, shipped = (load_model(finished.root / f"models/{name}.keras") for name in ("source", strategy))
+    assert check_frozen(source, shipped) == ["convolution1", "convolution2"]
+
+
+def test_fine_tuning_moves_every_layer(finished: Study) -> None:
+    from transfer.models import load_model
+
+    source, tuned = (load_model(finished.root / f"models/{name}.keras") for name in ("source", "end_to_end"))
+    for layer in ("convolution1", "convolution2", "dense1"):
+        before, after = source.get_layer(layer).get_weights()[0], tuned.get_layer(layer).get_weights()[0]
+        assert before.shape == after.shape
+        assert (before != after).any(), layer
+
+
+def test_one_worker_gives_the_same_bytes(finished: Study, tmp_path: Path) -> None:
+    """A second cold run elsewhere, with another number of workers: the same dvc.lock and results, byte for byte."""
+    other = make_study(tmp_path / "other")
+    other.set(compute__workers=1)
+    other.repro()
+    assert other.read("dvc.lock") == finished.read("dvc.lock")
+    for name in RESULTS:
+        assert other.read(f"results/{name}") == finished.read(f"results/{name}"), name
+
+
+def test_an_edit_reruns_what_depends_on_it_and_its_undoing_nothing(finished: Study) -> None:
+    before = finished.read("dvc.lock")
+    finished.set(dense_head__units=9)
+    assert finished.repro() == ["dense_head", "evaluate", "report"]
+    assert finished.read("dvc.lock") != before
+    finished.run("git", "checkout", "-q", "params.yaml")
+    assert "dense_head" not in finished.repro()
+    assert finished.read("dvc.lock") == before
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_number_of_workers_reruns_nothing(finished: Study) -> None:
+    finished.set(compute__workers=1)
+    assert finished.repro() == []
+    finished.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> None:
+    (finished.root / "transfer/strategies/nearest_mean.py").write_text(NEAREST_MEAN)
+    stage = (finished.root / "stages/feature_extraction.py").read_text()
+    a, b = stage.index("    fit = partial("), stage.index("    cells = run_cells(")
+    stage = (
+        stage[:a]
+        + "    fit = partial(nearest_mean.fit, features=features.scaled(scaling))\n"
+        + '    ship = partial(nearest_mean.ship, path=Path("models/nearest_mean.npy"))\n'
+        + stage[b:]
+    ).replace("feature_extraction", "nearest_mean")
+    (finished.root / "stages/nearest_mean.py").write_text(stage)
+
+    def add_stage(content: dict) -> None:
+        like = content["stages"]["feature_extraction"]
+        content["stages"]["nearest_mean"] = {
+            "cmd": "python -m stages.nearest_mean",
+            "params": ["nearest_mean"],
+            "deps": [dep.replace("feature_extraction", "nearest_mean") for dep in like["deps"]],
+            "outs": ["data/predictions/nearest_mean.npz", "models/nearest_mean.npy"],
+        }
+
+    finished.edit_yaml("dvc.yaml", add_stage)
+    finished.edit_yaml("params.yaml", lambda content: content.update(nearest_mean={"tap": "block2"}))
+    finished.run(sys.executable, "-m", "stages.check")
+    assert finished.repro() == ["nearest_mean", "evaluate", "report"]
+    assert "nearest_mean" in json.loads(finished.read("results/metrics.json"))
+    assert "| nearest_mean |" in finished.read("results/report.md").decode()
+
+    finished.run("git", "checkout", "-q", ".")
+    finished.run("git", "clean", "-qfd")
+    (finished.root / "data/predictions/nearest_mean.npz").unlink()
+    finished.repro()
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_predictions_that_do_not_fit_are_refused_by_name(finished: Study) -> None:
+    stray = finished.root / "data/predictions/gone.npz"
+    stored = dict(np.load(finished.root / "data/predictions/scratch.npz"))
+    for change, words in (
+        ({name: array[:-1] for name, array in stored.items()}, "other shots or seeds"),
+        (stored | {"probabilities": stored["probabilities"][:, :-1]}, "test images"),
+    ):
+        np.savez(stray, **change)
+        done = finished.run(sys.executable, "-m", "stages.evaluate", code=2)
+        assert done.stderr.startswith("error: data/predictions/gone.npz")
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    stray.unlink()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("split__shots", [1, 25], "use at most 24"),
+        ("split__target_classes", [4, 5], "4 is in source and target"),
+        ("split__target_classes", [9], "split.target_classes is [9]"),
+        ("split__seeds", "ten", "split.seeds is 'ten'"),
+        ("split__shots", [5, 1], "[1, 5]"),
+    ],
+)
+def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study, key: str, value: object, words: str) -> None:
+    finished.set(**{key: value})
+    done = finished.run(sys.executable, "-m", "stages.split", code=2)
+    finished.run("git", "checkout", "-q", "params.yaml")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_tap_that_the_source_lacks_is_refused_with_those_it_has(finished: Study) -> None:
+    for tap, words in (("block7", "block1, block2, dense1"), (3, "dense_head.tap is 3")):
+        finished.set(dense_head__tap=tap)
+        done = finished.run(sys.executable, "-m", "stages.extract", code=2)
+        finished.run("git", "checkout", "-q", "params.yaml")
+        assert words in done.stderr
+
+
+def test_a_failing_stage_leaves_git_clean_of_data(finished: Study) -> None:
+    finished.set(end_to_end__steps=0)
+    done = finished.run("dvc", "repro", code=None)
+    assert done.returncode != 0
+    assert "end_to_end.steps is 0, but must be greater than or equal to 1" in done.stderr
+    assert finished.run("git", "status", "--porcelain").stdout.split() == ["M", "params.yaml"]
+    finished.run("git", "checkout", "-q", "params.yaml")
+    finished.repro()
+
+
+def test_long_stages_say_how_far_they_are(finished: Study) -> None:
+    printed = finished.run("dvc", "repro", "--force", "--single-item", "feature_extraction").stdout
+    assert "feature_extraction: 6 cells of up to 4 shots" in printed
+    assert "feature_extraction: 6 of 6 cells" in printed
+    first = printed.split("> python -m stages.feature_extraction\n")[1].splitlines()[0]
+    assert first == "feature_extraction: fit a linear classifier on features of block2, the backbone frozen"
+    assert finished.run("git", "status", "--porcelain").stdout == ""

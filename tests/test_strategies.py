@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from transfer.cells import Cell, run_cells
+from transfer.console import UserError
+from transfer.features import Features
+from transfer.strategies import dense_head, feature_extraction
+from transfer.target import Draw, Target
+from transfer.workers import run_in_workers
+
+ROOT = Path(__file__).resolve().parents[1]
+PROBE = feature_extraction.Params(
+    tap="block2", l2=(0.01, 1.0), l2_default=0.1, folds=3, enough_held_out=500, max_iterations=200
+)
+HEAD = dense_head.Params(
+    tap="block2", units=16, dropout=0.2, steps=60, steps_growth=0.0, batch=8, peak_rate=0.01, warmup=0.1
+)
+
+
+def task(classes: int, images: int = 60, seed: int = 0) -> tuple[Features, np.ndarray]:
+    """Features around one centre per class, and the classes of all images."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(images) % classes
+    centres = rng.normal(size=(classes, 10)) * 2
+    features = (centres[labels] + rng.normal(size=(images, 10))).astype(np.float32)
+    return Features(features, features), labels
+
+
+def draw(labels: np.ndarray, shots: int, seed: int = 0) -> Draw:
+    classes = labels.max() + 1
+    rows = np.concatenate([np.flatnonzero(labels == name)[:shots] for name in range(classes)]).astype(np.int32)
+    return Draw(shots, seed, rows, labels[rows].astype(np.int32))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("shots", [1, 2, 3, 8])
+def test_a_linear_probe_is_a_softmax_over_its_weights(classes: int, shots: int) -> None:
+    features, labels = task(classes)
+    cell = feature_extraction.fit(draw(labels, shots), features=features, params=PROBE)
+    assert cell.probabilities.shape == (60, classes)
+    np.testing.assert_allclose(cell.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert [weight.shape for weight in cell.weights] == [(10, classes), (classes,)]
+    assert np.mean(cell.probabilities.argmax(axis=1) == labels) > (0.6 if shots < 3 else 0.85)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_probe_without_choice_is_scikit_learn_s(classes: int) -> None:
+    features, labels = task(classes)
+    given = draw(labels, 2)
+    cell = feature_extraction.fit(given, features=features, params=PROBE)
+    reference = LogisticRegression(C=1 / (0.1 * len(given.rows)), max_iter=200)
+    reference.fit(features.train[given.rows], given.labels)
+    np.testing.assert_allclose(cell.probabilities, reference.predict_proba(features.test), atol=1e-4)
+
+
+def test_the_penalty_is_chosen_by_held_out_log_loss_inside_the_draw() -> None:
+    """Labels that are pure chance ask for the strongest penalty, clean ones for a weak one."""
+    features, labels = task(2, images=80)
+    params = PROBE.model_copy(update={"l2": (1e-4, 100.0)})
+    clean = draw(labels, 20)
+    chance = dataclasses.replace(clean, labels=np.random.default_rng(0).permutation(clean.labels))
+    assert feature_extraction.choose_l2(features.train[clean.rows], clean.labels, clean, params) == 1e-4
+    assert feature_extraction.choose_l2(features.train[chance.rows], chance.labels, chance, params) == 100.0
+
+
+def test_features_outside_the_draw_do_not_reach_the_probe() -> None:
+    features, labels = task(3)
+    given = draw(labels, 4)
+    other = features.train.copy()
+    other[np.setdiff1d(np.arange(60), given.rows)] = 1e6
+    a = feature_extraction.fit(given, features=features, params=PROBE)
+    b = feature_extraction.fit(given, features=Features(other, features.test), params=PROBE)
+    assert (a.probabilities == b.probabilities).all()
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_dense_head_learns_and_is_repeatable(classes: int) -> None:
+    features, labels = task(classes)
+    fit = partial(dense_head.fit, features=features, classes=classes, params=HEAD)
+    cell, again, other = fit(draw(labels, 6)), fit(draw(labels, 6)), fit(draw(labels, 6, seed=1))
+    assert np.mean(cell.probabilities.argmax(axis=1) == labels) > 0.85
+    assert cell.probabilities.tobytes() == again.probabilities.tobytes()
+    assert cell.probabilities.tobytes() != other.probabilities.tobytes()
+    assert cell.gradient_steps == 60
+    assert cell.examples_seen == 60 * 8
+    assert [weight.shape for weight in cell.weights] == [(10, 16), (16,), (16, classes), (classes,)]
+
+
+TARGET = Target(
+    images=np.zeros((6, 2, 2, 1), np.uint8),
+    classes=np.array([5, 6], np.int32),
+    shots=np.array([1, 2], np.int32),
+    draws=np.arange(12, dtype=np.int32).reshape(2, 2, 3) % 6,
+)
+
+
+def fake_fit(draw: Draw, log: Path) -> Cell:
+    with log.open("a") as file:
+        file.write(f"{draw.shots} {draw.seed} {os.environ['TF_NUM_INTRAOP_THREADS']}\n")
+    probabilities = np.full((3, 2), draw.shots + draw.seed / 10, np.float32)
+    return Cell(probabilities, [np.full(4, draw.shots), np.array([draw.seed])], draw.shots, len(draw.rows))
+
+
+def fake_ship(weights: list[np.ndarray], path: Path) -> None:
+    path.write_text(f"{weights[0][0]} {weights[1][0]}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers: int) -> None:
+    fit, ship = partial(fake_fit, log=tmp_path / "log"), partial(fake_ship, path=tmp_path / "model")
+    done = run_cells(fit, ship, TARGET, workers=workers, label="x")
+    assert list(zip(done.shots, done.seed, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    np.testing.assert_allclose(done.probabilities[:, 0, 0], [1, 1.1, 2, 2.1])
+    assert done.trainable_parameters.tolist() == [5, 5, 5, 5]
+    assert done.gradient_steps.tolist() == [1, 1, 2, 2]
+    assert done.examples_seen.tolist() == [2, 2, 4, 4]
+    assert (tmp_path / "model").read_text() == "2 0"  # the cell of the most shots and seed 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert sorted(lines) == ["1 0 1", "1 1 1", "2 0 1", "2 1 1"]
+    if workers == 1:
+        assert lines[:2] == ["2 0 1", "2 1 1"]
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def refuse(number: int) -> int:
+    raise UserError(f"{number} will not do")
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def blas_threads(_: int) -> set[int]:
+    from threadpoolctl import threadpool_info
+
+    np.ones((300, 300)) @ np.ones((300, 300))
+    return {library["num_threads"] for library in threadpool_info()}
+
+
+def test_a_worker_computes_with_one_thread() -> None:
+    """In a new process, where nothing has set the number of threads before."""
+    code = (
+        "from transfer.workers import run_in_workers\n"
+        "from tests.test_strategies import blas_threads\n"
+        "if __name__ == '__main__': print(list(run_in_workers(blas_threads, [0], 1)))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment | paths, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[{1}]"
+
+
+def test_every_task_has_its_result() -> None:
+    assert sorted(run_in_workers(double, range(7), 2)) == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_an_error_in_a_worker_is_the_error() -> None:
+    with pytest.raises(UserError, match="0 will not do"):
+        list(run_in_workers(refuse, [0, 1], 1))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_a_worker_that_is_killed_is_one_line_that_says_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"a worker process was killed.* set compute\.workers"):
+        list(run_in_workers(die, [0, 1], 2))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
+def test_ctrl_c_ends_all_workers_at_once_and_quietly(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from tests.test_strategies import sleep_long\n"
+        "from transfer.console import run\n"
+        "from transfer.workers import run_in_workers\n"
+        "if __name__ == '__main__':\n"
+        "    run(lambda: list(run_in_workers(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)], 2)))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(started := [path for path in tmp_path.iterdir() if path.suffix == ".pid"]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    before = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - before < 5
+    assert process.returncode == 130
+    assert errors == "interrupted\n"
+    for path in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
+
+
+def sleep_long(path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(str(os.getpid()))
+    temporary.rename(path.with_suffix(".pid"))
+    time.sleep(60)

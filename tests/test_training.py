@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from transfer import cnn, pretrain
+from transfer.backend import keras, tf
+from transfer.console import UserError
+from transfer.schedule import Plan, shuffled_batches, warmup_cosine
+from transfer.training import Program, fresh_weights, shift_images
+
+ARCHITECTURE = cnn.Params.model_validate(
+    {"blocks": [{"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 3, "pool": 2}], "dense": [8]}
+)
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (40, 12, 12, 1), np.uint8)
+LABELS = np.arange(40, dtype=np.int32) % 2
+IMAGES[LABELS == 1, :6] //= 4
+
+
+def plan(steps: int = 12, seed: int = 0, rate: float = 0.01) -> Plan:
+    return Plan(shuffled_batches(40, 8, steps, seed), warmup_cosine(steps, rate, 0.1))
+
+
+def make_program(**options: float) -> Program:
+    return Program(cnn.build(ARCHITECTURE, image_shape=(12, 12, 1), classes=2), **options)
+
+
+def trained(program: Program, *, seed: int = 0, steps: int = 12) -> list[np.ndarray]:
+    program.start(fresh_weights(program.model, seed), seed)
+    program.train(IMAGES, LABELS, plan(steps), seed=seed)
+    return program.weights()
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def test_the_loop_does_what_a_keras_optimizer_does_step_by_step() -> None:
+    program = make_program(beta_1=0.8, beta_2=0.95)
+    start = fresh_weights(program.model, 0)
+    ours = trained(program)
+
+    model = cnn.build(ARCHITECTURE, image_shape=(12, 12, 1), classes=2)
+    for variable, value in zip(model.trainable_variables, start, strict=True):
+        variable.assign(value)
+    optimizer = keras.optimizers.Adam(beta_1=0.8, beta_2=0.95, epsilon=1e-7)
+    for rows, rate in zip(*plan(), strict=True):
+        with tf.GradientTape() as tape:
+            logits = model(IMAGES[rows], training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(LABELS[rows], logits))
+        optimizer.learning_rate = rate
+        optimizer.apply_gradients(
+            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+        )
+    for mine, theirs in zip(ours, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), atol=2e-4)
+        assert np.abs(mine).max() > 0
+
+
+def test_training_learns() -> None:
+    program = make_program()
+    trained(program, steps=150)
+    assert np.mean(program.predict(IMAGES).argmax(axis=1) == LABELS) > 0.9
+
+
+def test_a_program_leaves_nothing_of_one_training_to_the_next() -> None:
+    program = make_program(shift=1)
+    first = trained(program)
+    trained(program, seed=1)
+    assert same(trained(program), first)
+    assert same(trained(make_program(shift=1)), first)
+
+
+def test_the_seed_matters() -> None:
+    program = make_program()
+    assert not same(trained(program), trained(program, seed=1))
+
+
+def test_training_in_two_parts_is_training_in_one() -> None:
+    program = make_program(shift=1)
+    whole = trained(program)
+    batches, rates = plan()
+    program.start(fresh_weights(program.model, 0), 0)
+    program.train(IMAGES, LABELS, Plan(batches[:5], rates[:5]), seed=0)
+    program.train(IMAGES, LABELS, Plan(batches[5:], rates[5:]), seed=0, first_step=5)
+    assert same(program.weights(), whole)
+
+
+def test_dropout_is_seeded_and_off_in_prediction() -> None:
+    layers = keras.layers
+    head = keras.Sequential([keras.Input((6,)), layers.Dense(16), layers.Dropout(0.5), layers.Dense(2)])
+    program = Program(head)
+    features = RNG.normal(size=(40, 6)).astype(np.float32)
+
+    def weights(seed: int) -> list[np.ndarray]:
+        program.start(fresh_weights(head, 0), seed)
+        program.train(features, LABELS, plan(), seed=0)
+        return program.weights()
+
+    assert same(weights(3), weights(3))
+    assert not same(weights(3), weights(4))
+    assert (program.predict(features) == program.predict(features)).all()
+
+
+def test_one_trace_serves_every_size() -> None:
+    program = make_program(shift=1)
+    for count in (1, 7, 40):
+        program.start(fresh_weights(program.model, 0), 0)
+        program.train(
+            IMAGES[:count], LABELS[:count], Plan(shuffled_batches(count, count, 3, 0), np.ones(3, np.float32)), seed=0
+        )
+        program.predict(IMAGES[:count])
+    assert program._train.experimental_get_tracing_count() == 1
+    assert program._predict.experimental_get_tracing_count() == 1
+
+
+def test_prediction_does_not_depend_on_the_batch() -> None:
+    program = make_program()
+    trained(program)
+    np.testing.assert_allclose(program.predict(IMAGES, batch=7), program.predict(IMAGES), atol=1e-6)
+
+
+def test_shifted_images_are_the_image_moved() -> None:
+    image = np.zeros((1, 9, 9, 1), np.uint8)
+    image[0, 4, 4] = 255
+    offsets = set()
+    for step in range(200):
+        moved = shift_images(tf.constant(image), 2, tf.constant([7, step])).numpy()
+        assert moved.shape == image.shape
+        assert moved.sum() == 255
+        offsets.add(tuple(int(place[0]) - 4 for place in np.nonzero(moved[0, ..., 0])))
+    assert offsets == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+
+
+def test_each_image_of_a_batch_moves_on_its_own() -> None:
+    images = np.zeros((64, 9, 9, 1), np.uint8)
+    images[:, 4, 4] = 255
+    moved = shift_images(tf.constant(images), 2, tf.constant([0, 0])).numpy()
+    assert len({image.tobytes() for image in moved}) > 10
+
+
+def test_fresh_kernels_are_glorot_uniform_and_biases_zero() -> None:
+    model = cnn.build(ARCHITECTURE, image_shape=(28, 28, 1), classes=5)
+    weights = fresh_weights(model, 0)
+    for value, variable in zip(weights, model.trainable_variables, strict=True):
+        assert value.shape == tuple(variable.shape)
+        if value.ndim == 1:
+            assert not value.any()
+        else:
+            reference = np.abs(keras.initializers.GlorotUniform(seed=0)(value.shape).numpy())
+            assert np.abs(value).max() == pytest.approx(reference.max(), rel=0.1)
+    assert not same(weights, fresh_weights(model, 1))
+
+
+def test_the_default_cnn_has_about_215_thousand_parameters_and_named_taps() -> None:
+    from pathlib import Path
+
+    from transfer.params import read_section
+
+    params = read_section("cnn", cnn.Params, Path(__file__).resolve().parents[1] / "params.yaml")
+    model = cnn.build(params, image_shape=(28, 28, 1), classes=5)
+    assert model.count_params() == 213_909
+    assert model.input.dtype == "uint8"
+    assert {"block1", "block2", "dense1", "logits"} <= {layer.name for layer in model.layers}
+
+
+def test_a_cnn_that_eats_up_the_image_is_refused() -> None:
+    deep = cnn.Params.model_validate({"blocks": [{"filters": 2, "kernel": 5, "pool": 3}] * 3, "dense": []})
+    with pytest.raises(UserError, match="block 3 gets 1×1 pixels"):
+        cnn.build(deep, image_shape=(28, 28, 1), classes=2)
+
+
+def test_pretraining_goes_through_its_epochs() -> None:
+    params = pretrain.Params(
+        epochs=3, batch=16, peak_rate=0.01, warmup=0.3, beta_1=0.7, beta_2=0.9, shift=0, threads=1, seed=0
+    )
+    results = list(pretrain.train_source(IMAGES, LABELS, classes=2, architecture=ARCHITECTURE, params=params))
+    assert len(results) == 3
+    assert all(np.isfinite(loss) for _, loss in results)
+    assert 0 <= pretrain.accuracy(results[-1][0], IMAGES, LABELS) <= 1

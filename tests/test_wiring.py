@@ -1,0 +1,140 @@
+"""What dvc.yaml says about the code: every import and every parameter is listed, and no stage can see too much."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+YAML_FILES = YAML(typ="safe")
+STAGES: dict[str, Any] = YAML_FILES.load(ROOT / "dvc.yaml")["stages"]
+PARAMS: dict[str, Any] = YAML_FILES.load(ROOT / "params.yaml")
+LABELS = "data/target_test_labels.npz"
+RESULT_NEUTRAL = {"compute"}  # says where cells run; test_pipeline shows that it changes no byte
+
+
+def imports(file: Path) -> set[Path]:
+    """The local modules that a module imports, at its top or inside a function, or for its types alone."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    files = {
+        Path(*name.split(".")).with_suffix(".py") for name in names if name.split(".")[0] in ("stages", "transfer")
+    }
+    return {path for path in files if (ROOT / path).is_file()}
+
+
+def closure(stage: str) -> set[str]:
+    """Every local module that a stage can reach, itself included."""
+    reached, ahead = set(), {Path("stages", f"{stage}.py")}
+    while ahead:
+        reached |= ahead
+        ahead = {found for file in ahead for found in imports(ROOT / file)} - reached
+    return {path.as_posix() for path in reached}
+
+
+def sections_read(file: Path) -> set[str]:
+    """The sections that a module names in `read_section("…")`."""
+    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    return {
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "read_section" and isinstance(call.args[0], ast.Constant)
+    }
+
+
+def outs(stage: str) -> list[str]:
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in STAGES[stage].get(kind, [])]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_local_code_that_it_can_reach(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    assert listed == closure(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_sections_that_it_reads(stage: str) -> None:
+    read = sections_read(ROOT / "stages" / f"{stage}.py") - RESULT_NEUTRAL
+    listed = {name for name in STAGES[stage].get("params", []) if "." not in name}
+    assert listed == read
+
+
+def test_extract_lists_the_tap_of_every_strategy_that_has_one() -> None:
+    taps = {f"{name}.tap" for name, section in PARAMS.items() if isinstance(section, dict) and "tap" in section}
+    assert set(STAGES["extract"]["params"]) == taps
+
+
+def test_library_code_reads_no_parameters_of_its_own() -> None:
+    for file in (ROOT / "transfer").rglob("*.py"):
+        assert not sections_read(file), file
+
+
+def test_evaluate_alone_depends_on_the_test_labels() -> None:
+    assert [name for name, stage in STAGES.items() if LABELS in stage["deps"]] == ["evaluate"]
+    assert [name for name in STAGES if LABELS in outs(name)] == ["split"]
+    assert not any(dep in ("data", "data/", ".") for stage in STAGES.values() for dep in stage["deps"])
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("split", "evaluate")])
+def test_no_other_stage_runs_code_that_names_the_test_labels(stage: str) -> None:
+    """Nor the whole raw data, where the test labels are too, except for `download`, which fetches them."""
+    reached = [file for file in sorted(closure(stage)) if "test_labels" in (ROOT / file).read_text(encoding="utf-8")]
+    if stage == "download":
+        assert reached == ["stages/download.py", "transfer/mnist.py"]
+    elif stage == "pretrain":  # the source's own test labels, which come from data/source.npz
+        assert reached == ["stages/pretrain.py"]
+        assert "target" not in (ROOT / "stages/pretrain.py").read_text(encoding="utf-8")
+    else:
+        assert reached == []
+        assert "data/raw/mnist.npz" not in STAGES[stage]["deps"]
+
+
+def test_the_library_never_imports_a_stage_or_dvc() -> None:
+    for file in (ROOT / "transfer").rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        modules = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            )
+        }
+        assert not modules & {"stages", "dvc"}, file
+
+
+def test_every_stage_has_a_description_and_a_module_of_its_name() -> None:
+    for name, stage in STAGES.items():
+        assert stage["desc"]
+        assert stage["cmd"] == f"python -m stages.{name}"
+
+
+def test_only_results_are_kept_in_git() -> None:
+    for name, stage in STAGES.items():
+        for kind in ("outs", "metrics", "plots"):
+            for entry in stage.get(kind, []):
+                path, uncached = (entry, False) if isinstance(entry, str) else (next(iter(entry)), True)
+                assert uncached == path.startswith("results/"), (name, path)
+
+
+@pytest.mark.parametrize("stage", ["download", "split", "evaluate", "report", "check"])
+def test_light_stages_never_import_tensorflow(stage: str) -> None:
+    import subprocess
+    import sys
+
+    code = f"import sys, stages.{stage}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("stage", ["feature_extraction", "dense_head", "end_to_end", "scratch"])
+def test_the_main_process_of_a_strategy_leaves_tensorflow_to_its_workers(stage: str) -> None:
+    test_light_stages_never_import_tensorflow(stage)
