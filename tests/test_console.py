@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transfer.console import UserError, progress, run
 from transfer.files import read_arrays, write_arrays, write_text, write_whole
@@ -45,6 +49,13 @@ def test_progress_in_a_pipe_is_a_line_at_every_fifth(capsys: pytest.CaptureFixtu
     assert list(progress(range(10), "cells", "cell", [1.0] * 10)) == list(range(10))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == [f"cells: {done} of 10 cells" for done in (2, 4, 6, 8, 10)]
+
+
+@given(efforts=st.lists(st.floats(0.1, 100), min_size=1, max_size=12))
+def test_the_last_line_of_progress_says_that_all_is_done(efforts: list[float]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        list(progress(range(len(efforts)), "cells", "cell", efforts))
+    assert printed.getvalue().splitlines()[-1] == f"cells: {len(efforts)} of {len(efforts)} cells"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -93,6 +104,8 @@ def test_arrays_come_back_and_their_file_is_repeatable(tmp_path: Path) -> None:
         write_arrays(tmp_path / name, x=array)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert (read_arrays(tmp_path / "a.npz", "x")["x"] == array).all()
+    # The same on every Python: dvc.lock must not change with the machine's patch release.
+    assert hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest()[:16] == "7806706fbddf5afd"
 
 
 def test_a_bad_array_file_is_one_line(tmp_path: Path) -> None:

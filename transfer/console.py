@@ -58,8 +58,9 @@ def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[flo
             spent += effort
             bar.set_postfix_str(f"{done} of {total} {unit}s", refresh=False)
             bar.update(effort)
-            if not terminal and spent * 5 // whole > said:
-                said = int(spent * 5 // whole)
+            fifths = 5 if done == total else int(spent * 5 / whole)  # rounding must not cost the last line
+            if not terminal and fifths > said:
+                said = fifths
                 left = (time.monotonic() - start) * (whole / spent - 1)
                 say(f"{label}: {done} of {total} {unit}s" + (f", about {left:.0f} s left" if left >= 1 else ""))
             yield item
