@@ -150,8 +150,12 @@ def shift_images(images: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
     Returns:
         As `images`.
     """
-    shape = tf.shape(images)
-    offsets = tf.random.stateless_uniform([2, shape[0], 1], seed, 0, 2 * most + 1, tf.int32)
+    batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
+    tall, wide = height + 2 * most, width + 2 * most
+    down, right = tf.unstack(tf.random.stateless_uniform([2, batch], seed, 0, 2 * most + 1, tf.int32))
     padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]])
-    rows = tf.gather(padded, offsets[0] + tf.range(shape[1]), axis=1, batch_dims=1)
-    return tf.gather(rows, offsets[1] + tf.range(shape[2]), axis=2, batch_dims=1)
+    # One gather of whole pixels from all images laid end to end: a gather per axis takes three times as long.
+    first = (tf.range(batch) * tall + down) * wide + right
+    pixels = tf.range(height)[:, tf.newaxis] * wide + tf.range(width)
+    places = first[:, tf.newaxis, tf.newaxis] + pixels
+    return tf.gather(tf.reshape(padded, [-1, channels]), places)
