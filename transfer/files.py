@@ -11,6 +11,8 @@ import numpy as np
 
 from transfer.console import UserError
 
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, then put it in place in one step.
@@ -35,9 +37,28 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))
 
 
+def zip_member(name: str) -> zipfile.ZipInfo:
+    """An entry for a zip file that tells neither the time nor the system it was made on."""
+    member = zipfile.ZipInfo(name, EPOCH)
+    member.create_system = 3
+    return member
+
+
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write named arrays as an uncompressed npz file."""
-    write_whole(path, lambda partial: np.savez(partial, allow_pickle=False, **arrays))
+    """Write named arrays as an uncompressed npz file, with the same bytes whatever the Python.
+
+    What `np.savez` writes differs between patch releases of Python: it leaves the sizes in the headers to `zipfile`.
+    """
+
+    def write(partial: Path) -> None:
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name, array in arrays.items():
+                member = zip_member(f"{name}.npy")
+                member.file_size = array.nbytes  # which decides if the header must hold large sizes
+                with archive.open(member, "w") as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+
+    write_whole(path, write)
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:

@@ -11,9 +11,7 @@ import numpy as np
 
 from transfer.backend import keras, tf
 from transfer.console import UserError
-from transfer.files import write_whole
-
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
+from transfer.files import write_whole, zip_member
 
 
 def save_model(path: Path, model: keras.Model) -> None:
@@ -43,7 +41,7 @@ def _make_repeatable(saved: Path, destination: Path) -> None:
                 content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
             if name == "config.json":
                 content = re.sub(r'("shared_object_id": )(\d+)', renumber, content.decode()).encode()
-            new.writestr(zipfile.ZipInfo(name, EPOCH), content)
+            new.writestr(zip_member(name), content)
 
 
 def load_model(path: Path) -> keras.Model:
