@@ -57,7 +57,7 @@ class Fetched(NamedTuple):
 
 
 def fetch_mnist(params: Params, cache: Path, parts: Parts = MNIST) -> Fetched:
-    """Get MNIST: from the cache or a local folder if it is there, else from the first source that works.
+    """Get MNIST from the first source that works; files of a source that are in the cache need no network.
 
     Contents are verified whatever they come from. Cached files that fail are deleted and fetched afresh; a source that
     fails is named in one line, and the next is tried. A cache folder that cannot be written is done without.
@@ -66,14 +66,12 @@ def fetch_mnist(params: Params, cache: Path, parts: Parts = MNIST) -> Fetched:
         UserError: if no source works; the text lists each with its reason.
     """
     pooch.get_logger().setLevel(logging.ERROR)
-    for source in params.sources:  # what is on this machine already must not wait for a network that may be away
-        with suppress(OSError):
-            if arrays := _at_hand(source, cache, parts):
-                return Fetched(arrays, f"{source}, kept in {cache}" if KINDS[source.kind].download else str(source))
     failures = []
     with _writable(cache) as folder:
         for source in params.sources:
             try:
+                if arrays := _cached(source, cache, parts):
+                    return Fetched(arrays, f"{source}, kept in {cache}")
                 return Fetched(_fetch(source, params, folder, parts), str(source))
             except (SourceError, MnistError, OSError) as error:
                 failures.append(f"{source}: {_reason(error)}")
@@ -87,17 +85,17 @@ def fetch_mnist(params: Params, cache: Path, parts: Parts = MNIST) -> Fetched:
     )
 
 
-def _at_hand(source: Source, cache: Path, parts: Parts) -> Arrays | None:
+def _cached(source: Source, cache: Path, parts: Parts) -> Arrays | None:
     container, paths = _place(source, cache, parts)
-    if not all(path.is_file() for path in paths):
-        return None
     try:
-        return read_mnist(container, paths, parts)
+        if KINDS[source.kind].download and all(path.is_file() for path in paths):
+            return read_mnist(container, paths, parts)
     except MnistError as error:
-        if KINDS[source.kind].download:  # a person's own files are theirs to delete
-            say(f"{source}: the cached copy is {_reason(error)}; deleted, to be fetched afresh")
-            _forget(paths)
-        return None
+        say(f"{source}: the cached copy is {_reason(error)}; deleted, to be fetched afresh")
+        _forget(paths)
+    except OSError:
+        pass  # a cache that cannot be read is done without too
+    return None
 
 
 def _fetch(source: Source, params: Params, cache: Path, parts: Parts, again: bool = True) -> Arrays:
