@@ -1,10 +1,11 @@
 """Choose hyper-parameters on rehearsal tasks inside the source classes; no target image or label is looked at.
 
-    make rehearse ARGS="end_to_end.peak_rate=0.0005,0.002 end_to_end.batch=64 --shots 1,10"
+    make rehearse ARGS="end_to_end.peak_rate=0.0005,0.002 pretrain.epochs=2 --shots 1,10"
 
 Each rehearsal task pretrains the source CNN on some of the source digits and transfers it to others. A value is
-compared with the one in `params.yaml` on the same tasks and draws; what is printed is its mean accuracy on source
-validation images and the paired difference with its standard error. Nothing is written: choosing stays with people.
+compared with the one in `params.yaml` on the same tasks, source seeds and draws, a value of `pretrain` by what each
+strategy makes of the source model; what is printed is its mean accuracy on source validation images and the paired
+difference with its standard error. Nothing is written: choosing stays with people.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -34,6 +36,8 @@ from transfer.workers import run_in_workers
 
 TASKS = (([0, 1, 2], [3, 4]), ([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([3, 4], [0, 1, 2]))
 GRID = [  # what is tried around the values of params.yaml where the command line names nothing; takes long
+    "pretrain.epochs=2,4",
+    "pretrain.shift=0,2",
     "feature_extraction.tap=block1,dense1",
     "feature_extraction.l2_default=0.001,0.1",
     "dense_head.units=64,128,256",
@@ -52,41 +56,57 @@ GRID = [  # what is tried around the values of params.yaml where the command lin
     "scratch.steps=60,150",
     "scratch.steps_growth=0.26",
 ]
-TAPS = ["block1", "block2", "dense1"]
+
+
+class Variant(NamedTuple):
+    """What is tried: a strategy's parameters, and how the source model was pretrained."""
+
+    params: Section
+    pretraining: pretrain.Params
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source model and what it is transferred to: where their files are, the digits, and how it is pretrained."""
+
+    folder: Path
+    source: list[int]
+    target: list[int]
+    pretraining: pretrain.Params
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of the rehearsal: which task, which strategy with which parameters, which cell."""
+    """One training of the rehearsal: from which source, which strategy with which parameters, which cell."""
 
-    task: Path
+    source: Path
     strategy: str
     params: Section
-    variant: str
     shots: int
     seed: int
 
 
-def prepare(task: tuple[Path, list[int], list[int]], *, shots: list[int], seeds: int) -> None:
-    """Pretrain on some source digits; write the model, the task's draws, validation images and features."""
-    folder, source, target = task
+def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> None:
+    """Pretrain on some source digits; write the model, the task's draws, validation images and the taps' features."""
+    folder = task.folder
     data = read_arrays(Path("data/source.npz"))
     train = data["train_images"][..., 0], data["train_labels"]
-    images, labels = select_classes(*train, source)
-    architecture, params = read_section("cnn", cnn.Params), read_section("pretrain", pretrain.Params)
-    trained = pretrain.train_source(images, labels, classes=len(source), architecture=architecture, params=params)
+    images, labels = select_classes(*train, task.source)
+    architecture, classes = read_section("cnn", cnn.Params), len(task.source)
+    trained = pretrain.train_source(images, labels, classes=classes, architecture=architecture, params=task.pretraining)
     *_, (program, _) = trained
 
     from transfer.models import save_model
 
     save_model(folder / "source.keras", program.model)
-    images, labels = select_classes(*train, target)
+    images, labels = select_classes(*train, task.target)
     draws = nested_draws(labels, max(shots), seeds)
-    few_shot = Target(images, np.array(target, np.int32), np.array(shots, np.int32), draws)
+    few_shot = Target(images, np.array(task.target, np.int32), np.array(shots, np.int32), draws)
     write_target(folder / "target.npz", few_shot)
-    test_images, test_labels = select_classes(data["validation_images"][..., 0], data["validation_labels"], target)
+    test_images, test_labels = select_classes(data["validation_images"][..., 0], data["validation_labels"], task.target)
     write_arrays(folder / "validation.npz", images=test_images, labels=test_labels)
-    write_features(folder / "features.npz", extract(folder / "source.keras", TAPS, images, test_images))
+    if taps:
+        write_features(folder / "features.npz", extract(folder / "source.keras", taps, images, test_images))
 
 
 @cache
@@ -101,17 +121,17 @@ def _features(folder: Path, tap: str) -> Features:
 
 
 def _fit_of(trial: Trial) -> Callable[[Draw], Cell]:
-    target, validation = _task(trial.task)
+    target, validation = _task(trial.source)
     params: Any = trial.params
     classes, test_images = len(target.classes), validation["images"]
     match trial.strategy:
         case "feature_extraction":
-            return partial(feature_extraction.fit, features=_features(trial.task, params.tap), params=params)
+            return partial(feature_extraction.fit, features=_features(trial.source, params.tap), params=params)
         case "dense_head":
-            features = _features(trial.task, params.tap)
+            features = _features(trial.source, params.tap)
             return partial(dense_head.fit, features=features, classes=classes, params=params)
         case "end_to_end":
-            network = partial(end_to_end.network, trial.task / "source.keras", classes, params.shift)
+            network = partial(end_to_end.network, trial.source / "source.keras", classes, params.shift)
         case _:
             architecture = read_section("cnn", cnn.Params)
             network = partial(scratch.network, architecture, target.images.shape[1:], classes, params.shift)
@@ -120,7 +140,7 @@ def _fit_of(trial: Trial) -> Callable[[Draw], Cell]:
 
 def measure(trial: Trial) -> tuple[Trial, float]:
     """Train one cell and measure it on source validation images."""
-    target, validation = _task(trial.task)
+    target, validation = _task(trial.source)
     cell = _fit_of(trial)(target.draw(trial.shots, trial.seed))
     return trial, metrics.accuracy(cell.probabilities, validation["labels"])
 
@@ -131,26 +151,35 @@ PARAMS: dict[str, type[Section]] = {
     "end_to_end": end_to_end.Params,
     "scratch": scratch.Params,
 }
+TRANSFERS = [strategy for strategy in PARAMS if strategy != "scratch"]  # what a source model matters to
 
 
-def variants(wanted: list[str]) -> dict[str, dict[str, Section]]:
-    """For each strategy named, its parameters as they are and with each value asked for, by what was changed."""
+def variants(wanted: list[str]) -> dict[str, dict[str, Variant]]:
+    """For each strategy concerned, its parameters as they are and with each value asked for, by what was changed."""
     content = read_params()
-    table: dict[str, dict[str, Section]] = {}
+    sections = PARAMS | {"pretrain": pretrain.Params}
+    parsed: dict[str, Any] = {name: parse_section(name, content[name], sections[name]) for name in sections}
+    table: dict[str, dict[str, Variant]] = {}
     for want in wanted:
         key, _, values = want.partition("=")
-        strategy, _, name = key.partition(".")
-        if strategy not in PARAMS or not values:
-            raise UserError(f"{want!r} is not STRATEGY.KEY=VALUE,VALUE with a strategy of {', '.join(PARAMS)}")
-        section = content[strategy]
-        known = table.setdefault(strategy, {"as it is": parse_section(strategy, section, PARAMS[strategy])})
+        section, _, name = key.partition(".")
+        if section not in sections or not values:
+            raise UserError(f"{want!r} is not SECTION.KEY=VALUE,VALUE with a section of {', '.join(sections)}")
         try:
-            parsed = YAML(typ="safe", pure=True).load(f"[{values}]")
+            listed = YAML(typ="safe", pure=True).load(f"[{values}]")
         except YAMLError:
             raise UserError(f"{want!r}: {values!r} are not values parted by commas") from None
-        for value in parsed:
-            known[f"{name} {value}"] = parse_section(strategy, section | {name: value}, PARAMS[strategy])
+        for value in listed:
+            changed = parsed | {section: parse_section(section, content[section] | {name: value}, sections[section])}
+            for strategy in [section] if section in PARAMS else TRANSFERS:
+                known = table.setdefault(strategy, {"as it is": Variant(parsed[strategy], parsed["pretrain"])})
+                known[f"{key} {value}"] = Variant(changed[strategy], changed["pretrain"])
     return table
+
+
+def with_seed(pretraining: pretrain.Params, seed: int) -> pretrain.Params:
+    """The same pretraining from another seed."""
+    return pretraining.model_copy(update={"seed": seed})
 
 
 def counts(text: str) -> list[int]:
@@ -158,56 +187,72 @@ def counts(text: str) -> list[int]:
     return [int(count) for count in text.split(",")]
 
 
-def show(strategy: str, scores: dict[str, dict[tuple, float]], shots: list[int]) -> None:
-    """Print one strategy's table: mean accuracy, and the paired difference to the parameters as they are."""
-    base = scores["as it is"]
+def show(strategy: str, scores: dict[str, np.ndarray], shots: list[int]) -> None:
+    """Print one strategy's table: mean accuracy, and the paired difference to the parameters as they are.
+
+    Args:
+        strategy: its name.
+        scores: accuracies of each variant, (source models, shots, draws).
+        shots: numbers of labelled images per class.
+    """
     say(
         f"\n{strategy:24}" + "".join(f"{count:>20}" for count in shots) + "   (accuracy %, difference ± standard error)"
     )
-    for variant, cells in scores.items():
-        line = f"{variant:24}"
-        for count in shots:
-            keys = [key for key in base if key[1] == count]
-            values = 100 * np.array([cells[key] for key in keys])
-            gaps = values - 100 * np.array([base[key] for key in keys])
-            error = gaps.std(ddof=1) / np.sqrt(len(gaps))
-            line += f"{values.mean():8.2f}" + (" " * 12 if cells is base else f" {gaps.mean():+5.2f} ±{error:4.2f}")
+    base = scores["as it is"]
+    for variant, accuracies in scores.items():
+        line = f"{variant.removeprefix(f'{strategy}.'):24}"
+        gaps = 100 * (accuracies - base).mean(axis=2)  # draws from one source model are not independent
+        errors = gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps))
+        for mean, gap, error in zip(100 * accuracies.mean(axis=(0, 2)), gaps.mean(axis=0), errors, strict=True):
+            line += f"{mean:8.2f}" + (" " * 12 if variant == "as it is" else f" {gap:+5.2f} ±{error:4.2f}")
         say(line)
 
 
 def main() -> None:
     """Rehearse what the command line asks for."""
     parser = argparse.ArgumentParser(prog="rehearsal", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("wanted", nargs="*", default=GRID, metavar="STRATEGY.KEY=VALUE,VALUE", help="values to try")
+    parser.add_argument("wanted", nargs="*", default=GRID, metavar="SECTION.KEY=VALUE,VALUE", help="values to try")
     parser.add_argument("--shots", type=counts, default="1,5,10,100,1000", help="numbers of shots, default %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="draws of each task, default %(default)s")
+    parser.add_argument("--sources", type=int, default=1, help="source models of each task, default %(default)s")
     parser.add_argument("--workers", type=int, default=0, help="processes, default one per core")
     options = parser.parse_args()
-    shots = options.shots
+    shots = sorted(options.shots)
     table = variants(options.wanted)
+    tried = [variant for known in table.values() for variant in known.values()]
+    pretrainings = list(dict.fromkeys(variant.pretraining for variant in tried))
+    taps = sorted({variant.params.tap for variant in tried if hasattr(variant.params, "tap")})
 
     with tempfile.TemporaryDirectory() as temporary:
-        folders = [Path(temporary) / f"task{number}" for number in range(len(TASKS))]
-        say(f"rehearsal: pretraining {len(TASKS)} source models on digits 0-4")
-        tasks = [(folder, *classes) for folder, classes in zip(folders, TASKS, strict=True)]
-        list(run_in_workers(partial(prepare, shots=shots, seeds=options.seeds), tasks, options.workers))
+        sources = {
+            pretraining: [
+                Source(Path(temporary, f"{number}-{task}-{seed}"), *TASKS[task], with_seed(pretraining, seed))
+                for task, seed in product(range(len(TASKS)), range(options.sources))
+            ]
+            for number, pretraining in enumerate(pretrainings)
+        }
+        tasks = [source for group in sources.values() for source in group]
+        say(f"rehearsal: pretraining {len(tasks)} source models on digits 0-4")
+        prepared = partial(prepare, shots=shots, seeds=options.seeds, taps=taps)
+        list(run_in_workers(prepared, tasks, options.workers))
         trials = [
-            Trial(folder, strategy, params, variant, count, seed)
-            for count in sorted(shots, reverse=True)
+            Trial(source.folder, strategy, variant.params, count, seed)
+            for count in reversed(shots)
             for strategy, known in table.items()
-            for variant, params in known.items()
-            for folder in folders
+            for variant in known.values()
+            for source in sources[variant.pretraining]
             for seed in range(options.seeds)
         ]
         done = run_in_workers(measure, trials, options.workers)
-        results = list(progress(done, "rehearsal", "cell", [trial.shots**0.5 for trial in trials]))
+        accuracies = dict(progress(done, "rehearsal", "cell", [trial.shots**0.5 for trial in trials]))
+
+    def scores(strategy: str, variant: Variant) -> np.ndarray:
+        grid = list(product(sources[variant.pretraining], shots, range(options.seeds)))
+        values = [accuracies[Trial(source.folder, strategy, variant.params, *cell)] for source, *cell in grid]
+        return np.reshape(values, (-1, len(shots), options.seeds))
 
     for strategy, known in table.items():
-        scores: dict[str, dict[tuple, float]] = {variant: {} for variant in known}
-        for trial, accuracy in results:
-            if trial.strategy == strategy:
-                scores[trial.variant][(trial.task.name, trial.shots, trial.seed)] = accuracy
-        show(strategy, scores, sorted(shots))
+        show(strategy, {name: scores(strategy, variant) for name, variant in known.items()}, shots)
 
 
 if __name__ == "__main__":
