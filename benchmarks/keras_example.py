@@ -10,14 +10,11 @@ learns; Adam stands in its place. Written anew from the recipe of `mnist_transfe
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from transfer.console import run
 from transfer.files import read_arrays
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 EPOCHS, BATCH = 5, 128
 
@@ -25,8 +22,9 @@ EPOCHS, BATCH = 5, 128
 def main() -> None:
     """Run the recipe and print its accuracies and its time."""
     start = time.monotonic()
-    import keras
     import numpy as np
+
+    from transfer.backend import keras
 
     data = read_arrays(Path("data/raw/mnist.npz"))
 

@@ -1,10 +1,15 @@
-"""Check the whole of `params.yaml` before anything runs; not a stage, but what `make repro` calls first."""
+"""Check the whole of `params.yaml` before anything runs; not a stage, but what `make repro` calls first.
+
+It also finds what DVC cannot: predictions of a strategy that is gone, which `evaluate` would go on counting.
+"""
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from transfer import cells, cnn, download, pretrain, split, strategies
 from transfer.console import UserError, run
+from transfer.mnist import MNIST
 from transfer.params import PARAMS, Section, parse_section, read_params
 
 SECTIONS: dict[str, type[Section]] = {
@@ -26,21 +31,42 @@ def check(params: dict) -> None:
     """Check every section.
 
     Raises:
-        UserError: naming the first section or key that is unknown, missing or out of range.
+        UserError: naming the first section or key that is unknown, missing or out of range, or a layer that cannot be.
     """
     known = SECTIONS | strategy_sections()
     for name in params:
         if name not in known:
             raise UserError(f"{PARAMS}: {name} is not a section; known are {', '.join(known)}")
-    for name, section in known.items():
-        if name not in params:
-            raise UserError(f"{PARAMS}: section {name} is missing")
-        parse_section(name, params[name], section)
+    if missing := [name for name in known if name not in params]:
+        raise UserError(f"{PARAMS}: section {missing[0]} is missing")
+    parsed: dict[str, Any] = {name: parse_section(name, params[name], section) for name, section in known.items()}
+    cnn.check_fits(parsed["cnn"], *MNIST["train_images"].shape[1:])
+    taps = cnn.taps(parsed["cnn"])
+    for name in strategy_sections():
+        if (tap := getattr(parsed[name], "tap", taps[0])) not in taps:
+            raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be one of {', '.join(taps)}")
+
+
+def check_predictions(stages: dict, folder: Path) -> None:
+    """Check that a stage makes every file of predictions.
+
+    Args:
+        stages: as in `dvc.yaml`.
+        folder: of the predictions.
+
+    Raises:
+        UserError: naming the first file that no stage makes.
+    """
+    made = {out for stage in stages.values() for out in stage.get("outs", []) if isinstance(out, str)}
+    for file in sorted(folder.glob("[!.]*.npz")):
+        if file.as_posix() not in made:
+            raise UserError(f"{file} is made by no stage of dvc.yaml, yet `evaluate` would count it: delete it")
 
 
 def main() -> None:
-    """Check the file in the current folder."""
+    """Check the current folder."""
     check(read_params())
+    check_predictions(read_params(Path("dvc.yaml"))["stages"], Path("data/predictions"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pandas as pd
 
 from transfer.console import UserError, run, say
 from transfer.evaluation import check_same_cells, headline, score_cells
-from transfer.files import read_arrays, write_text
+from transfer.files import read_arrays, read_number, write_text
 from transfer.predictions import read_predictions
 
 
@@ -21,9 +21,9 @@ def main() -> None:
     cells = pd.concat([score_cells(file.stem, read_predictions(file), labels) for file in files], ignore_index=True)
     check_same_cells(cells)
 
-    source = json.loads(Path("models/source.json").read_text(encoding="utf-8"))
+    source_accuracy = read_number(Path("models/source.json"), "accuracy")
     write_text(Path("results/cells.csv"), cells.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
-    metrics = headline(cells, source["accuracy"])
+    metrics = headline(cells, source_accuracy)
     write_text(Path("results/metrics.json"), json.dumps(metrics, indent=2) + "\n")
 
 

@@ -20,9 +20,9 @@ def main() -> None:
     draws = f"{params.seeds} draws of up to {max(params.shots)} labels per class"
     say(f"split: source digits {source}, target digits {target}, {draws}")
 
-    raw = read_arrays(DATA / "raw" / "mnist.npz")
-    train = raw["train_images"], raw["train_labels"]
-    test = raw["test_images"], raw["test_labels"]
+    names = "train_images", "train_labels", "test_images", "test_labels"
+    raw = read_arrays(DATA / "raw" / "mnist.npz", *names)
+    train, test = ((raw[f"{half}_images"], raw[f"{half}_labels"]) for half in ("train", "test"))
 
     write_arrays(DATA / "source.npz", **split.split_source(train, test, params))
     write_target(DATA / "target_train.npz", split.split_target(train, params))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from ruamel.yaml import YAML
 
 from transfer.files import write_arrays
@@ -36,6 +37,8 @@ SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the nam
 }
 
 set_threads(1)  # as in the worker processes
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 
 def synthetic_digits(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +70,8 @@ class Study:
 
     def edit_yaml(self, name: str, edit: Callable[[dict[str, Any]], None]) -> None:
         """Change a YAML file."""
-        yaml = YAML()
+        yaml = YAML(typ="safe", pure=True)  # without the comments, which would be tied to values that are gone
+        yaml.sort_base_mapping_type_on_output = False  # the order of the stages is the order of the strategies
         content = yaml.load(self.root / name)
         edit(content)
         yaml.dump(content, self.root / name)

@@ -24,10 +24,9 @@ PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
 
-EDITED = subprocess.run(
-    ["git", "diff", "--quiet", "HEAD", "--", "params.yaml", "dvc.lock", "results", "README.md"], cwd=ROOT
-).returncode
-as_committed = pytest.mark.skipif(EDITED != 0, reason="parameters or results are edited and not committed yet")
+# Another machine's results differ a little, another study's much: README and the floors below are about the committed.
+EDITED = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml", "results"], cwd=ROOT).returncode
+as_committed = pytest.mark.skipif(EDITED != 0, reason="parameters or results are not the committed ones")
 
 
 def accuracy_table(page: str) -> list[str]:
@@ -35,7 +34,6 @@ def accuracy_table(page: str) -> list[str]:
     return [row for row in rows[1:] if row.startswith("|")]
 
 
-@as_committed
 def test_the_report_and_the_metrics_are_those_of_the_cells() -> None:
     assert report.markdown(CELLS, METRICS["source"]["accuracy"], "accuracy.svg") == REPORT
     assert charts.learning_curves(report.summarise(CELLS)) == (ROOT / "results/accuracy.svg").read_text("utf-8")
@@ -54,7 +52,7 @@ def test_the_readme_quotes_the_report() -> None:
     assert accuracy_table(README) == accuracy_table(REPORT)
 
 
-EXPECTED = {  # mean accuracy of an early prototype at 50, 100 and 1000 labels per class, where the draw matters little
+EXPECTED = {  # mean accuracy to be kept at 50, 100 and 1000 labels per class, where the draw matters little
     "scratch": [0.944, 0.960, 0.986],
     "feature_extraction": [0.968, 0.974, 0.987],
     "dense_head": [0.962, 0.970, 0.986],
@@ -64,7 +62,7 @@ EXPECTED = {  # mean accuracy of an early prototype at 50, 100 and 1000 labels p
 
 @as_committed
 @pytest.mark.parametrize("strategy", EXPECTED)
-def test_no_strategy_is_worse_than_it_was(strategy: str) -> None:
+def test_no_strategy_falls_below_what_is_expected_of_it(strategy: str) -> None:
     for shots, expected in zip([50, 100, 1000], EXPECTED[strategy], strict=True):
         assert METRICS[strategy][f"shots_{shots}"] >= expected - 0.002, shots
 
@@ -83,7 +81,7 @@ def test_every_relative_link_leads_somewhere(page: str) -> None:
 
 
 def test_what_readme_says_reruns_is_what_dvc_yaml_says() -> None:
-    """The direct readers of each parameter, and the strategies' sections, are named in the table."""
+    """The table names every stage that reads the parameter."""
     rows = re.findall(
         r"^\| `([a-z_]+)\.([a-z_]+)`.*\| (.*) \|$",
         README.split("## Change something")[1].split("\n## ")[0],
@@ -97,8 +95,7 @@ def test_what_readme_says_reruns_is_what_dvc_yaml_says() -> None:
         }
         named = set(re.findall(r"`([a-z_]+)`", answer))
         assert named if readers else answer.startswith("nothing")
-        first = next(name for name in STAGES if name in readers) if readers else None
-        assert first is None or first in named, (section, key)
+        assert readers <= named, (section, key)
 
 
 def test_every_make_target_that_readme_names_exists() -> None:

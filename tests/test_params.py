@@ -90,6 +90,20 @@ def test_scalars_mean_what_they_mean_to_dvc(tmp_path: Path, value: str) -> None:
     assert read_params(path) == parse_yaml(path.read_text(), path)
 
 
+@pytest.mark.parametrize(
+    ("section", "change", "words"),
+    [
+        ("dense_head", {"tap": "blok2"}, "dense_head.tap is 'blok2', but must be one of block1, block2, dense1"),
+        ("cnn", {"dense": [8, 8], "blocks": [{"filters": 4, "kernel": 9, "pool": 21}]}, "block 1 gets 28×28 pixels"),
+        ("cnn", {"blocks": [{"filters": 4, "kernel": 3, "pool": 2}]}, "tap is 'block2', but must be one of block1, de"),
+    ],
+)
+def test_layers_that_cannot_be_are_refused_before_anything_runs(section: str, change: dict, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check.check(PARAMS | {section: PARAMS[section] | change})
+    assert words in str(caught.value)
+
+
 def test_a_section_that_nobody_reads_is_refused() -> None:
     with pytest.raises(UserError, match="studdy is not a section"):
         check.check(PARAMS | {"studdy": {}})
@@ -99,6 +113,15 @@ def test_a_section_that_nobody_reads_is_refused() -> None:
 def test_a_missing_section_is_named(section: str) -> None:
     with pytest.raises(UserError, match=f"section {section} is missing"):
         check.check({name: content for name, content in PARAMS.items() if name != section})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("pretrain", "seed", 2**31), ("feature_extraction", "l2", [1e308]), ("feature_extraction", "l2_default", 1e-300)],
+)
+def test_numbers_that_no_computation_can_take_are_refused(section: str, key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"{section}.{key}"):
+        parse_section(section, PARAMS[section] | {key: value}, SECTIONS[section])
 
 
 KEYS = [(section, key) for section, content in PARAMS.items() for key in content]

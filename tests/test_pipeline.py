@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Study, make_study
+from conftest import ROOT, SMALL, Study, make_study
 
-STRATEGIES = ["dense_head", "end_to_end", "feature_extraction", "scratch"]
+STRATEGIES = sorted(file.stem for file in (ROOT / "transfer/strategies").glob("*.py"))
 RESULTS = ["accuracy.svg", "cells.csv", "metrics.json", "report.md"]
 
 REPRODUCE_SHIPPED = """
@@ -63,7 +63,7 @@ def ship(weights: list[np.ndarray], *, path: Path) -> None:
 def test_a_first_run_makes_everything(finished: Study) -> None:
     cells = pd.read_csv(finished.root / "results/cells.csv")
     assert sorted(cells["strategy"].unique()) == STRATEGIES
-    assert len(cells) == 4 * 3 * 2
+    assert len(cells) == len(STRATEGIES) * len(SMALL["split.shots"]) * SMALL["split.seeds"]
     assert cells.notna().all().all()
     assert cells["accuracy"].between(0, 1).all()
     metrics = json.loads(finished.read("results/metrics.json"))
@@ -158,16 +158,19 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
             "deps": [dep.replace("feature_extraction", "nearest_mean") for dep in like["deps"]],
             "outs": ["data/predictions/nearest_mean.npz", "models/nearest_mean.npy"],
         }
+        content["stages"]["extract"]["params"].append("nearest_mean.tap")
 
     finished.edit_yaml("dvc.yaml", add_stage)
     finished.edit_yaml("params.yaml", lambda content: content.update(nearest_mean={"tap": "block2"}))
     finished.run(sys.executable, "-m", "stages.check")
-    assert finished.repro() == ["nearest_mean", "evaluate", "report"]
+    assert finished.repro() == ["extract", "nearest_mean", "evaluate", "report"]
     assert "nearest_mean" in json.loads(finished.read("results/metrics.json"))
     assert "| nearest_mean |" in finished.read("results/report.md").decode()
 
     finished.run("git", "checkout", "-q", ".")
     finished.run("git", "clean", "-qfd")
+    gone = finished.run(sys.executable, "-m", "stages.check", code=2)
+    assert gone.stderr.startswith("error: data/predictions/nearest_mean.npz is made by no stage of dvc.yaml")
     (finished.root / "data/predictions/nearest_mean.npz").unlink()
     finished.repro()
     assert finished.run("git", "status", "--porcelain").stdout == ""
@@ -192,7 +195,7 @@ def test_predictions_that_do_not_fit_are_refused_by_name(finished: Study) -> Non
     ("key", "value", "words"),
     [
         ("split__shots", [1, 25], "use at most 24"),
-        ("split__target_classes", [4, 5], "4 is in source and target"),
+        ("split__target_classes", [4, 5], "4 is in source_classes and in target_classes"),
         ("split__target_classes", [9], "split.target_classes is [9]"),
         ("split__seeds", "ten", "split.seeds is 'ten'"),
         ("split__shots", [5, 1], "[1, 5]"),
@@ -205,6 +208,30 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study, key: str
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [
+        ("split", "data/raw/mnist.npz"),
+        ("extract", "models/source.keras"),
+        ("evaluate", "models/source.json"),
+        ("report", "results/cells.csv"),
+        ("report", "results/metrics.json"),
+    ],
+)
+def test_an_input_that_is_missing_or_something_else_is_one_line(finished: Study, stage: str, file: str) -> None:
+    path, content = finished.root / file, finished.read(file)
+    for wrong in (None, b"<html>503</html>", b"{}"):
+        path.unlink()  # not written over: the cache may be linked to it
+        if wrong is not None:
+            path.write_bytes(wrong)
+        done = finished.run(sys.executable, "-m", f"stages.{stage}", code=2)
+        assert done.stderr.startswith(f"error: {file} "), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        path.write_bytes(content)
+    finished.repro()
+    assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
 def test_a_tap_that_the_source_lacks_is_refused_with_those_it_has(finished: Study) -> None:

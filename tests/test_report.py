@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -68,6 +69,8 @@ def test_the_baseline_comes_last_and_may_be_absent() -> None:
 def test_one_seed_gives_no_interval_and_no_verdict() -> None:
     page = report.markdown(cells_of({"scratch": 0.5, "dense_head": 0.6}, seeds=1), 0.99, "a.svg")
     assert "±" not in page
+    assert "95 %" not in page
+    assert "one label draw only" in page
     assert "no interval" in page
     assert not any(cell.endswith("=") for row in table_under(page, "## Gain over") for cell in row)
 
@@ -83,6 +86,27 @@ def test_the_chart_is_whole_svg_with_every_strategy_and_no_address(seeds: int) -
     assert "NaN" not in svg
     assert not re.findall(r'(?:href|src)="https?:', svg)
     assert svg == charts.learning_curves(report.summarise(cells_of({"scratch": 0.5, "dense_head": 0.6}, seeds=seeds)))
+
+
+@pytest.mark.parametrize("shots", [(1,), (1, 10)])
+def test_the_chart_shows_only_accuracies_that_can_be(shots: tuple[int, ...]) -> None:
+    """Two draws that differ have an interval far wider than 0 to 100 %."""
+    wild = cells_of({"scratch": 0.5, "dense_head": 0.6}, shots=shots, seeds=2)
+    wild["accuracy"] = np.where(wild["seed"] == 0, 0.3, 0.9)
+    svg = charts.learning_curves(report.summarise(wild))
+    limits = re.search(r"axis titled 'accuracy[^\"]* with values from (\S+) to (\S+)\"", svg)
+    assert limits
+    assert 0 <= float(limits[1]) < float(limits[2]) <= 100
+    assert svg.count("mark-rule role-mark" if len(shots) == 1 else "mark-area role-mark") > 0
+
+
+def test_cells_that_are_not_there_or_something_else_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cells\.csv is missing"):
+        report.read_cells(tmp_path / "cells.csv")
+    for text in ("", "a,b\n1,2\n", 'strategy\n"', "\0"):
+        (tmp_path / "cells.csv").write_text(text)
+        with pytest.raises(UserError, match=r"cells\.csv lacks one of strategy, shots"):
+            report.read_cells(tmp_path / "cells.csv")
 
 
 def predictions(cells: list[tuple[int, int]], images: int = 8) -> Predictions:
@@ -105,6 +129,13 @@ def test_cells_are_scored_one_row_each_in_order() -> None:
 def test_predictions_for_other_test_images_are_refused() -> None:
     with pytest.raises(UserError, match=r"predictions/x\.npz is for 8 test images, not 9"):
         score_cells("x", predictions([(1, 0)]), np.zeros(9, int))
+
+
+def test_a_cell_that_diverged_is_named_not_scored() -> None:
+    given = predictions([(1, 0), (5, 3)])
+    given.probabilities[1, 2] = np.nan
+    with pytest.raises(UserError, match="x with 5 labels per class and seed 3 diverged"):
+        score_cells("x", given, np.zeros(8, int))
 
 
 def test_a_strategy_with_other_cells_is_named() -> None:

@@ -54,6 +54,8 @@ def test_seeds_draw_different_images() -> None:
 
 def test_too_many_shots_are_refused_with_the_largest_possible() -> None:
     assert split.nested_draws(labels_of([9, 7, 8]), 7, 1).shape == (1, 3, 7)
+    with pytest.raises(UserError, match="has 3: use at most 3"):  # not an overflow
+        split.split_target((np.zeros((30, 2, 2), np.uint8), np.arange(30) % 10), params(shots=[10**12]))
     with pytest.raises(UserError, match=r"asks for 8 labelled images per class, .* has 7: use at most 7"):
         split.nested_draws(labels_of([9, 7, 8]), 8, 1)
 
@@ -89,10 +91,10 @@ def test_a_class_without_an_image_is_named() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"source_classes": [0, 1, 5]}, "5 is in source and target"),
+        ({"source_classes": [0, 1, 5]}, "split: 5 is in source_classes and in target_classes"),
         ({"source_classes": [0]}, "split.source_classes is [0]"),
         ({"target_classes": [10, 5]}, "split.target_classes.0 is 10"),
-        ({"target_classes": [5, 6, 6]}, "target_classes names 6 twice"),
+        ({"target_classes": [5, 6, 6]}, "split: target_classes names 6 more than once"),
         ({"shots": []}, "split.shots is []"),
         ({"shots": [0]}, "split.shots.0 is 0"),
         ({"shots": [5, 1, 5]}, "[1, 5]"),

@@ -12,6 +12,9 @@ from transfer.training import Program, fresh_weights, shift_images
 ARCHITECTURE = cnn.Params.model_validate(
     {"blocks": [{"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 3, "pool": 2}], "dense": [8]}
 )
+PRETRAIN = pretrain.Params(
+    epochs=3, batch=16, peak_rate=0.01, warmup=0.3, beta_1=0.7, beta_2=0.9, shift=0, threads=1, seed=0
+)
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 12, 12, 1), np.uint8)
 LABELS = np.arange(40, dtype=np.int32) % 2
@@ -171,11 +174,22 @@ def test_a_cnn_that_eats_up_the_image_is_refused() -> None:
         cnn.build(deep, image_shape=(28, 28, 1), classes=2)
 
 
+def test_a_cnn_may_have_no_dense_layer_and_its_taps_are_layers() -> None:
+    for dense in ([], [8, 6]):
+        params = cnn.Params.model_validate(ARCHITECTURE.model_dump() | {"dense": dense})
+        names = [layer.name for layer in cnn.build(params, image_shape=(12, 12, 1), classes=2).layers]
+        assert [name for name in names if name in cnn.taps(params)] == cnn.taps(params)
+        assert len(cnn.taps(params)) == 2 + len(dense)
+
+
+def test_pretraining_that_diverges_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Program, "train", lambda *_, **__: float("nan"))
+    with pytest.raises(UserError, match=r"diverged.*lower pretrain\.peak_rate"):
+        list(pretrain.train_source(IMAGES, LABELS, classes=2, architecture=ARCHITECTURE, params=PRETRAIN))
+
+
 def test_pretraining_goes_through_its_epochs() -> None:
-    params = pretrain.Params(
-        epochs=3, batch=16, peak_rate=0.01, warmup=0.3, beta_1=0.7, beta_2=0.9, shift=0, threads=1, seed=0
-    )
-    results = list(pretrain.train_source(IMAGES, LABELS, classes=2, architecture=ARCHITECTURE, params=params))
+    results = list(pretrain.train_source(IMAGES, LABELS, classes=2, architecture=ARCHITECTURE, params=PRETRAIN))
     assert len(results) == 3
     assert all(np.isfinite(loss) for _, loss in results)
     assert 0 <= pretrain.accuracy(results[-1][0], IMAGES, LABELS) <= 1

@@ -26,7 +26,7 @@ def learning_curves(summary: pd.DataFrame) -> str:
             "strategy": summary["strategy"],
             "shots": summary["shots"],
             "mean": [100 * value.mean for value in estimates],
-            "low": [None if value.low is None else 100 * value.low for value in estimates],
+            "low": [None if value.low is None else 100 * max(value.low, 0) for value in estimates],
             "high": [None if value.high is None else 100 * min(value.high, 1) for value in estimates],
         }
     )
@@ -38,7 +38,8 @@ def learning_curves(summary: pd.DataFrame) -> str:
     colour = alt.Color("strategy:N", title=None, sort=names).scale(domain=names, range=colours)
     dash = alt.StrokeDash("strategy:N", title=None, sort=names).scale(domain=names, range=dashes)
     base = alt.Chart(points)
-    band = base.mark_area(opacity=0.18).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
+    mark = base.mark_area(opacity=0.18) if len(shots) > 1 else base.mark_rule()  # one point spans no area
+    band = mark.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
     lines = base.mark_line(point=True, strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
     chart = (
         alt.layer(band, lines)

@@ -30,6 +30,27 @@ class Params(Section):
     dense: Annotated[tuple[Count, ...], Strict(False)]
 
 
+def taps(params: Params) -> list[str]:
+    """The layers that features can be taken from, from the image on."""
+    blocks = [f"block{number}" for number in range(1, len(params.blocks) + 1)]
+    return blocks + [f"dense{number}" for number in range(1, len(params.dense) + 1)]
+
+
+def check_fits(params: Params, height: int, width: int) -> None:
+    """Check that every block gets enough pixels.
+
+    Raises:
+        UserError: naming the block that is left with nothing of the image.
+    """
+    for number, block in enumerate(params.blocks, 1):
+        if min(height, width) - block.kernel + 1 < block.pool:
+            raise UserError(
+                f"cnn.blocks: block {number} gets {height}×{width} pixels, too few for a kernel of "
+                f"{block.kernel} and a pool of {block.pool}: remove it or make them smaller"
+            )
+        height, width = ((side - block.kernel + 1) // block.pool for side in (height, width))
+
+
 def build(params: Params, *, image_shape: tuple[int, int, int], classes: int, name: str = "cnn") -> keras.Model:
     """Build the CNN: raw uint8 images in, logits out.
 
@@ -49,15 +70,11 @@ def build(params: Params, *, image_shape: tuple[int, int, int], classes: int, na
     """
     from transfer.backend import keras
 
+    check_fits(params, *image_shape[:2])
     layers = keras.layers
     x = inputs = keras.Input(image_shape, dtype="uint8", name="image")
     x = layers.Rescaling(1 / 255, name="rescaling")(x)
     for number, block in enumerate(params.blocks, 1):
-        if min(x.shape[1:3]) - block.kernel + 1 < block.pool:
-            raise UserError(
-                f"cnn.blocks: block {number} gets {x.shape[1]}×{x.shape[2]} pixels, too few for a kernel of "
-                f"{block.kernel} and a pool of {block.pool}: remove it or make them smaller"
-            )
         x = layers.Conv2D(block.filters, block.kernel, name=f"convolution{number}")(x)
         x = layers.MaxPooling2D(block.pool, name=f"pool{number}")(x)
         x = layers.ReLU(name=f"block{number}")(x)

@@ -27,12 +27,17 @@ def score_cells(strategy: str, predictions: Predictions, labels: np.ndarray) -> 
         labels: true classes of the test images, (test images,) int32.
 
     Raises:
-        UserError: if the predictions are not for these test images.
+        UserError: if the predictions are not for these test images, or those of a cell are no numbers.
     """
     if predictions.probabilities.shape[1] != len(labels):
         raise UserError(
             f"data/predictions/{strategy}.npz is for {predictions.probabilities.shape[1]} test images, not "
             f"{len(labels)}: rerun its stage, or delete the file if the strategy is gone"
+        )
+    for cell in np.flatnonzero(~np.isfinite(predictions.probabilities).all(axis=(1, 2))):
+        raise UserError(
+            f"{strategy} with {predictions.shots[cell]} labels per class and seed {predictions.seed[cell]} diverged: "
+            f"its probabilities are no numbers; change the {strategy} section of params.yaml, most likely its peak_rate"
         )
     scores = {  # rounded here, so that whatever is computed from the file of cells is computed from the same numbers
         name: [round(score(cell, labels), 6) for cell in predictions.probabilities] for name, score in SCORES.items()

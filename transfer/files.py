@@ -1,7 +1,8 @@
-"""Array files: written whole or not at all, the same bytes for the same arrays, never a pickle."""
+"""Files of arrays and numbers: written whole or not at all, the same bytes for the same content, never a pickle."""
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -74,3 +75,20 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it and run `dvc repro`") from None
+
+
+def read_number(path: Path, *keys: str) -> float:
+    """Read one number of a JSON file, by the keys that lead to it.
+
+    Raises:
+        UserError: if the file is missing, is not JSON, or has no number there.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            content = content[key]
+        return float(content)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} has no number {'.'.join(keys)}: delete it and run `dvc repro`") from None

@@ -76,6 +76,8 @@ def _explain(name: str, error: ValidationError, section: type[Section]) -> str:
         return f"{key} is missing"
     if first["type"] == "extra_forbidden":
         return f"{key} is not a parameter" + (f"; known are {_keys(section)}" if len(first["loc"]) == 1 else "")
+    if first["type"] == "value_error" and not first["loc"]:  # of the section as a whole; the text names the keys
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
     match first["type"]:
         case "too_short":
             message = f"a list of at least {first['ctx']['min_length']}"

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from transfer import cnn
+from transfer.console import UserError
 from transfer.params import Section
 from transfer.schedule import Plan, Rate, shuffled_batches, warmup_cosine
 
@@ -29,7 +30,7 @@ class Params(Section):
     beta_2: Decay
     shift: Annotated[int, Field(ge=0, le=8)]
     threads: Annotated[int, Field(ge=1, le=256)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def train_source(
@@ -43,6 +44,9 @@ def train_source(
         classes: the number of source classes.
         architecture: the layers.
         params: epochs, batch, rates and seed.
+
+    Raises:
+        UserError: if the loss is no longer a number.
     """
     from transfer.training import Program, fresh_weights
 
@@ -55,6 +59,8 @@ def train_source(
     for first in range(0, len(batches), steps):
         plan = Plan(batches[first : first + steps], rates[first : first + steps])
         loss = program.train(images, labels, plan, seed=params.seed, first_step=first)
+        if not np.isfinite(loss):
+            raise UserError(f"pretraining diverged, its loss is {loss}: lower pretrain.peak_rate")
         yield program, loss
 
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from transfer.console import UserError
 from transfer.statistics import Estimate, mean_interval
 
 BASELINE = "scratch"
 COSTS = ["trainable_parameters", "gradient_steps", "examples_seen"]
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read the file of cells that `evaluate` writes.
+
+    Raises:
+        UserError: if the file is missing or lacks a column.
+    """
+    columns = ["strategy", "shots", "seed", "accuracy", *COSTS]
+    try:
+        return pd.read_csv(path)[columns]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{path} lacks one of {', '.join(columns)}: delete it and run `dvc repro`") from None
 
 
 def strategies_of(cells: pd.DataFrame) -> list[str]:
@@ -51,11 +68,11 @@ def markdown(cells: pd.DataFrame, source_accuracy: float, chart: str) -> str:
     summary = summarise(cells)
     strategies, shots, seeds = strategies_of(cells), sorted(cells["shots"].unique()), cells["seed"].nunique()
     by_cell = summary.set_index(["strategy", "shots"])
-    intervals = "95 % intervals over the draws" if seeds > 1 else "one draw, so no interval can be given"
+    average = f"mean of {seeds} label draws with 95 % intervals over the draws" if seeds > 1 else "one label draw only"
     parts = [
         "# Which way to transfer",
-        f"Accuracy on the target's test images after training on a few labelled images per class: mean of {seeds} "
-        f"label draws with {intervals}. Every strategy gets the same draws. The source model is right on "
+        f"Accuracy on the target's test images after training on a few labelled images per class: {average}. "
+        f"Every strategy gets the same draws. The source model is right on "
         f"{100 * source_accuracy:.2f} % of held-out images of its own classes.",
         f"![Accuracy against labelled images per class]({chart})",
         "## Accuracy, %",
@@ -63,7 +80,9 @@ def markdown(cells: pd.DataFrame, source_accuracy: float, chart: str) -> str:
             ["labels per class", *strategies],
             [[str(n), *(_percent(by_cell.loc[(name, n), "accuracy"]) for name in strategies)] for n in shots],
         ),
-        "The intervals tell how much the draw of the labels matters, for this source model and these test images. "
+        "The intervals tell how much the draw of the labels matters, for this source model and these test images."
+        if seeds > 1
+        else "From one draw: no interval, though the draw of the labels matters much.",
         "`feature_extraction` and `dense_head` scale their features with statistics of all target images, without "
         "their labels; `end_to_end` and `scratch` do not see the unlabelled ones.",
     ]
@@ -72,8 +91,8 @@ def markdown(cells: pd.DataFrame, source_accuracy: float, chart: str) -> str:
         gains = [[str(n), *(_points(by_cell.loc[(name, n), "gain"]) for name in others)] for n in shots]
         parts += [
             f"## Gain over training from {BASELINE}, percentage points",
-            "Paired by draw, which makes these intervals narrower than those above. One that contains 0 is marked `=`: "
-            "not separated."
+            "Paired by draw: the luck of a draw, which all strategies share, does not widen these intervals. One that "
+            "contains 0 is marked `=`: not separated."
             if seeds > 1
             else "From one draw: no interval, and no verdict.",
             _table(["labels per class", *others], gains),

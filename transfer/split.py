@@ -20,18 +20,18 @@ class Params(Section):
     source_classes: Annotated[list[Digit], Field(min_length=2)]
     target_classes: Annotated[list[Digit], Field(min_length=2)]
     source_validation: Annotated[float, Field(gt=0, lt=1)]
-    shots: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    shots: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]  # the data sets the upper limit
     seeds: Annotated[int, Field(ge=1, le=1000)]
 
     @model_validator(mode="after")
     def _disjoint_and_ordered(self) -> Self:
         for name, values in (("source_classes", self.source_classes), ("target_classes", self.target_classes)):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"without repetition: {name} names {_names(repeated)} twice")
+                raise ValueError(f"{name} names {_names(repeated)} more than once")
         if shared := sorted(set(self.source_classes) & set(self.target_classes)):
-            raise ValueError(f"split so that no class is on both sides: {_names(shared)} is in source and target")
+            raise ValueError(f"{_names(shared)} is in source_classes and in target_classes: leave it on one side only")
         if self.shots != sorted(set(self.shots)):
-            raise ValueError(f"with shots ascending and without repetition, as in {sorted(set(self.shots))}")
+            raise ValueError(f"shots must ascend without repetition, as in {sorted(set(self.shots))}")
         return self
 
 
@@ -138,9 +138,10 @@ def split_source(
 def split_target(train: tuple[np.ndarray, np.ndarray], params: Params) -> Target:
     """The target task: its images with the labels of the draws, and of no other image."""
     images, labels = select_classes(*train, params.target_classes)
+    draws = nested_draws(labels, max(params.shots), params.seeds)
     return Target(
         images=images,
         classes=np.array(params.target_classes, dtype=np.int32),
         shots=np.array(params.shots, dtype=np.int32),
-        draws=nested_draws(labels, max(params.shots), params.seeds),
+        draws=draws,
     )

@@ -18,7 +18,7 @@ from transfer.params import Section
 from transfer.predictions import softmax
 from transfer.target import Draw
 
-Penalty = Annotated[float, Field(gt=0)]
+Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
 
 
 class Params(Section):
@@ -29,7 +29,7 @@ class Params(Section):
     l2_default: Penalty
     folds: Annotated[int, Field(ge=2, le=20)]
     enough_held_out: Annotated[int, Field(ge=1)]
-    max_iterations: Annotated[int, Field(ge=1)]
+    max_iterations: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 def fit(draw: Draw, *, features: Features, params: Params) -> Cell:
