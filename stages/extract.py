@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from transfer.console import UserError, run, say
+from transfer.console import UserError, counted, run, say
 from transfer.features import extract, write_features
 from transfer.files import read_arrays
 from transfer.params import PARAMS, read_params
@@ -27,7 +27,8 @@ def main() -> None:
     taps = sorted({tap_of(name, content) for name, content in sections.items() if "tap" in content})
     images = read_target(Path("data/target_train.npz")).images
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
-    say(f"extract: {', '.join(taps)} of {len(images)} target images and {len(test_images)} test images")
+    both = f"{counted(len(images), 'target image')} and {counted(len(test_images), 'test image')}"
+    say(f"extract: {', '.join(taps)} of {both}")
     write_features(Path("data/features.npz"), extract(Path("models/source.keras"), taps, images, test_images))
 
 

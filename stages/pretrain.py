@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from transfer import cnn, pretrain
-from transfer.console import run, say
+from transfer.console import counted, run, say
 from transfer.files import read_arrays, write_text
 from transfer.params import read_section
 from transfer.threads import set_threads
@@ -16,7 +16,8 @@ def main() -> None:
     architecture = read_section("cnn", cnn.Params)
     source = read_arrays(Path("data/source.npz"))
     images, labels, classes = source["train_images"], source["train_labels"], len(source["classes"])
-    say(f"pretrain: {len(images)} images of {classes} classes, {params.epochs} epochs, {params.threads} threads")
+    how = f"{counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
+    say(f"pretrain: {counted(len(images), 'image')} of {classes} classes, {how}")
     set_threads(params.threads)
 
     validation = source["validation_images"], source["validation_labels"]
@@ -31,7 +32,8 @@ def main() -> None:
     save_model(Path("models/source.keras"), program.model)
     scores = {"accuracy": test_accuracy, "validation_accuracy": accuracy}
     write_text(Path("models/source.json"), json.dumps(scores, indent=2) + "\n")
-    say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {len(source['test_labels'])} test images")
+    tested = counted(len(source["test_labels"]), "test image")
+    say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {tested}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer import split
-from transfer.console import run, say
+from transfer.console import counted, run, say
 from transfer.files import read_arrays, write_arrays
 from transfer.params import read_section
 from transfer.target import write_target
@@ -17,7 +17,7 @@ def main() -> None:
     """Read raw MNIST, write the source task, and of the target task three files: the test labels apart."""
     params = read_section("split", split.Params)
     source, target = (",".join(map(str, names)) for names in (params.source_classes, params.target_classes))
-    draws = f"{params.seeds} draws of up to {max(params.shots)} labels per class"
+    draws = f"{counted(params.seeds, 'draw')} of up to {counted(max(params.shots), 'label')} per class"
     say(f"split: source digits {source}, target digits {target}, {draws}")
 
     names = "train_images", "train_labels", "test_images", "test_labels"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.console import UserError, progress, run
+from transfer.console import UserError, counted, progress, run
 from transfer.files import read_arrays, write_arrays, write_text, write_whole
 
 
@@ -51,11 +51,15 @@ def test_progress_in_a_pipe_is_a_line_at_every_fifth(capsys: pytest.CaptureFixtu
     assert [line.split(",")[0] for line in lines] == [f"cells: {done} of 10 cells" for done in (2, 4, 6, 8, 10)]
 
 
+def test_a_number_has_its_noun() -> None:
+    assert [counted(number, "cell") for number in (0, 1, 2, 1234)] == ["0 cells", "1 cell", "2 cells", "1,234 cells"]
+
+
 @given(efforts=st.lists(st.floats(0.1, 100), min_size=1, max_size=12))
 def test_the_last_line_of_progress_says_that_all_is_done(efforts: list[float]) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         list(progress(range(len(efforts)), "cells", "cell", efforts))
-    assert printed.getvalue().splitlines()[-1] == f"cells: {len(efforts)} of {len(efforts)} cells"
+    assert printed.getvalue().splitlines()[-1] == f"cells: {len(efforts)} of {counted(len(efforts), 'cell')}"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from transfer.console import progress, say
+from transfer.console import counted, progress, say
 from transfer.params import Section
 from transfer.predictions import Predictions
 from transfer.target import Draw, Target
@@ -59,7 +59,7 @@ def run_cells(fit: Fit, ship: Ship, target: Target, *, workers: int, label: str)
     """
     draws = target.cells()
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
-    say(f"{label}: {len(draws)} cells of up to {draws[order[0]].shots} shots")
+    say(f"{label}: {counted(len(draws), 'cell')} of up to {counted(draws[order[0]].shots, 'shot')}")
     work = partial(_run_cell, fit=fit, ship=ship, shipped=order[0])
     done = run_in_workers(work, [(cell, draws[cell]) for cell in order], workers)
     effort = [draws[cell].shots ** 0.5 for cell in order]

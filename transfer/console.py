@@ -41,6 +41,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, as in `1 cell` and `6 cells`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[float]) -> Iterator[Item]:
     """Yield `items`, showing a bar on a terminal and a plain line at every fifth of the effort in a pipe.
 
@@ -56,11 +61,12 @@ def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[flo
         start, spent, said = time.monotonic(), 0.0, 0
         for done, (item, effort) in enumerate(zip(items, efforts, strict=True), 1):
             spent += effort
-            bar.set_postfix_str(f"{done} of {total} {unit}s", refresh=False)
+            state = f"{done} of {counted(total, unit)}"
+            bar.set_postfix_str(state, refresh=False)
             bar.update(effort)
             fifths = 5 if done == total else int(spent * 5 / whole)  # rounding must not cost the last line
             if not terminal and fifths > said:
                 said = fifths
                 left = (time.monotonic() - start) * (whole / spent - 1)
-                say(f"{label}: {done} of {total} {unit}s" + (f", about {left:.0f} s left" if left >= 1 else ""))
+                say(f"{label}: {state}" + (f", about {left:.0f} s left" if left >= 1 else ""))
             yield item
