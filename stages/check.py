@@ -57,7 +57,8 @@ def check_predictions(stages: dict, folder: Path) -> None:
     Raises:
         UserError: naming the first file that no stage makes.
     """
-    made = {out for stage in stages.values() for out in stage.get("outs", []) if isinstance(out, str)}
+    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    made = {out if isinstance(out, str) else next(iter(out)) for out in outs}  # one with options is a mapping
     for file in sorted(folder.glob("[!.]*.npz")):
         if file.as_posix() not in made:
             raise UserError(f"{file} is made by no stage of dvc.yaml, yet `evaluate` would count it: delete it")
@@ -66,7 +67,7 @@ def check_predictions(stages: dict, folder: Path) -> None:
 def main() -> None:
     """Check the current folder."""
     check(read_params())
-    check_predictions(read_params(Path("dvc.yaml"))["stages"], Path("data/predictions"))
+    check_predictions(read_params(Path("dvc.yaml")).get("stages", {}), Path("data/predictions"))
 
 
 if __name__ == "__main__":

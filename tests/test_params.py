@@ -109,6 +109,17 @@ def test_a_section_that_nobody_reads_is_refused() -> None:
         check.check(PARAMS | {"studdy": {}})
 
 
+def test_predictions_that_no_stage_makes_are_named(tmp_path: Path) -> None:
+    plain, with_options, stray = (tmp_path / f"{name}.npz" for name in "abc")
+    stages = {"a": {"outs": [plain.as_posix()]}, "b": {"outs": [{with_options.as_posix(): {"cache": False}}]}, "c": {}}
+    for file in (plain, with_options, tmp_path / ".9.c.npz"):
+        file.touch()
+    check.check_predictions(stages, tmp_path)
+    stray.touch()
+    with pytest.raises(UserError, match=r"c\.npz is made by no stage of dvc\.yaml"):
+        check.check_predictions(stages, tmp_path)
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_missing_section_is_named(section: str) -> None:
     with pytest.raises(UserError, match=f"section {section} is missing"):

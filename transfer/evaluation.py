@@ -34,7 +34,9 @@ def score_cells(strategy: str, predictions: Predictions, labels: np.ndarray) -> 
             f"data/predictions/{strategy}.npz is for {predictions.probabilities.shape[1]} test images, not "
             f"{len(labels)}: rerun its stage, or delete the file if the strategy is gone"
         )
-    for cell in np.flatnonzero(~np.isfinite(predictions.probabilities).all(axis=(1, 2))):
+    diverged = np.flatnonzero(~np.isfinite(predictions.probabilities).all(axis=(1, 2)))
+    if len(diverged):
+        cell = diverged[0]
         raise UserError(
             f"{strategy} with {predictions.shots[cell]} labels per class and seed {predictions.seed[cell]} diverged: "
             f"its probabilities are no numbers; change the {strategy} section of params.yaml, most likely its peak_rate"
