@@ -29,9 +29,9 @@ from transfer.console import UserError, progress, run, say
 from transfer.features import Features, Scaling, extract, read_features, write_features
 from transfer.files import read_arrays, write_arrays
 from transfer.params import Section, parse_section, read_params, read_section
-from transfer.split import nested_draws, select_classes
+from transfer.split import select_classes
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.target import Draw, Target, read_target, write_target
+from transfer.target import Draw, Target, nested_draws, read_target, write_target
 from transfer.workers import run_in_workers
 
 TASKS = (([0, 1, 2], [3, 4]), ([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([3, 4], [0, 1, 2]))
@@ -137,7 +137,7 @@ def _fit_of(trial: Trial) -> Callable[[Draw], Cell]:
         case _:
             architecture = read_section("cnn", cnn.Params)
             network = partial(scratch.network, architecture, target.images.shape[1:], classes, params.shift)
-    return partial(fine_tuning.fit, network=network, images=target.images, test_images=test_images, params=params)
+    return partial(fine_tuning.fit, network=network, images=target.images, to_predict=test_images, params=params)
 
 
 def measure(trial: Trial) -> tuple[Trial, float]:

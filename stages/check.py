@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transfer import cells, cnn, download, pretrain, split, strategies
+from transfer import article, cells, cnn, download, pretrain, selection, split, strategies, taps
 from transfer.console import UserError, run
 from transfer.mnist import MNIST
 from transfer.params import PARAMS, Section, parse_section, read_params
@@ -17,6 +17,9 @@ SECTIONS: dict[str, type[Section]] = {
     "split": split.Params,
     "cnn": cnn.Params,
     "pretrain": pretrain.Params,
+    "taps": taps.Params,
+    "article": article.Params,
+    "report": selection.Params,
     "compute": cells.Compute,
 }
 
@@ -41,10 +44,10 @@ def check(params: dict) -> None:
         raise UserError(f"{PARAMS}: section {missing[0]} is missing")
     parsed: dict[str, Any] = {name: parse_section(name, params[name], section) for name, section in known.items()}
     cnn.check_fits(parsed["cnn"], *MNIST["train_images"].shape[1:])
-    taps = cnn.taps(parsed["cnn"])
+    known_taps = cnn.taps(parsed["cnn"])
     for name in strategy_sections():
-        if (tap := getattr(parsed[name], "tap", taps[0])) not in taps:
-            raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be one of {', '.join(taps)}")
+        if (tap := getattr(parsed[name], "tap", known_taps[0])) not in known_taps:
+            raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be one of {', '.join(known_taps)}")
 
 
 def check_predictions(stages: dict, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Stage `dense_head`: train new dense layers on frozen features, one cell per draw."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,16 +21,13 @@ def main() -> None:
     target = read_target(Path("data/target_train.npz"))
     features = read_features(Path("data/features.npz"), params.tap)
     scaling = Scaling.of_pool(features.train)
+    scaled = features.scaled(scaling)
+    scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))
 
-    fit = partial(dense_head.fit, features=features.scaled(scaling), classes=len(target.classes), params=params)
-    ship = partial(
-        dense_head.ship,
-        source=Path("models/source.keras"),
-        scaling=scaling,
-        tap=params.tap,
-        path=Path("models/dense_head.keras"),
-    )
-    cells = run_cells(fit, ship, target, workers=compute.workers, label="dense_head")
+    fit = partial(dense_head.fit, features=scaled, classes=len(target.classes), params=params)
+    ship = partial(dense_head.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
+    model = Path("models/dense_head.keras")
+    cells = run_cells(fit, ship, target, params=params, model=model, workers=compute.workers, label="dense_head")
     write_predictions(Path("data/predictions/dense_head.npz"), cells)
 
 

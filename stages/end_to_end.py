@@ -19,11 +19,13 @@ def main() -> None:
     compute = read_section("compute", Compute)
     target = read_target(Path("data/target_train.npz"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
+    to_predict = target.to_predict(test_images, target.images)
 
     network = partial(end_to_end.network, Path("models/source.keras"), len(target.classes), params.shift)
-    fit = partial(end_to_end.fit, network=network, images=target.images, test_images=test_images, params=params)
-    ship = partial(end_to_end.ship, network=network, path=Path("models/end_to_end.keras"))
-    cells = run_cells(fit, ship, target, workers=compute.workers, label="end_to_end")
+    fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
+    ship = partial(end_to_end.ship, network=network)
+    model = Path("models/end_to_end.keras")
+    cells = run_cells(fit, ship, target, params=params, model=model, workers=compute.workers, label="end_to_end")
     write_predictions(Path("data/predictions/end_to_end.npz"), cells)
 
 

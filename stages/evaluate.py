@@ -1,30 +1,57 @@
 """Stage `evaluate`: score every cell on the target test labels, which no other stage may read."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from transfer.console import UserError, counted, run, say
-from transfer.evaluation import check_same_cells, headline, score_cells
-from transfer.files import read_arrays, read_number, write_text
+from transfer.evaluation import check_same_cells, headline, outcomes_of, score_cells, score_taps
+from transfer.files import read_arrays, read_facts, read_record, write_record, write_text
+from transfer.outcomes import SPECIMENS, TapViews
 from transfer.predictions import read_predictions
+
+TARGET_LABELS = Path("data/target_test_labels.npz")
+SCORED_ON = {  # where the true classes of a specimen's test images are
+    "article": (TARGET_LABELS, "labels"),
+    "article_same_task": (Path("data/source.npz"), "test_labels"),
+}
 
 
 def main() -> None:
-    """Read every strategy's predictions and the test labels; write one row per cell and the headline."""
+    """Read every strategy's predictions and the test labels; write one row per cell, the headline and the outcomes."""
     files = sorted(Path("data/predictions").glob("[!.]*.npz"))
-    labels = read_arrays(Path("data/target_test_labels.npz"))["labels"]
+    test = read_arrays(TARGET_LABELS, "labels", "classes")
+    labels = test["labels"]
     say(f"evaluate: {', '.join(file.stem for file in files)} on {counted(len(labels), 'test image')}")
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
-    cells = pd.concat([score_cells(file.stem, read_predictions(file), labels) for file in files], ignore_index=True)
+    predictions = {file.stem: read_predictions(file) for file in files}
+    cells = pd.concat([score_cells(name, given, labels) for name, given in predictions.items()], ignore_index=True)
     check_same_cells(cells)
+    taps = score_taps(read_record(Path("data/taps.npz"), TapViews), labels)
 
-    source_accuracy = read_number(Path("models/source.json"), "accuracy")
-    write_text(Path("results/cells.csv"), cells.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
+    write_table("cells", pd.concat([cells, *score_specimens()], ignore_index=True))
+    write_table("taps", taps)
     metrics = headline(cells, source_accuracy)
     write_text(Path("results/metrics.json"), json.dumps(metrics, indent=2) + "\n")
+    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, labels, test["classes"]))
+
+
+def score_specimens() -> Iterator[pd.DataFrame]:
+    """The rows of every specimen that was measured, which are compared with no strategy's."""
+    for name in SPECIMENS:
+        predictions = read_predictions(Path("data/specimens", f"{name}.npz"))
+        if len(predictions.shots):
+            file, labels = SCORED_ON[name]
+            yield score_cells(name, predictions, read_arrays(file, labels)[labels])
+
+
+def write_table(name: str, rows: pd.DataFrame) -> None:
+    """Write a table of results."""
+    write_text(Path("results", f"{name}.csv"), rows.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
 if __name__ == "__main__":

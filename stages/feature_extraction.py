@@ -1,5 +1,6 @@
 """Stage `feature_extraction`: fit a linear probe on frozen features, one cell per draw."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,16 +21,15 @@ def main() -> None:
     target = read_target(Path("data/target_train.npz"))
     features = read_features(Path("data/features.npz"), params.tap)
     scaling = Scaling.of_pool(features.train)
+    scaled = features.scaled(scaling)
+    scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))
 
-    fit = partial(feature_extraction.fit, features=features.scaled(scaling), params=params)
-    ship = partial(
-        feature_extraction.ship,
-        source=Path("models/source.keras"),
-        scaling=scaling,
-        tap=params.tap,
-        path=Path("models/feature_extraction.keras"),
+    fit = partial(feature_extraction.fit, features=scaled, params=params)
+    ship = partial(feature_extraction.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
+    model = Path("models/feature_extraction.keras")
+    cells = run_cells(
+        fit, ship, target, params=params, model=model, workers=compute.workers, label="feature_extraction"
     )
-    cells = run_cells(fit, ship, target, workers=compute.workers, label="feature_extraction")
     write_predictions(Path("data/predictions/feature_extraction.npz"), cells)
 
 

@@ -1,12 +1,12 @@
 """Stage `pretrain`: train the source CNN on the source task and measure it on images it has never seen."""
 
-import json
 from pathlib import Path
 
 from transfer import cnn, pretrain
 from transfer.console import counted, run, say
-from transfer.files import read_arrays, write_text
+from transfer.files import read_arrays, write_facts
 from transfer.params import read_section
+from transfer.provenance import made_with
 from transfer.threads import set_threads
 
 
@@ -30,8 +30,9 @@ def main() -> None:
 
     test_accuracy = pretrain.accuracy(program, source["test_images"], source["test_labels"])
     save_model(Path("models/source.keras"), program.model)
-    scores = {"accuracy": test_accuracy, "validation_accuracy": accuracy}
-    write_text(Path("models/source.json"), json.dumps(scores, indent=2) + "\n")
+    facts = {"accuracy": test_accuracy, "validation_accuracy": accuracy, "classes": source["classes"].tolist()}
+    facts |= made_with({"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")})
+    write_facts(Path("models/source.json"), facts)
     tested = counted(len(source["test_labels"]), "test image")
     say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {tested}")
 

@@ -1,22 +1,43 @@
-"""Stage `report`: turn the cells into a page and a chart that people can read."""
+"""Stage `report`: turn the cells into a page that people can read, as Markdown with charts and as one HTML file."""
 
 from pathlib import Path
 
-from transfer import charts, report
+from transfer import pages
+from transfer.comparison import compare
 from transfer.console import counted, run, say
-from transfer.files import read_number, write_text
+from transfer.files import read_arrays, read_facts, read_record, write_text
+from transfer.outcomes import Outcomes, TapViews
+from transfer.params import read_section
+from transfer.report import Study, charts_of, write_report
+from transfer.selection import Params, choose_strategies, read_cells
 
 RESULTS = Path("results")
 
 
 def main() -> None:
-    """Read the cells and the source's accuracy; write the report and its chart."""
-    cells = report.read_cells(RESULTS / "cells.csv")
-    source_accuracy = read_number(RESULTS / "metrics.json", "source", "accuracy")
-    say(f"report: {counted(len(cells), 'cell')} of {', '.join(report.strategies_of(cells))}")
-    write_text(RESULTS / "accuracy.svg", charts.learning_curves(report.summarise(cells)))
-    write_text(RESULTS / "report.md", report.markdown(cells, source_accuracy, "accuracy.svg"))
-    say("report: results/report.md")
+    """Read what was measured; write the report."""
+    params = read_section("report", Params)
+    cells = read_cells(RESULTS / "cells.csv")
+    strategies = choose_strategies(cells, None if params.strategies == "all" else params.strategies)
+    outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
+    say(f"report: {counted(len(cells), 'cell')}; {', '.join(strategies)}")
+
+    study = Study(
+        comparison=compare(cells, outcomes, strategies, params.replicates),
+        cells=cells,
+        outcomes=outcomes,
+        views=read_record(Path("data/taps.npz"), TapViews),
+        test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
+        source=read_facts(Path("models/source.json"), "accuracy", "classes", "params", "versions"),
+        raw=read_facts(Path("data/raw.json")),
+        replicates=params.replicates,
+    )
+    sections = write_report(study)
+    for chart in charts_of(sections):
+        write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg())
+    write_text(RESULTS / "report.md", pages.markdown(sections, charts="charts"))
+    write_text(RESULTS / "report.html", pages.html(sections, strategies))
+    say("report: results/report.md, results/report.html")
 
 
 if __name__ == "__main__":

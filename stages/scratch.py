@@ -21,11 +21,13 @@ def main() -> None:
     compute = read_section("compute", Compute)
     target = read_target(Path("data/target_train.npz"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
+    to_predict = target.to_predict(test_images, target.images)
 
     network = partial(scratch.network, architecture, target.images.shape[1:], len(target.classes), params.shift)
-    fit = partial(scratch.fit, network=network, images=target.images, test_images=test_images, params=params)
-    ship = partial(scratch.ship, network=network, path=Path("models/scratch.keras"))
-    cells = run_cells(fit, ship, target, workers=compute.workers, label="scratch")
+    fit = partial(scratch.fit, network=network, images=target.images, to_predict=to_predict, params=params)
+    ship = partial(scratch.ship, network=network)
+    model = Path("models/scratch.keras")
+    cells = run_cells(fit, ship, target, params=params, model=model, workers=compute.workers, label="scratch")
     write_predictions(Path("data/predictions/scratch.npz"), cells)
 
 

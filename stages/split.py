@@ -6,7 +6,8 @@ import numpy as np
 
 from transfer import split
 from transfer.console import counted, run, say
-from transfer.files import read_arrays, write_arrays
+from transfer.files import read_arrays, write_arrays, write_facts
+from transfer.mnist import fingerprint
 from transfer.params import read_section
 from transfer.target import write_target
 
@@ -14,7 +15,7 @@ DATA = Path("data")
 
 
 def main() -> None:
-    """Read raw MNIST, write the source task, and of the target task three files: the test labels apart."""
+    """Read raw MNIST; write its fingerprints, the source task, and the target task with the test labels apart."""
     params = read_section("split", split.Params)
     source, target = (",".join(map(str, names)) for names in (params.source_classes, params.target_classes))
     draws = f"{counted(params.seeds, 'draw')} of up to {counted(max(params.shots), 'label')} per class"
@@ -22,6 +23,8 @@ def main() -> None:
 
     names = "train_images", "train_labels", "test_images", "test_labels"
     raw = read_arrays(DATA / "raw" / "mnist.npz", *names)
+    facts = {name: {"shape": raw[name].shape, "sha256": fingerprint(raw[name])} for name in names}
+    write_facts(DATA / "raw.json", facts)
     train, test = ((raw[f"{half}_images"], raw[f"{half}_labels"]) for half in ("train", "test"))
 
     write_arrays(DATA / "source.npz", **split.split_source(train, test, params))

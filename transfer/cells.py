@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +15,7 @@ from pydantic import Field
 from transfer.console import counted, progress, say
 from transfer.params import Section
 from transfer.predictions import Predictions
+from transfer.provenance import made_with
 from transfer.target import Draw, Target
 from transfer.workers import run_in_workers
 
@@ -28,7 +31,7 @@ class Cell:
     """What one training gives.
 
     Attributes:
-        probabilities: for every test image, (test images, classes) float32.
+        probabilities: for every image of `Target.to_predict`, (images, classes) float32.
         weights: of what was trained, in the strategy's own order.
         gradient_steps: updates of the weights.
         examples_seen: images that went through training, repeats counted.
@@ -41,16 +44,32 @@ class Cell:
 
 
 Fit = Callable[[Draw], Cell]
-Ship = Callable[[list[np.ndarray]], None]
 
 
-def run_cells(fit: Fit, ship: Ship, target: Target, *, workers: int, label: str) -> Predictions:
+class Ship(Protocol):
+    """Writes a model file from a cell's weights."""
+
+    def __call__(self, weights: list[np.ndarray], *, path: Path) -> None: ...  # noqa: D102
+
+
+def run_cells(
+    fit: Fit,
+    ship: Ship | None,
+    target: Target,
+    *,
+    params: Section,
+    model: Path | None = None,
+    workers: int,
+    label: str,
+) -> Predictions:
     """Train every cell of a study, the largest first, and ship the model of the most shots and seed 0.
 
     Args:
         fit: trains one cell.
-        ship: writes the model file from a cell's weights; it runs in the worker that trained them.
+        ship: writes the model file; it runs in the worker that trained the weights. None ships no model.
         target: gives the cells.
+        params: the strategy's section, to be kept with its predictions.
+        model: the file to ship, if any.
         workers: processes side by side; 0 takes one per processor core.
         label: stands before the progress.
 
@@ -60,28 +79,45 @@ def run_cells(fit: Fit, ship: Ship, target: Target, *, workers: int, label: str)
     draws = target.cells()
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
     say(f"{label}: {counted(len(draws), 'cell')} of up to {counted(draws[order[0]].shots, 'shot')}")
-    work = partial(_run_cell, fit=fit, ship=ship, shipped=order[0])
+    work = partial(_run_cell, fit=fit, ship=ship, model=model, shipped=order[0])
     done = run_in_workers(work, [(cell, draws[cell]) for cell in order], workers)
     effort = [draws[cell].shots ** 0.5 for cell in order]
     results = dict(progress(done, label, "cell", effort))
-    return gather(draws, [results[cell] for cell in range(len(draws))])
+    return gather(target, [results[cell] for cell in range(len(draws))], params, model.stat().st_size if model else 0)
 
 
-def gather(draws: list[Draw], cells: list[Cell]) -> Predictions:
-    """Put the results of cells beside each other."""
+def gather(target: Target, cells: list[Cell], params: Section, model_bytes: int) -> Predictions:
+    """Put the results of a study's cells beside each other.
+
+    Args:
+        target: gives the draws, in the order of the cells.
+        cells: their results.
+        params: of the strategy.
+        model_bytes: size of its model file, 0 if it ships none.
+    """
+    draws = target.cells()
+    rows, labels = target.calibration()
+    probabilities = np.stack([cell.probabilities for cell in cells])
+    tested = probabilities.shape[1] - len(rows)
     return Predictions(
-        probabilities=np.stack([cell.probabilities for cell in cells]),
+        probabilities=probabilities[:, :tested],
+        calibration=probabilities[:, tested:],
+        calibration_labels=np.stack([np.where(np.isin(rows, draw.rows), np.int32(-1), labels) for draw in draws]),
         shots=np.array([draw.shots for draw in draws], dtype=np.int32),
         seed=np.array([draw.seed for draw in draws], dtype=np.int32),
         trainable_parameters=np.array([sum(weight.size for weight in cell.weights) for cell in cells], dtype=np.int64),
         gradient_steps=np.array([cell.gradient_steps for cell in cells], dtype=np.int64),
         examples_seen=np.array([cell.examples_seen for cell in cells], dtype=np.int64),
+        model_bytes=np.full(len(cells), model_bytes, dtype=np.int64),
+        made_with=np.array(json.dumps(made_with(params.model_dump(mode="json")))),
     )
 
 
-def _run_cell(task: tuple[int, Draw], *, fit: Fit, ship: Ship, shipped: int) -> tuple[int, Cell]:
+def _run_cell(
+    task: tuple[int, Draw], *, fit: Fit, ship: Ship | None, model: Path | None, shipped: int
+) -> tuple[int, Cell]:
     number, draw = task
     cell = fit(draw)
-    if number == shipped:
-        ship(cell.weights)
+    if ship and model and number == shipped:
+        ship(cell.weights, path=model)
     return number, cell

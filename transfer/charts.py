@@ -1,57 +1,447 @@
-"""Charts as SVG text, drawn without a browser and without a network."""
+"""The report's charts as Vega-Lite specifications, and as SVG text drawn without a browser and without a network.
+
+A chart is a list of panels, each small enough for a phone: the page lays them out by its width, `svg` in columns.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
 
-# Okabe & Ito's palette, told apart by colour-blind readers too; dashes tell the lines apart in print.
+from transfer.comparison import Comparison, confusion, reliability_of, tap_accuracies
+from transfer.outcomes import Outcomes, TapViews
+from transfer.selection import BASELINE
+
+# Okabe & Ito's palette, told apart by colour-blind readers too; dashes and shapes tell strategies apart in print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3]]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
+GLYPHS = "●■▲◆✚▼"  # the same in text
+INK, GRID = "#24292f", "#d0d7de"
+ACCURACIES = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9]
+DRAWN = 500  # images on a map at most: more would be blots, and large files
+SIDE = 180  # pixels of small square panels
+SHOWN = "shown"  # the parameter of a specification that holds the strategies to show
+
+Panel = alt.Chart | alt.LayerChart | alt.FacetChart
 
 
-def learning_curves(summary: pd.DataFrame) -> str:
-    """Accuracy against labelled images per class, one line and band per strategy.
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the report.
+
+    Attributes:
+        name: of its file.
+        description: what it shows, for those who do not see it.
+        panels: its parts.
+        columns: how many parts stand side by side where there is room.
+        live: whether the page draws it anew, with numbers under the pointer.
+        keyed: the strategies that are told apart by colour, if any: the page then has one key for all panels.
+    """
+
+    name: str
+    description: str
+    panels: list[Panel]
+    columns: int = 1
+    live: bool = False
+    keyed: Sequence[str] = ()
+
+    def svg(self) -> str:
+        """All panels as one picture."""
+        whole = self.panels[0] if len(self.panels) == 1 else alt.concat(*self.panels, columns=self.columns)
+        return _svg(whole.properties(background="white")) + "\n"
+
+    def panel_svgs(self) -> list[str]:
+        """Every panel as a picture of its own on a transparent ground; identifiers are unique in the page."""
+        pictures = [_svg(self._unkeyed(panel)) for panel in self.panels]
+        return [
+            picture.replace('id="', f'id="{self.name}{i}-').replace("url(#", f"url(#{self.name}{i}-")
+            for i, picture in enumerate(pictures)
+        ]
+
+    def specifications(self) -> list[dict[str, Any]]:
+        """Every panel as a specification that fills the width it gets."""
+        return [_themed(self._unkeyed(panel)).properties(width="container").to_dict() for panel in self.panels]
+
+    def _unkeyed(self, panel: Panel) -> Panel:
+        return panel.configure_legend(disable=True) if self.keyed else panel
+
+
+def _legend(chart: Any) -> dict[str, Any]:
+    looks = {"orient": "bottom", "labelFontSize": 12, "labelColor": INK, "titleColor": INK, "symbolOpacity": 1}
+    disabled = chart.config is not alt.Undefined and chart.config.legend is not alt.Undefined
+    return {"disable": True} if disabled else looks
+
+
+def _themed(chart: Any) -> Any:
+    axis = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": GRID, "labelColor": INK}
+    return (
+        chart.configure(background="transparent", font="system-ui, sans-serif")
+        .configure_axis(**axis, titleColor=INK, domainColor="#8c959f", tickColor="#8c959f", gridOpacity=0.6)
+        .configure_legend(**_legend(chart))
+        .configure_title(fontSize=13, color=INK, anchor="start", fontWeight="bold")
+        .configure_view(stroke=GRID)
+    )
+
+
+def _svg(chart: Any) -> str:
+    return vl_convert.vegalite_to_svg(_themed(chart).to_json())
+
+
+class Looks:
+    """How each strategy looks in every chart."""
+
+    def __init__(self, strategies: Sequence[str]) -> None:
+        self.names = list(strategies)
+
+    def _scale(self, looks: list[Any]) -> dict[str, Any]:
+        return {"domain": self.names, "range": [looks[i % len(looks)] for i in range(len(self.names))]}
+
+    def colour_of(self, name: str) -> str:
+        """A strategy's colour, as in `#0072B2`."""
+        return COLOURS[self.names.index(name) % len(COLOURS)]
+
+    def glyph_of(self, name: str) -> str:
+        """A strategy's shape as a character."""
+        return GLYPHS[self.names.index(name) % len(GLYPHS)]
+
+    def colour(self) -> alt.Color:
+        """The channel that tells strategies apart by colour."""
+        return alt.Color("strategy:N", title=None, sort=self.names).scale(**self._scale(COLOURS))
+
+    def dash(self) -> alt.StrokeDash:
+        """The same by dashes."""
+        return alt.StrokeDash("strategy:N", title=None, sort=self.names).scale(**self._scale(DASHES))
+
+    def shape(self) -> alt.Shape:
+        """The same by shapes."""
+        return alt.Shape("strategy:N", title=None, sort=self.names).scale(**self._scale(SHAPES))
+
+
+def _shown(looks: Looks) -> alt.Parameter:
+    return alt.param(name=SHOWN, value=looks.names)
+
+
+FILTER = f"indexof({SHOWN}, datum.strategy) >= 0"
+
+
+def _number(values: pd.Series) -> list[float | None]:
+    return [None if value is None else 100 * value for value in values]
+
+
+def _error_scale(errors: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
+    """An axis of accuracy on which halving the error is as far everywhere: a logarithmic one of the error, reversed."""
+    low, high = min(errors) * 0.9, min(100.0, max(errors) * 1.1)
+    ticks = [round(100 - value, 3) for value in ACCURACIES if low <= 100 - value <= high]
+    scale = alt.Scale(type="log", reverse=True, domain=[low, high], nice=False)
+    return scale, alt.Axis(values=ticks, labelExpr="format(100 - datum.value, '~')")
+
+
+def learning_curves(comparison: Comparison, test_images: int) -> Chart:
+    """Accuracy against labelled images per class, one line and band per strategy."""
+    least = 100 * 0.5 / test_images  # stands for no error at all, which a logarithm does not know
+
+    def error(accuracy: float | None) -> float | None:
+        return None if accuracy is None else min(max(100 * (1 - accuracy), least), 100)
+
+    looks = Looks(comparison.strategies)
+    rows = [
+        {
+            "strategy": result.strategy,
+            "shots": result.shots,
+            "accuracy": 100 * result.accuracy.mean,
+            "from": None if result.accuracy.low is None else 100 * max(result.accuracy.low, 0),
+            "to": None if result.accuracy.high is None else 100 * min(result.accuracy.high, 1),
+            "error": error(result.accuracy.mean),
+            "high": error(result.accuracy.low),
+            "low": error(result.accuracy.high),
+        }
+        for result in comparison.results.values()
+    ]
+    points = pd.DataFrame(rows).astype({"from": float, "to": float, "high": float, "low": float})
+    scale, axis = _error_scale(points[["error", "high", "low"]].stack().tolist())
+    base = alt.Chart(points).transform_filter(FILTER)
+    x = alt.X("shots:Q", title="labelled images per class, log scale").scale(type="log", nice=False)
+    x = x.axis(values=comparison.shots, format=",")
+    y = alt.Y("error:Q", title="accuracy on target test images, %; log scale of the error", scale=scale, axis=axis)
+    tooltip = [
+        alt.Tooltip("strategy:N"),
+        alt.Tooltip("shots:Q", title="labels per class", format=","),
+        *(alt.Tooltip(f"{name}:Q", title=f"{title}, %", format=".2f") for name, title in _interval_titles(comparison)),
+    ]
+    layers = []
+    if comparison.seeds > 1:
+        one = len(comparison.shots) == 1  # one point spans no area
+        mark = base.mark_rule() if one else base.mark_area(opacity=0.16)
+        layers.append(mark.encode(x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q", color=looks.colour()))
+    layers.append(base.mark_line(strokeWidth=2).encode(x=x, y=y, color=looks.colour(), strokeDash=looks.dash()))
+    layers.append(
+        base.mark_point(filled=True, size=55, opacity=1).encode(x=x, y=y, color=looks.colour(), shape=looks.shape())
+    )
+    layers.append(base.mark_point(filled=True, size=500, opacity=0).encode(x=x, y=y, tooltip=tooltip))  # easy to hit
+    chart = alt.layer(*layers).add_params(_shown(looks)).properties(width=640, height=380)
+    return Chart(
+        "accuracy",
+        "Learning curves: accuracy of every strategy against labelled images per class, with 95 % intervals; "
+        "the table below has the numbers.",
+        [chart],
+        live=True,
+        keyed=comparison.strategies,
+    )
+
+
+def _interval_titles(comparison: Comparison) -> list[tuple[str, str]]:
+    ends = [("from", "95 % interval from"), ("to", "to")] if comparison.seeds > 1 else []
+    return [("accuracy", "accuracy"), *ends]
+
+
+def gains(comparison: Comparison) -> Chart:
+    """Paired gains over the baseline with corrected intervals; hollow where not separated."""
+    looks = Looks(comparison.strategies)
+    rows = [
+        {
+            "strategy": result.strategy,
+            "shots": result.shots,
+            "gain": 100 * pair.difference.mean,
+            "low": None if pair.corrected.low is None else 100 * pair.corrected.low,
+            "high": None if pair.corrected.high is None else 100 * pair.corrected.high,
+            "verdict": pair.verdict or "one draw",
+        }
+        for result in comparison.results.values()
+        if (pair := result.gain)
+    ]
+    data = pd.DataFrame(rows).astype({"low": float, "high": float})
+    ends = data[["gain", "low", "high"]].abs().max().max()
+    reach = 10 ** math.ceil(math.log10(max(ends, 1)))
+    ticks = sorted(
+        {sign * step * 10**power for sign in (-1, 1) for power in range(3) for step in (1, 3)} | {0, 0.3, -0.3}
+    )
+    x = alt.X("shots:O", title="labelled images per class", sort=comparison.shots).axis(labelAngle=0, format=",")
+    offset = alt.XOffset("strategy:N", sort=looks.names)
+    scale = alt.Scale(type="symlog", constant=0.3, domain=[-min(reach, ends * 1.1), min(reach, ends * 1.1)], nice=False)
+    y = alt.Y(
+        "gain:Q",
+        title=f"gain over {BASELINE}, percentage points (log scale both ways)",
+        scale=scale,
+        axis=alt.Axis(
+            values=[tick for tick in ticks if abs(tick) <= ends * 1.1],
+            labelExpr="datum.value == 0 ? '0' : format(datum.value, '+~')",
+        ),
+    )
+    tooltip = [
+        alt.Tooltip("strategy:N"),
+        alt.Tooltip("shots:O", title="labels per class", format=","),
+        alt.Tooltip("gain:Q", title="gain, points", format="+.2f"),
+        *(
+            [alt.Tooltip("low:Q", title="from", format="+.2f"), alt.Tooltip("high:Q", title="to", format="+.2f")]
+            if comparison.seeds > 1
+            else []
+        ),
+        alt.Tooltip("verdict:N"),
+    ]
+    base = alt.Chart(data).transform_filter(FILTER)
+    zero = (
+        alt.Chart(pd.DataFrame({"zero": [0]}))
+        .mark_rule(strokeDash=[4, 4], color="#8c959f")
+        .encode(y=alt.Y("zero:Q", scale=scale))
+    )
+    whiskers = base.mark_rule(strokeWidth=2).encode(
+        x=x, xOffset=offset, y=alt.Y("low:Q", scale=scale), y2="high:Q", color=looks.colour()
+    )
+    hollow = "datum.verdict == 'not separated'"
+    marks = [
+        base.transform_filter(f"{test}({hollow})")
+        .mark_point(size=70, opacity=1, strokeWidth=2, **paint)
+        .encode(x=x, xOffset=offset, y=y, color=looks.colour(), shape=looks.shape(), tooltip=tooltip)
+        for test, paint in (("!", {"filled": True}), ("", {"fill": "white"}))
+    ]
+    layers = [zero, whiskers, *marks] if comparison.seeds > 1 else [zero, *marks]
+    chart = alt.layer(*layers).add_params(_shown(looks)).properties(width=640, height=320)
+    return Chart(
+        "gains",
+        f"Paired gains of every strategy over {BASELINE} with corrected intervals; the table below has the numbers.",
+        [chart],
+        live=True,
+        keyed=comparison.transfers,
+    )
+
+
+def costs(comparison: Comparison) -> Chart:
+    """Accuracy against the effort of training, a panel per budget, with the Pareto front."""
+    looks = Looks(comparison.strategies)
+    panels: list[Panel] = []
+    for shots in comparison.shots:
+        data = pd.DataFrame(
+            [
+                {
+                    "strategy": result.strategy,
+                    "effort": max(result.effort, 1),
+                    "accuracy": 100 * result.accuracy.mean,
+                    "low": None if result.accuracy.low is None else 100 * max(result.accuracy.low, 0),
+                    "high": None if result.accuracy.high is None else 100 * min(result.accuracy.high, 1),
+                    "front": "yes" if result.on_front else "no",
+                }
+                for result in comparison.at(shots)
+            ]
+        ).astype({"low": float, "high": float})
+        front = data[data["front"] == "yes"].sort_values("effort")
+        powers = range(
+            math.floor(math.log10(data["effort"].min() / 2)), math.ceil(math.log10(data["effort"].max() * 2)) + 1
+        )
+        decades = [10**power for power in powers]
+        x = alt.X("effort:Q", title="trained parameters × images seen")
+        x = x.scale(type="log", nice=False, domain=[decades[0], decades[-1]])
+        x = x.axis(values=decades, format="~s", labelOverlap=True)
+        y = alt.Y("accuracy:Q", title="accuracy, %").scale(zero=False, nice=True)
+        tooltip = [
+            alt.Tooltip("strategy:N"),
+            alt.Tooltip("accuracy:Q", title="accuracy, %", format=".2f"),
+            alt.Tooltip("effort:Q", title="parameters × images", format=".3s"),
+            alt.Tooltip("front:N", title="on the front"),
+        ]
+        line = alt.Chart(front).mark_line(interpolate="step-after", color="#8c959f", strokeWidth=2).encode(x=x, y=y)
+        base = alt.Chart(data)
+        marks = base.mark_point(size=80, opacity=1, filled=True).encode(
+            x=x, y=y, color=looks.colour(), shape=looks.shape(), tooltip=tooltip
+        )
+        layers = [line, marks]
+        if comparison.seeds > 1:
+            whiskers = base.mark_rule().encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=looks.colour())
+            layers.insert(1, whiskers)
+        title = f"{shots:,} label{'' if shots == 1 else 's'} per class"
+        panels.append(alt.layer(*layers).properties(width=230, height=190, title=title))
+    return Chart(
+        "cost",
+        "Accuracy against trained parameters times images seen, for every number of labels; "
+        "a grey line, the Pareto front, joins the strategies that none beats in both.",
+        panels,
+        columns=3,
+        live=True,
+        keyed=comparison.strategies,
+    )
+
+
+def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
+    """What the images of each class are taken for, a panel per strategy."""
+    classes = [str(name) for name in outcomes.classes]
+    panels: list[Panel] = []
+    for name in comparison.strategies:
+        shares = confusion(outcomes, name, comparison.shown_shots)
+        cells = pd.DataFrame(
+            [
+                {"true": true, "predicted": predicted, "share": None if np.isnan(share) else 100 * share}
+                for true, row in zip(classes, shares, strict=True)
+                for predicted, share in zip(classes, row, strict=True)
+            ]
+        ).astype({"share": float})
+        base = alt.Chart(cells).encode(
+            x=alt.X("predicted:N", sort=classes, title="taken for").axis(labelAngle=0, labelOverlap=True),
+            y=alt.Y("true:N", sort=classes, title="is").axis(labelOverlap=True),
+        )
+        colour = alt.Color("share:Q").scale(type="sqrt", domain=[0, 100], scheme="blues").legend(None)
+        layers = [base.mark_rect().encode(color=colour)]
+        if len(classes) <= 12:  # more do not fit
+            ink = alt.condition("datum.share > 45", alt.value("white"), alt.value("#24292f"))
+            layers.append(base.mark_text(fontSize=11).encode(text=alt.Text("share:Q", format=".1f"), color=ink))
+        panels.append(alt.layer(*layers).properties(width=SIDE, height=SIDE, title=name))
+    return Chart(
+        "confusion",
+        "Confusion matrices in % of the true class; the table of recalls has the diagonals.",
+        panels,
+        columns=4,
+    )
+
+
+def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
+    """Accuracy against confidence, as given and tempered, a panel per strategy."""
+    panels: list[Panel] = []
+    kinds = ["as given", "tempered"]
+    for name in comparison.strategies:
+        data = reliability_of(outcomes, name, comparison.shown_shots)
+        data["probabilities"] = np.where(data.pop("tempered"), "tempered", "as given")
+        data[["confidence", "accuracy"]] *= 100
+        low = 10 * math.floor(data[["confidence", "accuracy"]].min().min() / 10)
+        scale = alt.Scale(domain=[low, 100])
+        x = alt.X("confidence:Q", title="mean confidence, %", scale=scale)
+        y = alt.Y("accuracy:Q", title="accuracy, %", scale=scale)
+        ideal = alt.Chart(pd.DataFrame({"confidence": [low, 100], "accuracy": [low, 100]}))
+        colour = alt.Color("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=["#D55E00", "#0072B2"])
+        shape = alt.Shape("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=["circle", "diamond"])
+        bins = alt.Chart(data).encode(x=x, y=y, color=colour)
+        layers = [
+            ideal.mark_line(color="#8c959f", strokeDash=[4, 4]).encode(x=x, y=y),
+            bins.mark_line(strokeWidth=1.5),
+            bins.mark_point(filled=True, size=40, opacity=1).encode(shape=shape),
+        ]
+        panels.append(alt.layer(*layers).properties(width=SIDE, height=SIDE, title=name))
+    return Chart(
+        "reliability",
+        "Reliability diagrams: accuracy against mean confidence in 15 bins of equal mass; on the dashed line the "
+        "two agree. The table of calibration has the errors.",
+        panels,
+        columns=4,
+    )
+
+
+def tap_maps(views: TapViews, outcomes: Outcomes, replicates: int) -> Chart:
+    """Maps of the test images by every tap's features, coloured by class."""
+    classes = [str(name) for name in outcomes.classes]
+    names = [classes[label] for label in outcomes.labels[views.rows]]
+    accuracies = tap_accuracies(views, outcomes.labels, replicates)
+    palette: Any = {"scheme": "tableau10" if len(classes) <= 10 else "turbo"}
+    panels: list[Panel] = []
+    for tap, places in zip(views.names, views.places, strict=True):
+        data = pd.DataFrame({"x": places[:, 0].round(2), "y": places[:, 1].round(2), "class": names})
+        data = data[:: -(-len(data) // DRAWN)]  # the images are in random order
+        legend = alt.Legend(columns=5) if len(classes) <= 30 else None
+        panels.append(
+            alt.Chart(data)
+            .mark_circle(size=16, opacity=0.75, aria=False)
+            .encode(
+                x=alt.X("x:Q").axis(None).scale(nice=False, zero=False),
+                y=alt.Y("y:Q").axis(None).scale(nice=False, zero=False),
+                color=alt.Color("class:N", sort=classes, legend=legend).scale(domain=classes, **palette),
+            )
+            .properties(width=230, height=220, title=f"{tap}: probe {100 * accuracies[str(tap)].mean:.2f} %")
+        )
+    return Chart(
+        "taps",
+        "Maps of the test images by the features of each tap (t-SNE), coloured by class; "
+        "the table of probes says how well a linear classifier tells the classes apart.",
+        panels,
+        columns=3,
+    )
+
+
+def pictures(images: Sequence[str], captions: Sequence[str]) -> Chart:
+    """Small images in rows, each with a caption.
 
     Args:
-        summary: as `transfer.report.summarise` gives it.
-
-    Returns:
-        The chart as SVG.
+        images: as `data:` addresses.
+        captions: one each.
     """
-    estimates = summary["accuracy"]
-    points = pd.DataFrame(
+    columns, side = 8, 74
+    data = pd.DataFrame(
         {
-            "strategy": summary["strategy"],
-            "shots": summary["shots"],
-            "mean": [100 * value.mean for value in estimates],
-            "low": [None if value.low is None else 100 * max(value.low, 0) for value in estimates],
-            "high": [None if value.high is None else 100 * min(value.high, 1) for value in estimates],
+            "url": list(images),
+            "caption": list(captions),
+            "column": [i % columns for i in range(len(images))],
+            "row": [i // columns for i in range(len(images))],
         }
     )
-    names, shots = list(points["strategy"].unique()), sorted(points["shots"].unique().tolist())
-    colours = (COLOURS * len(names))[: len(names)]
-    dashes = (DASHES * len(names))[: len(names)]
-    x = alt.X("shots:Q", title="labelled images per class (log scale)").scale(type="log", nice=False).axis(values=shots)
-    y = alt.Y("mean:Q", title="accuracy on target test images, %").scale(zero=False)
-    colour = alt.Color("strategy:N", title=None, sort=names).scale(domain=names, range=colours)
-    dash = alt.StrokeDash("strategy:N", title=None, sort=names).scale(domain=names, range=dashes)
-    base = alt.Chart(points)
-    mark = base.mark_area(opacity=0.18) if len(shots) > 1 else base.mark_rule()  # one point spans no area
-    band = mark.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour)
-    lines = base.mark_line(point=True, strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash)
-    chart = (
-        alt.layer(band, lines)
-        .properties(width=620, height=360, background="white")
-        .configure_legend(
-            orient="bottom-right",
-            labelFontSize=13,
-            symbolType="stroke",
-            symbolOpacity=1,
-            symbolSize=400,
-            symbolStrokeWidth=2,
-        )
-        .configure_axis(labelFontSize=12, titleFontSize=13, gridOpacity=0.5)
+    rows = int(data["row"].max()) + 1
+    base = alt.Chart(data).encode(
+        x=alt.X("column:O", axis=None, scale=alt.Scale(domain=list(range(columns)))),
+        y=alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0.35, paddingOuter=0.2)),
     )
-    return vl_convert.vegalite_to_svg(chart.to_json()) + "\n"
+    drawn = base.mark_image(width=side - 18, height=side - 18, smooth=False).encode(url="url:N")
+    said = base.mark_text(dy=side / 2 - 1, fontSize=10).encode(text="caption:N")
+    chart = alt.layer(drawn, said).properties(width=columns * side, height=rows * (side + 22))
+    return Chart("errors", "Test images that most trainings get wrong.", [chart])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from transfer import metrics
 from transfer.console import UserError
+from transfer.outcomes import Outcomes, TapViews
 from transfer.predictions import Predictions
 
 SCORES = {
@@ -15,11 +19,15 @@ SCORES = {
     "brier": metrics.brier,
     "ece": metrics.expected_calibration_error,
 }
-COSTS = ("trainable_parameters", "gradient_steps", "examples_seen")
+COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")
+TEMPERED = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
 
 
 def score_cells(strategy: str, predictions: Predictions, labels: np.ndarray) -> pd.DataFrame:
-    """One row per cell: its strategy, shots and seed, its scores, its costs.
+    """One row per cell: its strategy, shots and seed, its scores, its costs, and how its probabilities can be mended.
+
+    The temperature is fitted on the calibration images of all cells of a number of shots together, without any test
+    label; `log_loss_tempered` and `ece_tempered` are what the test images get with it. NaN where no image is left.
 
     Args:
         strategy: its name.
@@ -39,14 +47,77 @@ def score_cells(strategy: str, predictions: Predictions, labels: np.ndarray) -> 
         cell = diverged[0]
         raise UserError(
             f"{strategy} with {predictions.shots[cell]} labels per class and seed {predictions.seed[cell]} diverged: "
-            f"its probabilities are no numbers; change the {strategy} section of params.yaml, most likely its peak_rate"
+            "its probabilities are no numbers; change its section of params.yaml, most likely its peak_rate"
         )
-    scores = {  # rounded here, so that whatever is computed from the file of cells is computed from the same numbers
-        name: [round(score(cell, labels), 6) for cell in predictions.probabilities] for name, score in SCORES.items()
-    }
+    scores = {name: [score(cell, labels) for cell in predictions.probabilities] for name, score in SCORES.items()}
     costs = {name: getattr(predictions, name) for name in COSTS}
-    cells = pd.DataFrame({"strategy": strategy, "shots": predictions.shots, "seed": predictions.seed} | scores | costs)
-    return cells.sort_values(["shots", "seed"], ignore_index=True)
+    temperature = temperatures(predictions)
+    tempered = list(map(metrics.temper, predictions.probabilities, temperature))
+    mended = {
+        name: [np.nan if np.isnan(cell).any() else score(cell, labels) for cell in tempered]
+        for name, score in TEMPERED.items()
+    }
+    cells = pd.DataFrame(
+        {"strategy": strategy, "shots": predictions.shots, "seed": predictions.seed}
+        | scores
+        | costs
+        | {"temperature": temperature}
+        | mended
+    )
+    # Rounded here, so that whatever is computed from the file of cells is computed from the same numbers.
+    return cells.round(6).sort_values(["shots", "seed"], ignore_index=True)
+
+
+def temperatures(predictions: Predictions) -> np.ndarray:
+    """Every cell's temperature, fitted for all cells of its number of shots together, (cells,) float64."""
+    fitted = {}
+    for shots in np.unique(predictions.shots):
+        cells = predictions.shots == shots
+        unseen = predictions.calibration_labels[cells] >= 0
+        fitted[shots] = metrics.fit_temperature(
+            predictions.calibration[cells][unseen], predictions.calibration_labels[cells][unseen]
+        )
+    return np.array([fitted[shots] for shots in predictions.shots])
+
+
+def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, classes: np.ndarray) -> Outcomes:
+    """Every cell of every strategy, image by image.
+
+    Args:
+        predictions: by strategy.
+        labels: true classes of the test images, (test images,) int32.
+        classes: their names.
+    """
+    every = list(predictions.values())
+
+    def tempered(given: Predictions) -> np.ndarray:
+        cells = map(metrics.temper, given.probabilities, temperatures(given))
+        return np.stack([cell.max(axis=-1).astype(np.float32) for cell in cells])
+
+    return Outcomes(
+        strategy=np.repeat(list(predictions), [len(given.shots) for given in every]),
+        shots=np.concatenate([given.shots for given in every]),
+        seed=np.concatenate([given.seed for given in every]),
+        predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
+        confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
+        tempered=np.concatenate([tempered(given) for given in every]),
+        labels=labels,
+        classes=classes,
+        made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
+    )
+
+
+def score_taps(views: TapViews, labels: np.ndarray) -> pd.DataFrame:
+    """One row per tap and seed: the accuracy of its linear probe on the sampled test images."""
+    correct = views.predicted == labels[views.rows]
+    return pd.DataFrame(
+        [
+            (tap, int(views.shots), seed, round(float(accuracy), 6))
+            for tap, seeds in zip(views.names, correct.mean(axis=2), strict=True)
+            for seed, accuracy in enumerate(seeds)
+        ],
+        columns=["tap", "shots", "seed", "accuracy"],
+    )
 
 
 def check_same_cells(cells: pd.DataFrame) -> None:

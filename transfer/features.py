@@ -69,12 +69,12 @@ class Scaling:
         ]
 
 
-def extract(source: Path, taps: list[str], images: np.ndarray, test_images: np.ndarray) -> dict[str, Features]:
+def extract(source: Path, taps: list[str] | None, images: np.ndarray, test_images: np.ndarray) -> dict[str, Features]:
     """Run images through the frozen backbone, once for all taps.
 
     Args:
         source: file of the source model.
-        taps: layers to take features from.
+        taps: layers to take features from; None takes all that the source model has.
         images: of the target task, (n, height, width, channels) uint8.
         test_images: the same for the test images.
 
@@ -83,9 +83,18 @@ def extract(source: Path, taps: list[str], images: np.ndarray, test_images: np.n
     """
     from transfer import models
 
-    body = models.backbone(models.load_model(source), *taps)
+    source_model = models.load_model(source)
+    taps = taps or models.taps(source_model)
+    body = models.backbone(source_model, *taps)
     train, test = models.predict(body, images), models.predict(body, test_images)
     return {tap: Features(*parts) for tap, *parts in zip(taps, train, test, strict=True)}
+
+
+def read_taps(path: Path) -> dict[str, Features]:
+    """Read every tap's features."""
+    arrays = read_arrays(path)
+    taps = [name.removesuffix("_train") for name in arrays if name.endswith("_train")]
+    return {tap: Features(arrays[f"{tap}_train"], arrays[f"{tap}_test"]) for tap in taps}
 
 
 def write_features(path: Path, features: dict[str, Features]) -> None:
@@ -100,11 +109,10 @@ def read_features(path: Path, tap: str) -> Features:
     Raises:
         UserError: if the file lacks the tap.
     """
-    arrays = read_arrays(path)
-    if f"{tap}_train" not in arrays:
-        taps = sorted(name.removesuffix("_train") for name in arrays if name.endswith("_train"))
+    features = read_taps(path)
+    if tap not in features:
         raise UserError(
-            f"{path} has no features of tap {tap!r}, only of {', '.join(taps)}: list the strategy's `tap` "
+            f"{path} has no features of tap {tap!r}, only of {', '.join(features)}: list the strategy's `tap` "
             "under the params of stage extract in dvc.yaml"
         )
-    return Features(arrays[f"{tap}_train"], arrays[f"{tap}_test"])
+    return features[tap]

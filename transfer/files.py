@@ -6,11 +6,15 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from transfer.console import UserError
+
+Record = TypeVar("Record")
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
 
@@ -77,18 +81,37 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read ({error}): delete it and run `dvc repro`") from None
 
 
-def read_number(path: Path, *keys: str) -> float:
-    """Read one number of a JSON file, by the keys that lead to it.
+def write_record(path: Path, record: Any) -> None:
+    """Write a dataclass of arrays as an npz file."""
+    write_arrays(path, **{field.name: getattr(record, field.name) for field in fields(record)})
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Read what `write_record` wrote; raises as `read_arrays` does."""
+    return kind(**read_arrays(path, *(field.name for field in fields(kind))))  # type: ignore[arg-type]
+
+
+def read_facts(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping.
+
+    Args:
+        path: of the file.
+        keys: which it must have.
 
     Raises:
-        UserError: if the file is missing, is not JSON, or has no number there.
+        UserError: if the file is missing, is not JSON, or lacks a key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        for key in keys:
-            content = content[key]
-        return float(content)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} has no number {'.'.join(keys)}: delete it and run `dvc repro`") from None
+    except (OSError, ValueError):
+        raise UserError(f"{path} is not JSON: delete it and run `dvc repro`") from None
+    if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:
+        raise UserError(f"{path} has no {missing[0]}: delete it and run `dvc repro`")
+    return content
+
+
+def write_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Write a mapping as JSON."""
+    write_text(path, json.dumps(facts, indent=2) + "\n")

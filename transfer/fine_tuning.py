@@ -40,7 +40,7 @@ class Network(NamedTuple):
 
 
 def fit(
-    draw: Draw, *, network: Callable[[], Network], images: np.ndarray, test_images: np.ndarray, params: Params
+    draw: Draw, *, network: Callable[[], Network], images: np.ndarray, to_predict: np.ndarray, params: FewShotSchedule
 ) -> Cell:
     """Train every layer on one label draw.
 
@@ -48,7 +48,7 @@ def fit(
         draw: rows of the labelled images and their labels.
         network: makes the network, or gives the one that this process has made before.
         images: of the target task, (n, height, width, channels) uint8.
-        test_images: the same for the test images.
+        to_predict: the same for the images to give probabilities for.
         params: the schedule.
 
     Returns:
@@ -58,7 +58,7 @@ def fit(
     plan = params.plan(len(draw.rows), draw.shots, draw.seed)
     program.start(start(draw.seed), draw.seed)
     program.train(images[draw.rows], draw.labels, plan, seed=draw.seed)
-    return Cell(softmax(program.predict(test_images)), program.weights(), len(plan.rates), plan.examples_seen)
+    return Cell(softmax(program.predict(to_predict)), program.weights(), len(plan.rates), plan.examples_seen)
 
 
 def ship(weights: list[np.ndarray], *, network: Callable[[], Network], path: Path) -> None:

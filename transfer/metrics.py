@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+
+TEMPERATURES = (0.05, 20.0)  # the range that is searched
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -36,11 +39,61 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
         labels: (n,).
         bins: how many; images are sorted by their confidence and divided as evenly as possible.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    order = np.argsort(confidence, kind="stable")
-    gaps = [
-        abs(confidence[rows].mean() - correct[rows].mean()) * len(rows)
-        for rows in np.array_split(order, min(bins, len(order)))
-    ]
-    return float(sum(gaps) / len(labels))
+    confidence, accuracies, counts = reliability(
+        probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins
+    )
+    return float(np.average(np.abs(confidence - accuracies), weights=counts))
+
+
+def reliability(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 15
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence beside accuracy in bins of equal mass.
+
+    Args:
+        confidence: probability of the predicted class, (n,).
+        correct: whether it is the true one, (n,) bool.
+        bins: how many; images are sorted by their confidence and divided as evenly as possible.
+
+    Returns:
+        Mean confidence, accuracy and number of images of every bin, (bins,) each, by ascending confidence.
+    """
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
+    return (
+        np.array([confidence[rows].mean(dtype=np.float64) for rows in parts]),
+        np.array([correct[rows].mean(dtype=np.float64) for rows in parts]),
+        np.array([len(rows) for rows in parts]),
+    )
+
+
+def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities as if their logits were divided by a temperature (Guo et al. 2017, section 4.2), float64.
+
+    Args:
+        probabilities: (…, classes).
+        temperature: above 1 makes them less certain, below 1 more; NaN leaves none.
+    """
+    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30)) / temperature
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of least log loss, within `TEMPERATURES` (Guo et al. 2017, section 4.2).
+
+    Args:
+        probabilities: for images that the model was not trained on, (n, classes).
+        labels: (n,).
+
+    Returns:
+        NaN if there is no image.
+    """
+    if not len(labels):
+        return float("nan")
+    search = minimize_scalar(
+        lambda logarithm: log_loss(temper(probabilities, np.exp(logarithm)), labels),
+        bounds=np.log(TEMPERATURES),
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    return float(np.exp(search.x))

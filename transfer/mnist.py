@@ -97,9 +97,14 @@ def verify(arrays: Arrays, parts: Parts = MNIST) -> None:
         MnistError: naming the first array that differs.
     """
     for name, part in parts.items():
-        digest = hashlib.sha256(encode_idx(arrays[name])).hexdigest()
+        digest = fingerprint(arrays[name])
         if digest != part.sha256:
             raise MnistError(f"{part.file} has SHA-256 {digest[:8]}…, not {part.sha256[:8]}…")
+
+
+def fingerprint(array: np.ndarray) -> str:
+    """The SHA-256 of a uint8 array written as a raw IDX file."""
+    return hashlib.sha256(encode_idx(array)).hexdigest()
 
 
 def idx_header(shape: tuple[int, ...]) -> bytes:

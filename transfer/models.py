@@ -67,19 +67,24 @@ def predict(model: keras.Model, images: np.ndarray, batch: int = 256) -> list[np
     return [np.concatenate([part.numpy() for part in output]) for output in zip(*parts, strict=True)]
 
 
-def backbone(source: keras.Model, *taps: str) -> keras.Model:
+def taps(source: keras.Model) -> list[str]:
+    """The layers that features can be taken from, from the image on."""
+    return [layer.name for layer in source.layers if layer.name.startswith(("block", "dense"))]
+
+
+def backbone(source: keras.Model, *names: str) -> keras.Model:
     """The part of a source model from the image to some taps, each flattened to one row of features per image.
 
     Raises:
         UserError: if the source model has no such layer; says which it has.
     """
-    known = [layer.name for layer in source.layers if layer.name.startswith(("block", "dense"))]
-    if missing := [tap for tap in taps if tap not in known]:
+    known = taps(source)
+    if missing := [tap for tap in names if tap not in known]:
         raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(known)}")
-    outputs = [source.get_layer(tap).output for tap in taps]
+    outputs = [source.get_layer(tap).output for tap in names]
     flat = [
         keras.layers.Flatten(name=f"{tap}_features")(output) if len(output.shape) > 2 else output
-        for tap, output in zip(taps, outputs, strict=True)
+        for tap, output in zip(names, outputs, strict=True)
     ]
     return keras.Model(source.inputs[0], flat if len(flat) > 1 else flat[0], name="backbone")
 

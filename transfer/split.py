@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from transfer.console import UserError
 from transfer.params import Section
-from transfer.target import Target
+from transfer.target import Target, nested_draws
 
 Digit = Annotated[int, Field(ge=0, le=9)]
 
@@ -83,38 +83,6 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
             raise UserError(f"split.source_validation {fraction} leaves class {name} no image to train on: lower it")
         held[rows[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def nested_draws(labels: np.ndarray, largest: int, seeds: int) -> np.ndarray:
-    """Choose labelled images: class-balanced, and nested so that fewer shots are a prefix of more.
-
-    The order of a class depends on the seed and the class alone, so another seed or a larger number of shots
-    leaves the draws that were there as they were.
-
-    Args:
-        labels: classes of the images to draw from, (n,) int32, 0 … classes - 1.
-        largest: the largest number of shots.
-        seeds: the number of draws.
-
-    Returns:
-        Rows of the labelled images, (seeds, classes, largest) int32.
-
-    Raises:
-        UserError: if a class has fewer than `largest` images; says how many shots are possible.
-    """
-    rows_of = [np.flatnonzero(labels == name) for name in range(int(labels.max()) + 1)]
-    if (possible := min(len(rows) for rows in rows_of)) < largest:
-        raise UserError(
-            f"split.shots asks for {largest} labelled images per class, but the smallest target class has {possible}: "
-            f"use at most {possible}"
-        )
-    return np.array(
-        [
-            [np.random.default_rng([seed, name]).permutation(rows)[:largest] for name, rows in enumerate(rows_of)]
-            for seed in range(seeds)
-        ],
-        dtype=np.int32,
-    )
 
 
 def split_source(

@@ -14,6 +14,7 @@ from pydantic import Field, Strict
 
 from transfer.cells import Cell
 from transfer.features import Features, Scaling
+from transfer.logistic import fit_logistic
 from transfer.params import Section
 from transfer.predictions import softmax
 from transfer.target import Draw
@@ -46,7 +47,7 @@ def fit(draw: Draw, *, features: Features, params: Params) -> Cell:
     """
     x, y = features.train[draw.rows], draw.labels
     l2 = choose_l2(x, y, draw, params) if draw.shots >= 3 else params.l2_default
-    kernel, bias, iterations = _fit_logistic(x, y, l2, params.max_iterations)
+    kernel, bias, iterations = fit_logistic(x, y, l2, params.max_iterations)
     return Cell(softmax(features.test @ kernel + bias), [kernel, bias], iterations, iterations * len(x))
 
 
@@ -65,7 +66,7 @@ def choose_l2(x: np.ndarray, y: np.ndarray, draw: Draw, params: Params) -> float
     losses, scored = np.zeros(len(params.l2)), 0
     for inside, outside in folds.split(x, y):
         for number, l2 in enumerate(params.l2):
-            kernel, bias, _ = _fit_logistic(x[inside], y[inside], l2, params.max_iterations)
+            kernel, bias, _ = fit_logistic(x[inside], y[inside], l2, params.max_iterations)
             probabilities = softmax(x[outside] @ kernel + bias)
             likelihood = probabilities[np.arange(len(outside)), y[outside]].astype(np.float64)
             losses[number] -= np.log(np.maximum(likelihood, 1e-12)).sum()
@@ -73,23 +74,6 @@ def choose_l2(x: np.ndarray, y: np.ndarray, draw: Draw, params: Params) -> float
         if scored >= params.enough_held_out:
             break
     return max(zip(-losses, params.l2, strict=True))[1]
-
-
-def _fit_logistic(x: np.ndarray, y: np.ndarray, l2: float, max_iterations: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Kernel (width, classes), bias (classes,) and the number of iterations of one fit."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=1 / (l2 * len(x)), max_iter=max_iterations, tol=1e-4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop is one more regulariser
-        model.fit(x, y)
-    kernel, bias = model.coef_.T, model.intercept_
-    if len(bias) == 1:  # two classes: scikit-learn keeps the second one's logit alone
-        kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.concatenate([-bias / 2, bias / 2])
-    return kernel.astype(np.float32), bias.astype(np.float32), int(model.n_iter_[0])
 
 
 def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:

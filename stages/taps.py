@@ -1,0 +1,40 @@
+"""Stage `taps`: picture what every tap of the source CNN makes of the target, and probe each linearly."""
+
+from pathlib import Path
+
+import numpy as np
+
+from transfer import taps
+from transfer.console import counted, run, say
+from transfer.features import read_taps
+from transfer.files import read_arrays, write_record
+from transfer.outcomes import TapViews
+from transfer.params import read_section
+from transfer.target import read_target
+from transfer.threads import set_threads
+
+THREADS = 2  # fixed, so that the pictures do not depend on how many cores there are
+
+
+def main() -> None:
+    """Read the features of a sample; write the places of its test images, and what the probes take them for."""
+    set_threads(THREADS)
+    params = read_section("taps", taps.Params)
+    target = read_target(Path("data/target_train.npz"))
+    features = read_taps(Path("data/tap_features.npz"))
+    shots, images = taps.probed_shots(target, params), len(next(iter(features.values())).test)
+    how = f"{counted(shots, 'label')} per class, {counted(len(target.draws), 'draw')}, {counted(images, 'test image')}"
+    say(f"taps: probe {', '.join(features)} with {how}")
+    total = len(read_arrays(Path("data/target_test_images.npz"))["images"])
+    views = TapViews(
+        names=np.array(list(features)),
+        shots=np.array(shots, np.int32),
+        rows=taps.sampled_rows(total, params),
+        places=np.stack([taps.project(taken.test) for taken in features.values()]),
+        predicted=np.stack([taps.probe(taken, target, params) for taken in features.values()]),
+    )
+    write_record(Path("data/taps.npz"), views)
+
+
+if __name__ == "__main__":
+    run(main)

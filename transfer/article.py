@@ -1,0 +1,62 @@
+"""A specimen: what the printed code of the article does that this project repairs.
+
+It puts a new softmax on the softmax output of the source model, so that the new head sees a few saturated probabilities
+in the place of features; it freezes nothing, though it says so; and its target task is its source task. No strategy
+to choose from: it is measured as a warning.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transfer import fine_tuning
+from transfer.schedule import FewShotSchedule
+from transfer.target import Target, nested_draws
+
+if TYPE_CHECKING:
+    from transfer.fine_tuning import Network
+
+fit = fine_tuning.fit
+
+
+class Params(FewShotSchedule):
+    """The `article` section."""
+
+    measure: bool
+
+
+@cache
+def network(source: Path, classes: int) -> Network:
+    """The source CNN, its probabilities, and a new head on them, every weight trainable; traced once in a process.
+
+    Args:
+        source: file of the source model.
+        classes: the number of target classes.
+    """
+    from transfer import models
+    from transfer.backend import keras
+    from transfer.training import Program, fresh_weights
+
+    probabilities = keras.layers.Softmax(name="source_probabilities")
+    head = keras.layers.Dense(classes, name="target_logits")  # its softmax is in the loss
+    program = Program(models.with_head(models.load_model(source), probabilities, head, name="article"))
+    *learnt, _, _ = program.weights()
+    return fine_tuning.Network(program, lambda seed: [*learnt, *fresh_weights(program.model, seed)[-2:]])
+
+
+def same_task(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, shots: np.ndarray, seeds: int) -> Target:
+    """The source task in the place of the target: the source model has been trained on these very images.
+
+    Args:
+        images: that it was trained on, (n, height, width, channels) uint8.
+        labels: their classes, (n,) int32.
+        classes: what the user calls the classes, (classes,) int32.
+        shots: the study's numbers of labelled images per class; where a class has fewer, all that it has.
+        seeds: the number of draws.
+    """
+    shots = np.unique(np.minimum(shots, np.bincount(labels).min())).astype(np.int32)
+    return Target(images, classes, shots, nested_draws(labels, int(shots[-1]), seeds))

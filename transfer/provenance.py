@@ -1,0 +1,18 @@
+"""What a result was made with, to be kept beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+LIBRARIES = ("numpy", "scikit-learn", "tensorflow", "keras")  # that what a training gives depends on
+
+
+def made_with(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters and versions of the libraries, ready for JSON.
+
+    Args:
+        params: a section of `params.yaml`, or several by their names.
+    """
+    return {"params": dict(params), "versions": {name: version(name) for name in LIBRARIES}}

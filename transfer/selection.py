@@ -1,0 +1,58 @@
+"""Which cells and strategies the report is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from transfer.console import UserError
+from transfer.outcomes import SPECIMENS
+from transfer.params import Section
+
+BASELINE = "scratch"
+COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")
+CALIBRATION = ("log_loss", "brier", "ece", "temperature", "log_loss_tempered", "ece_tempered")
+
+
+class Params(Section):
+    """The `report` section."""
+
+    strategies: Literal["all"] | Annotated[list[str], Field(min_length=1)]
+    replicates: Annotated[int, Field(ge=100, le=100_000)]
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read the file of cells that `evaluate` writes.
+
+    Raises:
+        UserError: if the file is missing or lacks a column.
+    """
+    columns = ["strategy", "shots", "seed", "accuracy", *COSTS, *CALIBRATION]
+    try:
+        return pd.read_csv(path)[columns]
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{path} lacks one of {', '.join(columns)}: delete it and run `dvc repro`") from None
+
+
+def choose_strategies(cells: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
+    """The strategies to compare, by name, the baseline last.
+
+    Args:
+        cells: one row per cell.
+        wanted: names; None for all that the cells have, specimens excepted.
+
+    Raises:
+        UserError: if a name is not among the cells.
+    """
+    known = sorted(set(cells["strategy"]) - set(SPECIMENS))
+    if missing := [name for name in wanted or () if name not in known]:
+        raise UserError(
+            f"params.yaml: report.strategies names {missing[0]!r}, which has no cells; choose from {', '.join(known)}"
+        )
+    return sorted(wanted or known, key=lambda name: (name == BASELINE, name))
