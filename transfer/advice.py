@@ -121,7 +121,8 @@ def conclude(comparison: Comparison) -> str:
             "One label draw tells nothing of the next: no intervals, no verdicts. Set `split.seeds` to 6 or more, "
             "10 to see differences of about one standard deviation."
         )
-    parts = [part for part in (_transfer_in_all(comparison), _one_for_all(comparison)) if part]
+    parts = [_transfer_in_all(comparison), negative_transfer(comparison), _one_for_all(comparison)]
+    parts = [part for part in parts if part]
     return " ".join(parts) or f"{comparison.strategies[0]} alone was measured: there is nothing to compare it with."
 
 
@@ -139,11 +140,23 @@ def _transfer_in_all(comparison: Comparison) -> str:
         for verdict, verb in (
             ("better", "beats it"),
             ("not separated", "is not separated from it"),
-            ("worse", "loses to it (negative transfer)"),
+            ("worse", "loses to it"),
         )
         if verdict in where
     ]
     return f"Against training from {BASELINE}, the best transfer {listed(clauses)}."
+
+
+def negative_transfer(comparison: Comparison) -> str:
+    """Where a strategy is worse than the baseline, and separated from it; empty if nowhere."""
+    places: dict[tuple[int, ...], list[str]] = {}
+    for name in comparison.transfers:
+        if worse := tuple(shots for shots in comparison.shots if comparison.of(name, shots).negative):
+            places.setdefault(worse, []).append(name)
+    if not places:
+        return ""
+    where = "; ".join(f"{listed(names)} with {per_class(*shots)}" for shots, names in places.items())
+    return f"Negative transfer, worse than training from {BASELINE}: {where}."
 
 
 def _one_for_all(comparison: Comparison) -> str:

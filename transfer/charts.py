@@ -166,7 +166,8 @@ def learning_curves(comparison: Comparison, test_images: int) -> Chart:
         for result in comparison.results.values()
     ]
     points = pd.DataFrame(rows).astype({"from": float, "to": float, "high": float, "low": float})
-    scale, axis = _error_scale(points[["error", "high", "low"]].stack().tolist())
+    errors = points[["error", "high", "low"]].to_numpy()
+    scale, axis = _error_scale(errors[~np.isnan(errors)].tolist())
     base = alt.Chart(points).transform_filter(FILTER)
     x = alt.X("shots:Q", title="labelled images per class, log scale").scale(type="log", nice=False)
     x = x.axis(values=comparison.shots, format=",")

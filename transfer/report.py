@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 
 from transfer import charts
-from transfer.advice import advise, conclude, labels, listed, number, per_class, percent, points, signed
+from transfer.advice import (
+    advise,
+    conclude,
+    labels,
+    listed,
+    negative_transfer,
+    number,
+    per_class,
+    percent,
+    points,
+    signed,
+)
 from transfer.charts import Chart
 from transfer.comparison import Comparison, HardImage, Result, confusion, hard_images, tap_accuracies
 from transfer.console import counted
@@ -255,7 +266,6 @@ def _gains(study: Study) -> Section:
         for name in comparison.transfers
     ]
     head = ["strategy", *(f"{shots:,}" for shots in comparison.shots)]
-    negative = [result for result in comparison.results.values() if result.negative]
     many = comparison.seeds > 1
     pairs = len(comparison.pairs[comparison.shots[0]])
     note = (
@@ -274,12 +284,8 @@ def _gains(study: Study) -> Section:
         charts.gains(comparison),
         Table(f"Gain over {BASELINE} in percentage points, by labelled images per class", head, rows, note=note),
     ]
-    if negative:
-        places = {
-            name: [result.shots for result in negative if result.strategy == name] for name in comparison.transfers
-        }
-        worse = [f"{name} with {per_class(*shots)}" for name, shots in places.items() if shots]
-        blocks.append(Text(f"**Negative transfer**, worse than training from {BASELINE}: {'; '.join(worse)}."))
+    if negative := negative_transfer(comparison):
+        blocks.append(Text(negative))
     largest = comparison.shots[-1]
     equivalence = [
         [_plain(name), *(_equivalent(comparison.of(name, shots), largest) for shots in comparison.shots)]
@@ -343,8 +349,8 @@ def _pair_details(comparison: Comparison) -> list[Any]:
         )
     elif least > 0.05:
         signed_rank = (
-            " p: Wilcoxon's signed-rank test over the draws, Holm-corrected; with "
-            f"{comparison.seeds} draws and {count} comparisons the smallest can be {number(least, 4)}, so that no such test can be significant."
+            " p: Wilcoxon's signed-rank test over the draws, Holm-corrected; with this number of draws and comparisons "
+            f"the smallest can be {number(least, 4)}, so that no such test can be significant."
         )
     else:
         signed_rank = (
@@ -383,7 +389,8 @@ def _cost(study: Study) -> Section:
                 "Counts, which are the same on every machine. Images seen counts repeats; the steps of "
                 "`feature_extraction` are iterations of L-BFGS in the final fit, each over all images. Effort grows as "
                 "the arithmetic of the updates; strategies on frozen features also run every image through the "
-                "backbone once. The grey line is the Pareto front: no strategy on it is beaten in both effort and accuracy."
+                "backbone once. The grey line is the Pareto front: no strategy on it is beaten in both effort and "
+                "accuracy."
             ),
             charts.costs(comparison),
             Details("Every count", [table]),
@@ -477,8 +484,8 @@ def _calibration(study: Study) -> Section:
             ),
             charts.reliabilities(comparison, study.outcomes),
             Text(
-                "A temperature above 1 says that a strategy is too sure of itself, and what its logits should be divided "
-                "by. It is fitted, one for all draws of a number of labels, on labelled target images of other "
+                "A temperature above 1 says that a strategy is too sure of itself, and what its logits should be "
+                "divided by. It is fitted, one for all draws of a number of labels, on labelled target images of other "
                 "draws; test labels have no part in it. Someone with these labels alone would not have those images: "
                 "it shows what is wrong, not a free repair."
             ),
@@ -564,7 +571,7 @@ def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
     def entry(name: str, shots: int) -> Entry:
         if (name, shots) not in means.index:
             return Entry("–", -math.inf)
-        mean, low, high = (100 * float(value) for value in means.loc[(name, shots)].to_numpy())
+        mean, low, high = (100 * float(means[column].loc[(name, shots)]) for column in ("mean", "min", "max"))
         return Entry(f"{number(mean)} ({number(low)} to {number(high)})", mean)
 
     rows = [
@@ -583,8 +590,8 @@ def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
         Text(
             f"Every weight moves{frozen}, though the text calls them frozen. On the source's own classes the code "
             "looks good with one label, because nothing was transferred: the network had learnt these very classes "
-            "from all their labels. On other classes the same code has to learn through a softmax of classes that are not "
-            "there."
+            "from all their labels. On other classes the same code has to learn through a softmax of classes that "
+            "are not there."
         ),
     ]
 
@@ -607,14 +614,14 @@ def _method(study: Study) -> Section:
     if comparison.seeds > 1:
         facts.append(
             f"Intervals: {study.replicates:,} bootstrap replicates that draw seeds and test images anew (crossed; Owen "
-            "2007), Student's t for the draws and the normal distribution for the images, combined (Howe 1974). Verdicts: "
-            "Holm's procedure over the comparisons at each number of labels."
+            "2007), Student's t for the draws and the normal distribution for the images, combined (Howe 1974). "
+            "Verdicts: Holm's procedure over the comparisons at each number of labels."
         )
     never = [
         "Test labels: only the evaluation reads them, after all trainings; no training, choice of a penalty or "
         "temperature saw one.",
         "Target results: step counts, rates, taps, widths and shifts were chosen on rehearsal tasks inside the "
-        "source's classes; the penalty of `feature_extraction` is chosen by cross-validation inside the labels of its draw.",
+        "source's classes; the penalty of `feature_extraction` is chosen by cross-validation inside its draw.",
         "Unlabelled target images are seen by `feature_extraction` and `dense_head`, which scale their features with "
         "statistics of all of them; `end_to_end` and `scratch` do not see them.",
     ]
