@@ -12,7 +12,8 @@ import pytest
 from conftest import ROOT, SMALL, Study, make_study
 
 STRATEGIES = sorted(file.stem for file in (ROOT / "transfer/strategies").glob("*.py"))
-RESULTS = ["accuracy.svg", "cells.csv", "metrics.json", "report.md"]
+CHARTS = ["accuracy", "confusion", "cost", "errors", "gains", "reliability", "taps"]
+RESULTS = ["cells.csv", "metrics.json", "report.html", "report.md", "taps.csv", *(f"charts/{name}.svg" for name in CHARTS)]
 
 REPRODUCE_SHIPPED = """
 import sys, keras, numpy as np
@@ -165,7 +166,7 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
     finished.run(sys.executable, "-m", "stages.check")
     assert finished.repro() == ["extract", "nearest_mean", "evaluate", "report"]
     assert "nearest_mean" in json.loads(finished.read("results/metrics.json"))
-    assert "| nearest_mean |" in finished.read("results/report.md").decode()
+    assert "| nearest_mean | 1 |" in finished.read("results/report.md").decode()
 
     finished.run("git", "checkout", "-q", ".")
     finished.run("git", "clean", "-qfd")
@@ -217,7 +218,8 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study, key: str
         ("extract", "models/source.keras"),
         ("evaluate", "models/source.json"),
         ("report", "results/cells.csv"),
-        ("report", "results/metrics.json"),
+        ("report", "data/outcomes.npz"),
+        ("report", "models/source.json"),
     ],
 )
 def test_an_input_that_is_missing_or_something_else_is_one_line(finished: Study, stage: str, file: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def markdown(sections: Sequence[Section], charts: str) -> str:
     """
     environment = _environment(autoescape=False)
     environment.filters["cell"] = _markdown_cell
+    environment.filters["prose"] = _markdown_prose
     page = environment.get_template("report.md").render(title=TITLE, sections=sections, charts=charts, marks=MARKS)
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
@@ -35,6 +37,11 @@ def markdown(sections: Sequence[Section], charts: str) -> str:
 def _markdown_cell(text: object) -> str:
     """Text that cannot break out of a table, nor be taken for HTML."""
     return re.sub(r"([|\\<>*\[\]])", r"\\\1", " ".join(str(text).split()))
+
+
+def _markdown_prose(text: object) -> str:
+    """Text whose `code` and **strong** words stay marked, but in which nothing is taken for HTML or a link."""
+    return re.sub(r"([<>\[\]])", r"\\\1", str(text))
 
 
 def html(sections: Sequence[Section], strategies: Sequence[str]) -> str:
@@ -60,6 +67,7 @@ def html(sections: Sequence[Section], strategies: Sequence[str]) -> str:
     )
 
 
+@cache
 def _program() -> str:
     """The page's program with the chart library inside, as text for a `<script>`."""
     own = (TEMPLATES / "report.js").read_text(encoding="utf-8")
