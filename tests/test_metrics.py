@@ -55,3 +55,45 @@ def test_calibration_error_of_calibrated_predictions_vanishes_with_their_number(
     labels = (rng.uniform(size=len(confidence)) > confidence).astype(int)
     probabilities = np.column_stack([confidence, 1 - confidence])
     assert metrics.expected_calibration_error(probabilities, labels) < 0.005
+
+
+@given(seed=st.integers(0, 10_000), temperature=st.floats(0.2, 8))
+def test_tempering_divides_the_logits(seed: int, temperature: float) -> None:
+    logits = np.random.default_rng(seed).normal(0, 2, (20, 4))
+    given_, expected = (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, logits / temperature))
+    np.testing.assert_allclose(metrics.temper(given_, temperature), expected, atol=1e-9)
+    assert (metrics.temper(given_, temperature).argmax(axis=1) == given_.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_the_temperature_that_spoilt_the_probabilities_is_found_again(true: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (40_000, 4))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (honest.cumsum(axis=1) > rng.uniform(size=(len(honest), 1))).argmax(axis=1)
+    spoilt = metrics.temper(honest, 1 / true)
+    assert metrics.fit_temperature(spoilt, labels) == pytest.approx(true, rel=0.03)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_no_temperature_of_a_grid_has_less_log_loss(seed: int) -> None:
+    probabilities, labels = sample(seed, n=60)
+    found = metrics.log_loss(metrics.temper(probabilities, metrics.fit_temperature(probabilities, labels)), labels)
+    grid = np.geomspace(*metrics.TEMPERATURES, 60)
+    assert found <= min(metrics.log_loss(metrics.temper(probabilities, t), labels) for t in grid) + 1e-6
+
+
+def test_without_an_image_there_is_no_temperature() -> None:
+    assert np.isnan(metrics.fit_temperature(np.empty((0, 3)), np.empty(0, int)))
+
+
+@given(seed=st.integers(0, 10_000), bins=st.integers(1, 70))
+def test_reliability_loses_no_image(seed: int, bins: int) -> None:
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.uniform(size=60), rng.uniform(size=60) < 0.7
+    means, accuracies, counts = metrics.reliability(confidence, correct, bins)
+    assert counts.sum() == 60
+    assert counts.max() - counts.min() <= 1
+    assert (np.diff(means) >= 0).all()
+    assert np.average(accuracies, weights=counts) == pytest.approx(correct.mean())
+    assert np.average(means, weights=counts) == pytest.approx(confidence.mean())

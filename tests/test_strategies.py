@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from transfer.cells import Cell, run_cells
 from transfer.console import UserError
 from transfer.features import Features
+from transfer.params import Section
 from transfer.strategies import dense_head, feature_extraction
 from transfer.target import Draw, Target
 from transfer.workers import run_in_workers
@@ -102,14 +104,14 @@ TARGET = Target(
     images=np.zeros((6, 2, 2, 1), np.uint8),
     classes=np.array([5, 6], np.int32),
     shots=np.array([1, 2], np.int32),
-    draws=np.arange(12, dtype=np.int32).reshape(2, 2, 3) % 6,
+    draws=np.array([[[0, 1, 2], [3, 4, 5]], [[1, 2, 0], [4, 5, 3]]], np.int32),
 )
 
 
 def fake_fit(draw: Draw, log: Path) -> Cell:
     with log.open("a") as file:
         file.write(f"{draw.shots} {draw.seed} {os.environ['TF_NUM_INTRAOP_THREADS']}\n")
-    probabilities = np.full((3, 2), draw.shots + draw.seed / 10, np.float32)
+    probabilities = np.full((3 + len(TARGET.calibration()[0]), 2), draw.shots + draw.seed / 10, np.float32)
     return Cell(probabilities, [np.full(4, draw.shots), np.array([draw.seed])], draw.shots, len(draw.rows))
 
 
@@ -119,13 +121,18 @@ def fake_ship(weights: list[np.ndarray], path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers: int) -> None:
-    fit, ship = partial(fake_fit, log=tmp_path / "log"), partial(fake_ship, path=tmp_path / "model")
-    done = run_cells(fit, ship, TARGET, workers=workers, label="x")
+    fit = partial(fake_fit, log=tmp_path / "log")
+    params = Section()
+    done = run_cells(fit, fake_ship, TARGET, params=params, model=tmp_path / "model", workers=workers, label="x")
     assert list(zip(done.shots, done.seed, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     np.testing.assert_allclose(done.probabilities[:, 0, 0], [1, 1.1, 2, 2.1])
     assert done.trainable_parameters.tolist() == [5, 5, 5, 5]
     assert done.gradient_steps.tolist() == [1, 1, 2, 2]
     assert done.examples_seen.tolist() == [2, 2, 4, 4]
+    assert done.probabilities.shape == (4, 3, 2)
+    assert done.calibration.shape == (4, len(TARGET.calibration()[0]), 2)
+    assert done.model_bytes.tolist() == [len("2 0")] * 4
+    assert set(json.loads(str(done.made_with))) == {"params", "versions"}
     assert (tmp_path / "model").read_text() == "2 0"  # the cell of the most shots and seed 0
     lines = (tmp_path / "log").read_text().splitlines()
     assert sorted(lines) == ["1 0 1", "1 1 1", "2 0 1", "2 1 1"]
