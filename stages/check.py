@@ -43,6 +43,11 @@ def check(params: dict) -> None:
     if missing := [name for name in known if name not in params]:
         raise UserError(f"{PARAMS}: section {missing[0]} is missing")
     parsed: dict[str, Any] = {name: parse_section(name, params[name], section) for name, section in known.items()}
+    wanted = parsed["report"].strategies
+    for name in [] if wanted == "all" else wanted:
+        if name not in strategy_sections():
+            choice = ", ".join(strategy_sections())
+            raise UserError(f"{PARAMS}: report.strategies names {name!r}, but must be all or some of {choice}")
     cnn.check_fits(parsed["cnn"], *MNIST["train_images"].shape[1:])
     known_taps = cnn.taps(parsed["cnn"])
     for name in strategy_sections():

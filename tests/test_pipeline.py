@@ -268,3 +268,42 @@ def test_long_stages_say_how_far_they_are(finished: Study) -> None:
     first = printed.split("> python -m stages.feature_extraction\n")[1].splitlines()[0]
     assert first == "feature_extraction: fit a linear classifier on features of block2, the backbone frozen"
     assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_strategy_left_out_of_the_report_reruns_the_report_alone(finished: Study) -> None:
+    cells = finished.read("results/cells.csv")
+    finished.set(report__strategies=["dense_head", "end_to_end"])
+    assert finished.repro() == ["report"]
+    page = finished.read("results/report.md").decode()
+    assert "`scratch` is not among the strategies compared here" in page
+    assert "| feature_extraction |" not in page.split("## The article's methods")[0]
+    assert finished.read("results/cells.csv") == cells
+    finished.set(report__strategies=["dense_haed"])
+    done = finished.run(sys.executable, "-m", "stages.check", code=2)
+    assert "report.strategies names 'dense_haed', but must be all or some of dense_head, end_to_end" in done.stderr
+    finished.run("git", "checkout", "-q", "params.yaml")
+    finished.repro()
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_one_seed_and_two_numbers_of_shots_give_a_true_page(tmp_path: Path) -> None:
+    from test_report import check_cell_numbers, check_sentences
+
+    study = make_study(tmp_path / "study")
+    study.set(split__seeds=1, split__shots=[1, 3])
+    study.repro()
+    page, cells = study.read("results/report.md").decode(), pd.read_csv(study.root / "results/cells.csv")
+    assert len(cells) == 2 * len(STRATEGIES)
+    assert "±" not in page.split("## How it was measured")[0]
+    assert "One label draw tells nothing of the next" in page
+    check_cell_numbers(page, cells)
+    check_sentences(page, cells)
+
+
+def test_the_page_of_a_study_follows_from_its_cells(finished: Study) -> None:
+    from test_report import check_cell_numbers, check_sentences
+
+    page, cells = finished.read("results/report.md").decode(), pd.read_csv(finished.root / "results/cells.csv")
+    assert check_cell_numbers(page, cells) > 100
+    check_sentences(page, cells)
+    assert "With 2 draws no signed-rank test can be significant" in page

@@ -166,7 +166,7 @@ def check_cell_numbers(page: str, cells: pd.DataFrame) -> int:
                         check(text, p, decimals=4)
     medians = cells.groupby(["strategy", "shots"]).median(numeric_only=True)
     for _, row in tables["What one training costs"].iterrows():
-        cost = medians.loc[(row["strategy"], budget(row["labels per class"]))].astype(int)
+        cost = medians.loc[(row["strategy"], budget(row["labels per class"]))][list(COSTS)].astype(int)
         check(row["trained parameters"], cost["trainable_parameters"], decimals=0)
         check(row["gradient steps"], cost["gradient_steps"], decimals=0)
         check(row["images seen"], cost["examples_seen"], decimals=0)

@@ -256,12 +256,14 @@ def gains(comparison: Comparison) -> Chart:
     whiskers = base.mark_rule(strokeWidth=2).encode(
         x=x, xOffset=offset, y=alt.Y("low:Q", scale=scale), y2="high:Q", color=looks.colour()
     )
-    hollow = "datum.verdict == 'not separated'"
+    separated = data["verdict"] != "not separated"
     marks = [
-        base.transform_filter(f"{test}({hollow})")
+        alt.Chart(rows_of)
+        .transform_filter(FILTER)
         .mark_point(size=70, opacity=1, strokeWidth=2, **paint)
         .encode(x=x, xOffset=offset, y=y, color=looks.colour(), shape=looks.shape(), tooltip=tooltip)
-        for test, paint in (("!", {"filled": True}), ("", {"fill": "white"}))
+        for rows_of, paint in ((data[separated], {"filled": True}), (data[~separated], {"fill": "white"}))
+        if len(rows_of)
     ]
     layers = [zero, whiskers, *marks] if comparison.seeds > 1 else [zero, *marks]
     chart = alt.layer(*layers).add_params(_shown(looks)).properties(width=640, height=320)

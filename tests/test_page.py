@@ -1,0 +1,240 @@
+"""The report's page in a real browser: it needs no network, obeys mouse and keyboard, and fits a phone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import Study
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from transfer import pages
+from transfer.report import Bullets, Entry, Section, Table, Text
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+LIVE = 5  # panels that the program draws anew: curves, gains, and the cost at three budgets
+SECTIONS = ["which", "curves", "table", "gains", "cost", "errors", "calibration", "features", "article", "method"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        said = f"no browser: install {NAMES[0]}, or name one in the environment variable CHROMIUM"
+        pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Browser, finished: Study) -> Iterator[Open]:
+    """Opens the page of the finished study, or another; everything that it asks for or complains of is kept."""
+    contexts = []
+
+    def open_page(file: Path | None = None, width: int = 1280, script: bool = True, **options: object) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            offline=True,
+            java_script_enabled=script,
+            reduced_motion="reduce",
+            **options,  # type: ignore[arg-type]
+        )
+        contexts.append(context)
+        page = context.new_page()
+        asked, complaints = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto((file or finished.root / "results/report.html").resolve().as_uri())
+        if script and file is None:
+            page.wait_for_function(f"document.documentElement.dataset.drawn >= {LIVE}")
+        assert complaints == []
+        assert [url for url in asked if not url.startswith("data:")] == [page.url.split("#")[0]]
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def marks(page: Page, chart: str) -> int:
+    return page.locator(f"figure[data-chart={chart}] svg .mark-symbol.role-mark path").count()
+
+
+def test_it_loads_without_a_complaint_or_a_request(opened: Open) -> None:
+    page = opened()
+    assert page.title() == "Which way to transfer"
+    assert page.locator("html").get_attribute("data-drawn") == str(LIVE)
+    assert page.locator("figure.chart").count() == 6
+
+
+def test_without_its_program_it_shows_everything_but_the_controls(opened: Open) -> None:
+    page = opened(script=False)
+    panels = page.locator("figure.chart .panel")
+    assert panels.count() >= 12
+    assert page.locator("figure.chart .panel > svg").count() == panels.count()
+    assert not page.locator("#theme").is_visible()
+    assert not page.locator("#strategies").is_visible()
+
+
+def accuracies(page: Page) -> list[float]:
+    cells = page.locator("#table table").first.locator("tbody tr td:nth-child(2)")
+    return [float(cell.get_attribute("data-value") or "nan") for cell in cells.all()]
+
+
+@pytest.mark.parametrize("keyboard", [False, True])
+def test_a_press_on_a_column_sorts_and_another_turns_round(opened: Open, keyboard: bool) -> None:
+    page = opened()
+    head = page.locator("#table table").first.locator("thead th").nth(1)
+
+    def press() -> None:
+        if keyboard:
+            head.locator("button").focus()
+            page.keyboard.press("Enter")
+        else:
+            head.locator("button").click()
+
+    before = accuracies(page)
+    assert len(set(before)) > 1
+    press()
+    assert accuracies(page) == sorted(before, reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    press()
+    assert accuracies(page) == sorted(before)
+    assert head.get_attribute("aria-sort") == "ascending"
+    page.locator("#table table").first.locator("thead th button").first.click()
+    assert head.get_attribute("aria-sort") is None
+    names = page.locator("#table table").first.locator("tbody th").all_inner_texts()
+    assert names == sorted(names)
+
+
+@pytest.mark.parametrize("keyboard", [False, True])
+def test_strategies_are_switched_off_and_on(opened: Open, keyboard: bool) -> None:
+    page = opened()
+    box = page.locator("#strategies input[value=dense_head]")
+
+    def press() -> None:
+        if keyboard:
+            box.focus()
+            page.keyboard.press("Space")
+        else:
+            box.click()
+
+    curves, gains = marks(page, "accuracy"), marks(page, "gains")
+    press()
+    assert marks(page, "accuracy") == curves * 3 // 4
+    assert marks(page, "gains") == gains * 2 // 3
+    assert "off" in (page.locator(".key [data-strategy=dense_head]").first.get_attribute("class") or "")
+    press()
+    assert (marks(page, "accuracy"), marks(page, "gains")) == (curves, gains)
+
+
+def test_the_pointer_on_a_point_shows_its_numbers(opened: Open, finished: Study) -> None:
+    page = opened()
+    cells = pd.read_csv(finished.root / "results/cells.csv")
+    page.locator("figure[data-chart=accuracy] svg .mark-symbol.role-mark").last.locator("path").last.hover(force=True)
+    tip = page.locator("#vg-tooltip-element")
+    tip.wait_for(state="visible")
+    shown = dict(re.findall(r"^(.+?)\s*\n?\t(.+)$", tip.inner_text(), re.MULTILINE)) or {}
+    text = tip.inner_text()
+    strategy = next(name for name in cells["strategy"].unique() if name in text)
+    means = cells[cells["strategy"] == strategy].groupby("shots")["accuracy"].mean() * 100
+    assert any(f"{mean:.2f}" in text for mean in means), (text, shown)
+
+
+def brightness(page: Page) -> int:
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3])
+
+
+def test_the_theme_follows_the_system_and_the_button(opened: Open) -> None:
+    page = opened(color_scheme="light")
+    button = page.locator("#theme")
+    assert brightness(page) > 700
+    button.click()
+    assert "light" in button.inner_text()
+    button.click()
+    assert "dark" in button.inner_text()
+    assert brightness(page) < 100
+    ink = page.evaluate("getComputedStyle(document.querySelector('.role-axis-label text')).fill")
+    assert sum(map(int, re.findall(r"\d+", ink)[:3])) > 600  # the charts turn with the page
+    button.click()
+    assert brightness(page) > 700
+    dark = opened(color_scheme="dark")
+    assert brightness(dark) < 100
+    dark.locator("#theme").click()
+    assert brightness(dark) > 700
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280, 1920])
+def test_nothing_overflows(opened: Open, width: int) -> None:
+    page = opened(width=width)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    beyond = """() => [...document.querySelectorAll('.panel svg')].filter((svg) => {
+        const [inner, outer] = [svg, svg.closest('.panel')].map((each) => each.getBoundingClientRect());
+        return inner.right > outer.right + 1 || inner.right > innerWidth;
+    }).length"""
+    assert page.evaluate(beyond) == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_no_serious_fault(opened: Open, width: int, scheme: str) -> None:
+    page = opened(width=width, color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (fault["id"], [node["html"][:120] for node in fault["nodes"][:3]])
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_it_prints_whole_and_without_controls(opened: Open) -> None:
+    page = opened()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert not page.locator(".controls").is_visible()
+    assert page.pdf().count(b"/Type /Page\n") + page.pdf().count(b"/Type /Page ") >= 2
+
+
+def test_keyboard_and_screen_reader_find_their_way(opened: Open) -> None:
+    page = opened()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.evaluate("[...document.querySelectorAll('section')].map((each) => each.id)") == SECTIONS
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((each) => each.tagName)")
+    assert levels == ["H1", *["H2"] * len(SECTIONS)]
+    assert page.locator("figure figcaption").count() == page.locator("figure").count()
+    assert page.locator("img:not([alt])").count() == 0
+
+
+def test_hostile_names_are_shown_and_do_nothing(opened: Open, tmp_path: Path) -> None:
+    evil = '</script><script>window.hacked=1</script>"><img src=x onerror="window.hacked=1"> {{7*7}} \u202e'
+    table = Table(evil, [evil], [[Entry(evil, evil)]], note=evil)
+    file = tmp_path / "evil.html"
+    file.write_text(pages.html([Section("which", evil, [Text(evil), Bullets([evil]), table])], [evil, "b"]), "utf-8")
+    page = opened(file)
+    page.wait_for_selector("#theme:visible")
+    assert page.evaluate("window.hacked") is None
+    assert "<script>window.hacked=1</script>" in page.locator("#which p").first.inner_text()
+    assert "{{7*7}}" in page.locator("td, tbody th").first.inner_text()
