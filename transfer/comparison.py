@@ -25,6 +25,7 @@ from transfer.statistics import (
 )
 
 SEED = 0  # of the bootstrap
+OTHER_STUDY = "is not of the study that was evaluated: run `dvc repro evaluate`"
 
 
 @dataclass(frozen=True)
@@ -124,21 +125,8 @@ def compare(cells: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], 
         UserError: if the cells and the outcomes are not of the same study.
     """
     cells = cells[cells["strategy"].isin(strategies)]
-    grid = cells.set_index(["strategy", "shots", "seed"]).sort_index()
     shots, seeds = sorted(cells["shots"].unique().tolist()), sorted(cells["seed"].unique().tolist())
-    groups = [(name, count) for name in strategies for count in shots]
-    place = {key: i for i, key in enumerate(zip(outcomes.strategy, outcomes.shots, outcomes.seed, strict=True))}
-    try:
-        order = [[place[name, count, seed] for seed in seeds] for name, count in groups]
-        accuracy = np.array([[grid.loc[(*group, seed), "accuracy"] for seed in seeds] for group in groups], float)
-    except KeyError:
-        raise UserError("results/cells.csv is not of the study that was evaluated: run `dvc repro evaluate`") from None
-    correct = (outcomes.predicted == outcomes.labels)[order]
-    means = correct.mean(axis=2)  # not rounded as in the cells, which would break ties
-    if not np.allclose(means, accuracy, atol=2e-6):
-        raise UserError("results/cells.csv is not of the study that was evaluated: run `dvc repro evaluate`")
-    resampled = bootstrap_means(correct, replicates, SEED)
-    samples = {group: Sample(*rows) for group, *rows in zip(groups, means, resampled, strict=True)}
+    samples = _samples(cells, outcomes, [(name, count) for name in strategies for count in shots], seeds, replicates)
 
     pairs = {count: compare_pairs({name: samples[name, count] for name in strategies}) for count in shots}
     baseline = {count: samples[BASELINE, count] for count in shots} if BASELINE in strategies else {}
@@ -174,6 +162,25 @@ def compare(cells: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], 
                 calibration=calibration.loc[(name, count)].to_dict(),
             )
     return Comparison(list(strategies), shots, len(seeds), results, pairs)
+
+
+def _samples(
+    cells: pd.DataFrame, outcomes: Outcomes, groups: list[tuple[str, int]], seeds: list[int], replicates: int
+) -> dict[tuple[str, int], Sample]:
+    """The accuracies of every strategy and budget, after a check that cells and outcomes are of the same study."""
+    grid = cells.set_index(["strategy", "shots", "seed"]).sort_index()
+    place = {key: i for i, key in enumerate(zip(outcomes.strategy, outcomes.shots, outcomes.seed, strict=True))}
+    try:
+        order = [[place[name, count, seed] for seed in seeds] for name, count in groups]
+        expected = np.array([[grid.loc[(*group, seed), "accuracy"] for seed in seeds] for group in groups], float)
+    except KeyError:
+        raise UserError(f"results/cells.csv {OTHER_STUDY}") from None
+    correct = (outcomes.predicted == outcomes.labels)[order]
+    accuracies = correct.mean(axis=2)  # not rounded as in the cells, which would break ties
+    if not np.allclose(accuracies, expected, atol=2e-6):
+        raise UserError(f"results/cells.csv {OTHER_STUDY}")
+    resampled = bootstrap_means(correct, replicates, SEED)
+    return {group: Sample(*rows) for group, *rows in zip(groups, accuracies, resampled, strict=True)}
 
 
 def _rows_of(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:

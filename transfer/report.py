@@ -271,7 +271,7 @@ def _gains(study: Study) -> Section:
     note = (
         f"{_key('better')}; {_key('worse')}; {_key('not separated')}. ± is half of the interval, corrected (Holm) for "
         f"{'the one comparison' if pairs == 1 else f'the {pairs} comparisons'} at each number of labels: all verdicts "
-        "of a column are right together with a probability of 95 %."
+        "of a column are right together, with 95 % confidence."
         if many
         else "One draw: no intervals, no verdicts."
     )
