@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import altair as alt
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,6 +16,7 @@ from conftest import Study
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from transfer import pages
+from transfer.charts import Chart
 from transfer.report import Bullets, Entry, Section, Table, Text
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -123,6 +125,16 @@ def test_a_press_on_a_column_sorts_and_another_turns_round(opened: Open, keyboar
     assert names == sorted(names)
 
 
+def test_numbers_are_sorted_as_numbers(opened: Open) -> None:
+    page = opened()
+    page.locator("#cost details").evaluate("(each) => { each.open = true; }")
+    images = page.locator("#cost tbody tr td:nth-child(5)")
+    page.locator("#cost thead th").nth(4).locator("button").click()
+    shown = [int(text.replace(",", "")) for text in images.all_inner_texts()]
+    assert len({len(str(number)) for number in shown}) > 1  # as words they would stand in another order
+    assert shown == sorted(shown, reverse=True)
+
+
 @pytest.mark.parametrize("keyboard", [False, True])
 def test_strategies_are_switched_off_and_on(opened: Open, keyboard: bool) -> None:
     page = opened()
@@ -146,15 +158,18 @@ def test_strategies_are_switched_off_and_on(opened: Open, keyboard: bool) -> Non
 
 def test_the_pointer_on_a_point_shows_its_numbers(opened: Open, finished: Study) -> None:
     page = opened()
-    cells = pd.read_csv(finished.root / "results/cells.csv")
-    page.locator("figure[data-chart=accuracy] svg .mark-symbol.role-mark").last.locator("path").last.hover(force=True)
-    tip = page.locator("#vg-tooltip-element")
-    tip.wait_for(state="visible")
-    shown = dict(re.findall(r"^(.+?)\s*\n?\t(.+)$", tip.inner_text(), re.MULTILINE)) or {}
-    text = tip.inner_text()
-    strategy = next(name for name in cells["strategy"].unique() if name in text)
-    means = cells[cells["strategy"] == strategy].groupby("shots")["accuracy"].mean() * 100
-    assert any(f"{mean:.2f}" in text for mean in means), (text, shown)
+    means = pd.read_csv(finished.root / "results/cells.csv").groupby(["strategy", "shots"])["accuracy"].mean() * 100
+    page.locator("#table details").evaluate("(each) => { each.open = true; }")
+    rows = page.locator("#table details tbody tr").all_inner_texts()
+    ends = {tuple(row[:2]): row[3:5] for row in (text.split("\t") for text in rows)}
+    points = page.locator("figure[data-chart=accuracy] svg .mark-symbol.role-mark").last
+    points.locator("path[aria-label*='feature_extraction; labels per class: 4']").hover(force=True)
+    tip = page.locator("#vg-tooltip-element.visible")
+    tip.wait_for()
+    said = [cell.strip() for cell in tip.locator("td.value").all_inner_texts()]
+    name, shots, *numbers = said
+    clipped = [min(max(float(end.replace("−", "-")), 0), 100) for end in ends[name, shots]]  # no accuracy is beyond
+    assert numbers == [f"{number:.2f}" for number in (means[name, int(shots)], *clipped)]
 
 
 def brightness(page: Page) -> int:
@@ -173,6 +188,8 @@ def test_the_theme_follows_the_system_and_the_button(opened: Open) -> None:
     assert brightness(page) < 100
     ink = page.evaluate("getComputedStyle(document.querySelector('.role-axis-label text')).fill")
     assert sum(map(int, re.findall(r"\d+", ink)[:3])) > 600  # the charts turn with the page
+    page.reload()
+    assert brightness(page) < 100  # it is remembered
     button.click()
     assert brightness(page) > 700
     dark = opened(color_scheme="dark")
@@ -221,6 +238,10 @@ def test_keyboard_and_screen_reader_find_their_way(opened: Open) -> None:
     page = opened()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash && document.querySelector(location.hash)?.tagName") == "MAIN"
+    links = page.evaluate("[...document.querySelectorAll('nav a')].map((each) => each.getAttribute('href'))")
+    assert links == [f"#{name}" for name in SECTIONS]
     assert page.evaluate("[...document.querySelectorAll('section')].map((each) => each.id)") == SECTIONS
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((each) => each.tagName)")
     assert levels == ["H1", *["H2"] * len(SECTIONS)]
@@ -229,12 +250,21 @@ def test_keyboard_and_screen_reader_find_their_way(opened: Open) -> None:
 
 
 def test_hostile_names_are_shown_and_do_nothing(opened: Open, tmp_path: Path) -> None:
-    evil = '</script><script>window.hacked=1</script>"><img src=x onerror="window.hacked=1"> {{7*7}} \u202e'
+    evil = '</script><script>window.hacked=1</script>"><img src=x onerror="window.hacked=1"> {{7*7}} ' + "\u202e"
+    points = (
+        alt.Chart(pd.DataFrame({"x": [1], "strategy": [evil]}))
+        .mark_point()
+        .encode(x="x:Q", color="strategy:N")
+        .properties(height=99)
+    )
+    chart = Chart("curves", evil, [points.properties(title=evil)], live=True, keyed=[evil])
     table = Table(evil, [evil], [[Entry(evil, evil)]], note=evil)
     file = tmp_path / "evil.html"
-    file.write_text(pages.html([Section("which", evil, [Text(evil), Bullets([evil]), table])], [evil, "b"]), "utf-8")
+    sections = [Section("which", evil, [Text(evil), Bullets([evil]), chart, table])]
+    file.write_text(pages.html(sections, [evil, "b"]), "utf-8")
     page = opened(file)
-    page.wait_for_selector("#theme:visible")
+    page.wait_for_function("document.documentElement.dataset.drawn >= 1")
     assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
     assert "<script>window.hacked=1</script>" in page.locator("#which p").first.inner_text()
     assert "{{7*7}}" in page.locator("td, tbody th").first.inner_text()

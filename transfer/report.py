@@ -223,13 +223,13 @@ def _table(study: Study) -> Section:
                 _plain(result.strategy),
                 _plain(result.shots),
                 _float(result.accuracy.mean, 2, 100),
-                _float(result.accuracy.low, 2, 100),
-                _float(result.accuracy.high, 2, 100),
+                _float(None if result.accuracy.low is None else max(result.accuracy.low, 0), 2, 100),
+                _float(None if result.accuracy.high is None else min(result.accuracy.high, 1), 2, 100),
                 *(_float(value, 2, 100) for value in result.spread),
             ]
             for result in comparison.results.values()
         ],
-        note="From and to: the ends of the 95 % interval.",
+        note="From and to: the ends of the 95 % interval, within 0 and 100.",
     )
     return Section("table", "The table", [table, Details("Every mean with its spread", [spread])])
 
