@@ -7,7 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from transfer.console import UserError, counted, run, say
-from transfer.evaluation import check_same_cells, headline, outcomes_of, score_cells, score_taps
+from transfer.evaluation import (
+    check_predictions,
+    check_same_cells,
+    headline,
+    outcomes_of,
+    score_cells,
+    score_taps,
+    temper_cells,
+)
 from transfer.files import read_arrays, read_facts, read_record, write_record, write_text
 from transfer.outcomes import SPECIMENS, TapViews
 from transfer.predictions import read_predictions
@@ -28,7 +36,11 @@ def main() -> None:
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
     predictions = {file.stem: read_predictions(file) for file in files}
-    cells = pd.concat([score_cells(name, given, labels) for name, given in predictions.items()], ignore_index=True)
+    for name, given in predictions.items():
+        check_predictions(name, given, len(labels))
+    tempered = {name: temper_cells(given) for name, given in predictions.items()}
+    scored = [score_cells(name, given, tempered[name], labels) for name, given in predictions.items()]
+    cells = pd.concat(scored, ignore_index=True)
     check_same_cells(cells)
     taps = score_taps(read_record(Path("data/taps.npz"), TapViews), labels)
 
@@ -37,7 +49,7 @@ def main() -> None:
     write_table("taps", taps)
     metrics = headline(cells, source_accuracy)
     write_text(Path("results/metrics.json"), json.dumps(metrics, indent=2) + "\n")
-    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, labels, test["classes"]))
+    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, tempered, labels, test["classes"]))
 
 
 def score_specimens() -> Iterator[pd.DataFrame]:
@@ -45,8 +57,10 @@ def score_specimens() -> Iterator[pd.DataFrame]:
     for name in SPECIMENS:
         predictions = read_predictions(Path("data/specimens", f"{name}.npz"))
         if len(predictions.shots):
-            file, labels = SCORED_ON[name]
-            yield score_cells(name, predictions, read_arrays(file, labels)[labels])
+            file, key = SCORED_ON[name]
+            labels = read_arrays(file, key)[key]
+            check_predictions(name, predictions, len(labels))
+            yield score_cells(name, predictions, temper_cells(predictions), labels)
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:

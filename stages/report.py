@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from transfer import pages
+from transfer.blocks import charts_of
 from transfer.comparison import compare
 from transfer.console import counted, run, say
 from transfer.files import read_arrays, read_facts, read_record, write_text
 from transfer.outcomes import Outcomes, TapViews
 from transfer.params import read_section
-from transfer.report import Study, charts_of, write_report
+from transfer.report import write_report
 from transfer.selection import Params, choose_strategies, read_cells
+from transfer.study import Study
 
 RESULTS = Path("results")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transfer import metrics
+from transfer import evaluation, metrics
 from transfer.console import UserError
-from transfer.evaluation import check_same_cells, headline, outcomes_of, score_cells, score_taps, temperatures
+from transfer.evaluation import check_predictions, check_same_cells, headline, outcomes_of, score_taps, temper_cells
 from transfer.outcomes import TapViews
 from transfer.predictions import Predictions
 
@@ -37,6 +37,10 @@ def predictions(cells: list[tuple[int, int]], images: int = 8) -> Predictions:
     )
 
 
+def score_cells(strategy: str, given: Predictions, labels: np.ndarray) -> pd.DataFrame:
+    return evaluation.score_cells(strategy, given, temper_cells(given), labels)
+
+
 def test_cells_are_scored_one_row_each_in_order() -> None:
     labels = np.arange(8) % 3
     given = predictions([(10, 0), (1, 1), (1, 0)])
@@ -44,20 +48,20 @@ def test_cells_are_scored_one_row_each_in_order() -> None:
     assert list(zip(cells["shots"], cells["seed"], strict=True)) == [(1, 0), (1, 1), (10, 0)]
     assert cells["accuracy"][2] == np.mean(given.probabilities[0].argmax(axis=1) == labels)
     assert cells["log_loss"][2] == round(metrics.log_loss(given.probabilities[0], labels), 6)
-    tempered = metrics.temper(given.probabilities[0], temperatures(given)[0])
+    tempered = metrics.temper(given.probabilities[0], temper_cells(given).temperature[0])
     assert cells["ece_tempered"][2] == round(metrics.expected_calibration_error(tempered, labels), 6)
 
 
 def test_predictions_for_other_test_images_are_refused() -> None:
     with pytest.raises(UserError, match=r"predictions/x\.npz is for 8 test images, not 9"):
-        score_cells("x", predictions([(1, 0)]), np.zeros(9, int))
+        check_predictions("x", predictions([(1, 0)]), 9)
 
 
 def test_a_cell_that_diverged_is_named_not_scored() -> None:
     given = predictions([(1, 0), (5, 3)])
     given.probabilities[1, 2] = np.nan
     with pytest.raises(UserError, match="x with 5 labels per class and seed 3 diverged"):
-        score_cells("x", given, np.zeros(8, int))
+        check_predictions("x", given, 8)
 
 
 def test_a_strategy_with_other_cells_is_named() -> None:
@@ -77,14 +81,14 @@ def test_the_headline_is_flat_and_rounded() -> None:
 
 def test_a_temperature_is_fitted_for_all_cells_of_a_budget_on_images_that_they_were_not_trained_on() -> None:
     given = predictions([(1, 0), (1, 1), (10, 0)])
-    first, second, third = temperatures(given)
+    first, second, third = temper_cells(given).temperature
     assert first == second != third
     parts = [(given.calibration[i], given.calibration_labels[i]) for i in (0, 1)]
     kept = [(probabilities[labels >= 0], labels[labels >= 0]) for probabilities, labels in parts]
     assert first == metrics.fit_temperature(*(np.concatenate(column) for column in zip(*kept, strict=True)))
     seen = given.calibration_labels < 0
     given.calibration[seen] = [0.98, 0.01, 0.01]  # what a cell was trained on has no say
-    assert (temperatures(given) == [first, second, third]).all()
+    assert (temper_cells(given).temperature == [first, second, third]).all()
 
 
 def test_without_a_calibration_image_nothing_is_tempered() -> None:
@@ -93,13 +97,15 @@ def test_without_a_calibration_image_nothing_is_tempered() -> None:
     cells = score_cells("x", given, np.arange(8) % 3)
     assert cells[["temperature", "log_loss_tempered", "ece_tempered"]].isna().all().all()
     assert cells["log_loss"].notna().all()
-    assert np.isnan(outcomes_of({"x": given}, np.arange(8) % 3, np.arange(3)).tempered).all()
+    outcomes = outcomes_of({"x": given}, {"x": temper_cells(given)}, np.arange(8) % 3, np.arange(3))
+    assert np.isnan(outcomes.tempered).all()
 
 
 def test_outcomes_line_up_with_the_cells() -> None:
     labels = (np.arange(8) % 3).astype(np.int32)
     given = {name: predictions([(1, 0), (1, 1)]) for name in ("a", "b")}
-    outcomes = outcomes_of(given, labels, np.array([5, 6, 7]))
+    mended = {name: temper_cells(each) for name, each in given.items()}
+    outcomes = outcomes_of(given, mended, labels, np.array([5, 6, 7]))
     assert outcomes.strategy.tolist() == ["a", "a", "b", "b"]
     assert outcomes.seed.tolist() == [0, 1, 0, 1]
     assert (outcomes.predicted[1] == given["a"].probabilities[1].argmax(axis=1)).all()

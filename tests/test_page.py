@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -16,8 +17,8 @@ from conftest import Study
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from transfer import pages
+from transfer.blocks import Bullets, Entry, Section, Table, Text
 from transfer.charts import Chart
-from transfer.report import Bullets, Entry, Section, Table, Text
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -30,7 +31,7 @@ SECTIONS = ["which", "curves", "table", "gains", "cost", "errors", "calibration"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    path = next(filter(None, map(shutil.which, [os.environ.get("CHROMIUM", ""), *NAMES])), None)
     if path is None:
         said = f"no browser: install {NAMES[0]}, or name one in the environment variable CHROMIUM"
         pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
@@ -48,13 +49,13 @@ def opened(browser: Browser, finished: Study) -> Iterator[Open]:
     """Opens the page of the finished study, or another; everything that it asks for or complains of is kept."""
     contexts = []
 
-    def open_page(file: Path | None = None, width: int = 1280, script: bool = True, **options: object) -> Page:
+    def open_page(file: Path | None = None, width: int = 1280, script: bool = True, **options: Any) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             offline=True,
             java_script_enabled=script,
             reduced_motion="reduce",
-            **options,  # type: ignore[arg-type]
+            **options,
         )
         contexts.append(context)
         page = context.new_page()
@@ -147,13 +148,14 @@ def test_strategies_are_switched_off_and_on(opened: Open, keyboard: bool) -> Non
         else:
             box.click()
 
-    curves, gains = marks(page, "accuracy"), marks(page, "gains")
+    curves, gains, costs = (marks(page, chart) for chart in ("accuracy", "gains", "cost"))
     press()
     assert marks(page, "accuracy") == curves * 3 // 4
     assert marks(page, "gains") == gains * 2 // 3
+    assert marks(page, "cost") == costs * 3 // 4
     assert "off" in (page.locator(".key [data-strategy=dense_head]").first.get_attribute("class") or "")
     press()
-    assert (marks(page, "accuracy"), marks(page, "gains")) == (curves, gains)
+    assert tuple(marks(page, chart) for chart in ("accuracy", "gains", "cost")) == (curves, gains, costs)
 
 
 def test_the_pointer_on_a_point_shows_its_numbers(opened: Open, finished: Study) -> None:

@@ -54,10 +54,10 @@ def labels(estimate: Estimate, largest: int) -> str:
     return one(estimate.mean) + (f" ({low} to {high})" if low != high else "")
 
 
-def listed(names: Sequence[object], last: str = "and") -> str:
+def listed(names: Sequence[object]) -> str:
     """Names as in `a, b and c`."""
     words = [f"{name:,}" if isinstance(name, int) else str(name) for name in names]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def per_class(*shots: int) -> str:
@@ -115,7 +115,7 @@ def _cheapest(results: list[Result]) -> str:
 
 
 def conclude(comparison: Comparison) -> str:
-    """The whole in one or two sentences."""
+    """The whole in a few sentences."""
     if comparison.seeds == 1:
         return (
             "One label draw tells nothing of the next: no intervals, no verdicts. Set `split.seeds` to 6 or more, "

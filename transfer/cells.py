@@ -49,7 +49,8 @@ Fit = Callable[[Draw], Cell]
 class Ship(Protocol):
     """Writes a model file from a cell's weights."""
 
-    def __call__(self, weights: list[np.ndarray], *, path: Path) -> None: ...  # noqa: D102
+    def __call__(self, weights: list[np.ndarray], *, path: Path) -> None:
+        """Write it."""
 
 
 def run_cells(

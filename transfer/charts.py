@@ -6,7 +6,7 @@ A chart is a list of panels, each small enough for a phone: the page lays them o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from transfer.comparison import Comparison, confusion, reliability_of, tap_accuracies
+from transfer.advice import per_class
+from transfer.comparison import Comparison, Result, confusion, reliability_of
 from transfer.outcomes import Outcomes, TapViews
 from transfer.selection import BASELINE
+from transfer.statistics import Estimate
 
 # Okabe & Ito's palette, told apart by colour-blind readers too; dashes and shapes tell strategies apart in print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -132,10 +134,6 @@ def _shown(looks: Looks) -> alt.Parameter:
 FILTER = f"indexof({SHOWN}, datum.strategy) >= 0"
 
 
-def _number(values: pd.Series) -> list[float | None]:
-    return [None if value is None else 100 * value for value in values]
-
-
 def _error_scale(errors: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
     """An axis of accuracy on which halving the error is as far everywhere: a logarithmic one of the error, reversed."""
     low, high = min(errors) * 0.9, min(100.0, max(errors) * 1.1)
@@ -144,28 +142,29 @@ def _error_scale(errors: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
     return scale, alt.Axis(values=ticks, labelExpr="format(100 - datum.value, '~')")
 
 
-def learning_curves(comparison: Comparison, test_images: int) -> Chart:
-    """Accuracy against labelled images per class, one line and band per strategy."""
-    least = 100 * 0.5 / test_images  # stands for no error at all, which a logarithm does not know
-
-    def error(accuracy: float | None) -> float | None:
-        return None if accuracy is None else min(max(100 * (1 - accuracy), least), 100)
-
-    looks = Looks(comparison.strategies)
+def _accuracies(results: Sequence[Result]) -> pd.DataFrame:
+    """Accuracies in % with the ends of their intervals, NaN where there is none."""
     rows = [
         {
             "strategy": result.strategy,
             "shots": result.shots,
-            "accuracy": 100 * result.accuracy.mean,
-            "from": None if result.accuracy.low is None else 100 * max(result.accuracy.low, 0),
-            "to": None if result.accuracy.high is None else 100 * min(result.accuracy.high, 1),
-            "error": error(result.accuracy.mean),
-            "high": error(result.accuracy.low),
-            "low": error(result.accuracy.high),
+            **dict(zip(("accuracy", "from", "to"), result.possible, strict=True)),
         }
-        for result in comparison.results.values()
+        for result in results
     ]
-    points = pd.DataFrame(rows).astype({"from": float, "to": float, "high": float, "low": float})
+    numbers = {"accuracy": float, "from": float, "to": float}
+    table = pd.DataFrame(rows).astype(numbers)
+    table[list(numbers)] *= 100
+    return table
+
+
+def learning_curves(comparison: Comparison, test_images: int) -> Chart:
+    """Accuracy against labelled images per class, one line and band per strategy."""
+    least = 100 * 0.5 / test_images  # stands for no error at all, which a logarithm does not know
+    looks = Looks(comparison.strategies)
+    points = _accuracies(list(comparison.results.values()))
+    for error, accuracy in (("error", "accuracy"), ("high", "from"), ("low", "to")):
+        points[error] = (100 - points[accuracy]).clip(lower=least)
     errors = points[["error", "high", "low"]].to_numpy()
     scale, axis = _error_scale(errors[~np.isnan(errors)].tolist())
     base = alt.Chart(points).transform_filter(FILTER)
@@ -281,19 +280,10 @@ def costs(comparison: Comparison) -> Chart:
     looks = Looks(comparison.strategies)
     panels: list[Panel] = []
     for shots in comparison.shots:
-        data = pd.DataFrame(
-            [
-                {
-                    "strategy": result.strategy,
-                    "effort": max(result.effort, 1),
-                    "accuracy": 100 * result.accuracy.mean,
-                    "low": None if result.accuracy.low is None else 100 * max(result.accuracy.low, 0),
-                    "high": None if result.accuracy.high is None else 100 * min(result.accuracy.high, 1),
-                    "front": "yes" if result.on_front else "no",
-                }
-                for result in comparison.at(shots)
-            ]
-        ).astype({"low": float, "high": float})
+        results = comparison.at(shots)
+        data = _accuracies(results)
+        data["effort"] = [max(result.effort, 1) for result in results]
+        data["front"] = ["yes" if result.on_front else "no" for result in results]
         front = data[data["front"] == "yes"].sort_values("effort")
         powers = range(
             math.floor(math.log10(data["effort"].min() / 2)), math.ceil(math.log10(data["effort"].max() * 2)) + 1
@@ -310,16 +300,16 @@ def costs(comparison: Comparison) -> Chart:
             alt.Tooltip("front:N", title="on the front"),
         ]
         line = alt.Chart(front).mark_line(interpolate="step-after", color="#8c959f", strokeWidth=2).encode(x=x, y=y)
-        base = alt.Chart(data)
+        base = alt.Chart(data).transform_filter(FILTER)
         marks = base.mark_point(size=80, opacity=1, filled=True).encode(
             x=x, y=y, color=looks.colour(), shape=looks.shape(), tooltip=tooltip
         )
         layers = [line, marks]
         if comparison.seeds > 1:
-            whiskers = base.mark_rule().encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=looks.colour())
+            whiskers = base.mark_rule().encode(x=x, y=alt.Y("from:Q"), y2="to:Q", color=looks.colour())
             layers.insert(1, whiskers)
-        title = f"{shots:,} label{'' if shots == 1 else 's'} per class"
-        panels.append(alt.layer(*layers).properties(width=230, height=190, title=title))
+        panel = alt.layer(*layers).add_params(_shown(looks))
+        panels.append(panel.properties(width=230, height=190, title=per_class(shots)))
     return Chart(
         "cost",
         "Accuracy against trained parameters times images seen, for every number of labels; "
@@ -393,16 +383,15 @@ def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
     )
 
 
-def tap_maps(views: TapViews, outcomes: Outcomes, replicates: int) -> Chart:
-    """Maps of the test images by every tap's features, coloured by class."""
+def tap_maps(views: TapViews, outcomes: Outcomes, accuracies: Mapping[str, Estimate]) -> Chart:
+    """Maps of the test images by every tap's features, coloured by class, each with its probe's accuracy."""
     classes = [str(name) for name in outcomes.classes]
     names = [classes[label] for label in outcomes.labels[views.rows]]
-    accuracies = tap_accuracies(views, outcomes.labels, replicates)
     palette: Any = {"scheme": "tableau10" if len(classes) <= 10 else "turbo"}
     panels: list[Panel] = []
     for tap, places in zip(views.names, views.places, strict=True):
         data = pd.DataFrame({"x": places[:, 0].round(2), "y": places[:, 1].round(2), "class": names})
-        data = data[:: -(-len(data) // DRAWN)]  # the images are in random order
+        data = data[:: -(-len(data) // DRAWN)]  # they were chosen at random, and so is any part of them
         legend = alt.Legend(columns=5) if len(classes) <= 30 else None
         panels.append(
             alt.Chart(data)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from transfer.console import UserError
 from transfer.metrics import reliability
-from transfer.outcomes import Outcomes, TapViews
-from transfer.selection import BASELINE, CALIBRATION, COSTS
+from transfer.outcomes import COSTS, Outcomes, TapViews
+from transfer.selection import BASELINE, CALIBRATION
 from transfer.statistics import (
     Estimate,
     Pair,
@@ -59,6 +59,11 @@ class Result:
     effort: int
     on_front: bool
     calibration: dict[str, float]
+
+    @property
+    def possible(self) -> Estimate:
+        """The accuracy with an interval that keeps to fractions, as it is drawn and listed."""
+        return self.accuracy.within(0, 1)
 
     @property
     def negative(self) -> bool:

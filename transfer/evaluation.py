@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from transfer import metrics
 from transfer.console import UserError
-from transfer.outcomes import Outcomes, TapViews
+from transfer.outcomes import COSTS, Outcomes, TapViews
 from transfer.predictions import Predictions
 
 SCORES = {
@@ -19,28 +20,46 @@ SCORES = {
     "brier": metrics.brier,
     "ece": metrics.expected_calibration_error,
 }
-COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")
 TEMPERED = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
 
 
-def score_cells(strategy: str, predictions: Predictions, labels: np.ndarray) -> pd.DataFrame:
-    """One row per cell: its strategy, shots and seed, its scores, its costs, and how its probabilities can be mended.
+class Tempered(NamedTuple):
+    """What mended probabilities of one strategy's cells would be.
 
-    The temperature is fitted on the calibration images of all cells of a number of shots together, without any test
-    label; `log_loss_tempered` and `ece_tempered` are what the test images get with it. NaN where no image is left.
+    Attributes:
+        temperature: of each cell, NaN where no image was left to fit it on, (cells,) float64.
+        probabilities: for the test images, NaN without a temperature, (cells, test images, classes) float64.
+    """
 
-    Args:
-        strategy: its name.
-        predictions: for every cell and test image.
-        labels: true classes of the test images, (test images,) int32.
+    temperature: np.ndarray
+    probabilities: np.ndarray
+
+
+def temper_cells(predictions: Predictions) -> Tempered:
+    """Fit a temperature for all cells of a number of shots together, on calibration images, and apply it.
+
+    No test label has a part in it; a cell counts only the images that it was not trained on.
+    """
+    temperature = np.empty(len(predictions.shots))
+    for shots in np.unique(predictions.shots):
+        cells = predictions.shots == shots
+        unseen = predictions.calibration_labels[cells] >= 0
+        temperature[cells] = metrics.fit_temperature(
+            predictions.calibration[cells][unseen], predictions.calibration_labels[cells][unseen]
+        )
+    return Tempered(temperature, np.stack(list(map(metrics.temper, predictions.probabilities, temperature))))
+
+
+def check_predictions(strategy: str, predictions: Predictions, test_images: int) -> None:
+    """Check that predictions can be scored.
 
     Raises:
         UserError: if the predictions are not for these test images, or those of a cell are no numbers.
     """
-    if predictions.probabilities.shape[1] != len(labels):
+    if predictions.probabilities.shape[1] != test_images:
         raise UserError(
             f"data/predictions/{strategy}.npz is for {predictions.probabilities.shape[1]} test images, not "
-            f"{len(labels)}: rerun its stage, or delete the file if the strategy is gone"
+            f"{test_images}: rerun its stage, or delete the file if the strategy is gone"
         )
     diverged = np.flatnonzero(~np.isfinite(predictions.probabilities).all(axis=(1, 2)))
     if len(diverged):
@@ -49,58 +68,53 @@ def score_cells(strategy: str, predictions: Predictions, labels: np.ndarray) -> 
             f"{strategy} with {predictions.shots[cell]} labels per class and seed {predictions.seed[cell]} diverged: "
             "its probabilities are no numbers; change its section of params.yaml, most likely its peak_rate"
         )
+
+
+def score_cells(strategy: str, predictions: Predictions, tempered: Tempered, labels: np.ndarray) -> pd.DataFrame:
+    """One row per cell: its strategy, shots and seed, its scores, its costs, and how its probabilities can be mended.
+
+    Args:
+        strategy: its name.
+        predictions: for every cell and test image.
+        tempered: the same, mended; `log_loss_tempered` and `ece_tempered` are its scores, NaN without a temperature.
+        labels: true classes of the test images, (test images,) int32.
+    """
     scores = {name: [score(cell, labels) for cell in predictions.probabilities] for name, score in SCORES.items()}
     costs = {name: getattr(predictions, name) for name in COSTS}
-    temperature = temperatures(predictions)
-    tempered = list(map(metrics.temper, predictions.probabilities, temperature))
     mended = {
-        name: [np.nan if np.isnan(cell).any() else score(cell, labels) for cell in tempered]
+        name: [np.nan if np.isnan(cell).any() else score(cell, labels) for cell in tempered.probabilities]
         for name, score in TEMPERED.items()
     }
     cells = pd.DataFrame(
         {"strategy": strategy, "shots": predictions.shots, "seed": predictions.seed}
         | scores
         | costs
-        | {"temperature": temperature}
+        | {"temperature": tempered.temperature}
         | mended
     )
     # Rounded here, so that whatever is computed from the file of cells is computed from the same numbers.
     return cells.round(6).sort_values(["shots", "seed"], ignore_index=True)
 
 
-def temperatures(predictions: Predictions) -> np.ndarray:
-    """Every cell's temperature, fitted for all cells of its number of shots together, (cells,) float64."""
-    fitted = {}
-    for shots in np.unique(predictions.shots):
-        cells = predictions.shots == shots
-        unseen = predictions.calibration_labels[cells] >= 0
-        fitted[shots] = metrics.fit_temperature(
-            predictions.calibration[cells][unseen], predictions.calibration_labels[cells][unseen]
-        )
-    return np.array([fitted[shots] for shots in predictions.shots])
-
-
-def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, classes: np.ndarray) -> Outcomes:
+def outcomes_of(
+    predictions: Mapping[str, Predictions], tempered: Mapping[str, Tempered], labels: np.ndarray, classes: np.ndarray
+) -> Outcomes:
     """Every cell of every strategy, image by image.
 
     Args:
         predictions: by strategy.
+        tempered: the same, mended.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
     """
     every = list(predictions.values())
-
-    def tempered(given: Predictions) -> np.ndarray:
-        cells = map(metrics.temper, given.probabilities, temperatures(given))
-        return np.stack([cell.max(axis=-1).astype(np.float32) for cell in cells])
-
     return Outcomes(
         strategy=np.repeat(list(predictions), [len(given.shots) for given in every]),
         shots=np.concatenate([given.shots for given in every]),
         seed=np.concatenate([given.seed for given in every]),
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
-        tempered=np.concatenate([tempered(given) for given in every]),
+        tempered=np.concatenate([tempered[name].probabilities.max(axis=-1).astype(np.float32) for name in predictions]),
         labels=labels,
         classes=classes,
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),

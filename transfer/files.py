@@ -8,13 +8,16 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from transfer.console import UserError
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
 
@@ -81,14 +84,14 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read ({error}): delete it and run `dvc repro`") from None
 
 
-def write_record(path: Path, record: Any) -> None:
+def write_record(path: Path, record: DataclassInstance) -> None:
     """Write a dataclass of arrays as an npz file."""
     write_arrays(path, **{field.name: getattr(record, field.name) for field in fields(record)})
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
     """Read what `write_record` wrote; raises as `read_arrays` does."""
-    return kind(**read_arrays(path, *(field.name for field in fields(kind))))  # type: ignore[arg-type]
+    return kind(**read_arrays(path, *(field.name for field in fields(kind))))
 
 
 def read_facts(path: Path, *keys: str) -> dict[str, Any]:

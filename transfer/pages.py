@@ -13,8 +13,8 @@ import jinja2
 import vl_convert
 from markupsafe import Markup, escape
 
+from transfer.blocks import MARKS, Section
 from transfer.charts import Looks
-from transfer.report import MARKS, Section
 
 TEMPLATES = Path(__file__).parent / "templates"
 TITLE = "Which way to transfer"
@@ -41,7 +41,7 @@ def _markdown_cell(text: object) -> str:
 
 def _markdown_prose(text: object) -> str:
     """Text whose `code` and **strong** words stay marked, but in which nothing is taken for HTML or a link."""
-    return re.sub(r"([<>\[\]])", r"\\\1", str(text))
+    return re.sub(r"([<>\[\]])", r"\\\1", " ".join(str(text).split()))
 
 
 def html(sections: Sequence[Section], strategies: Sequence[str]) -> str:

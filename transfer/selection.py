@@ -10,11 +10,10 @@ import pandas as pd
 from pydantic import Field
 
 from transfer.console import UserError
-from transfer.outcomes import SPECIMENS
+from transfer.outcomes import COSTS, SPECIMENS
 from transfer.params import Section
 
 BASELINE = "scratch"
-COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")
 CALIBRATION = ("log_loss", "brier", "ece", "temperature", "log_loss_tempered", "ece_tempered")
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import special, stats
-from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
+from statsmodels.stats.multitest import multipletests
 
 LEVEL = 0.95
 ALPHA = 0.05  # family-wise, of all pairs at one budget
@@ -31,6 +31,12 @@ class Estimate(NamedTuple):
     mean: float
     low: float | None
     high: float | None
+
+    def within(self, least: float, most: float) -> Estimate:
+        """The same with an interval that keeps to values which can be."""
+        if self.low is None or self.high is None:
+            return self
+        return Estimate(self.mean, max(self.low, least), min(self.high, most))
 
 
 class Spread(NamedTuple):
@@ -68,7 +74,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A quantity measured once per seed; sums, differences and multiples of samples are paired, as samples are.
+    """A quantity measured once per seed; differences of samples are paired, as samples are.
 
     Attributes:
         values: one per seed, (…, seeds) float64; leading axes hold several quantities, and no `estimate` then.
@@ -78,17 +84,9 @@ class Sample:
     values: np.ndarray
     replicates: np.ndarray
 
-    def __add__(self, other: Sample) -> Sample:
-        """The paired sum, of samples over the same seeds and images."""
-        return Sample(self.values + other.values, self.replicates + other.replicates)
-
     def __sub__(self, other: Sample) -> Sample:
         """The paired difference, of samples over the same seeds and images."""
         return Sample(self.values - other.values, self.replicates - other.replicates)
-
-    def __mul__(self, factor: float) -> Sample:
-        """The multiple."""
-        return Sample(self.values * factor, self.replicates * factor)
 
     @property
     def seeds(self) -> int:

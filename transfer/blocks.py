@@ -1,0 +1,124 @@
+"""What a report is put together from: sections of texts, lists, tables, charts and pictures; not how they look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from transfer.advice import number
+from transfer.charts import Chart
+
+
+class Entry(NamedTuple):
+    """A cell of a table.
+
+    Attributes:
+        text: what it shows.
+        value: what its column is sorted by.
+        mark: what it is marked as, if anything; a key of `MARKS`.
+    """
+
+    text: str
+    value: float | str
+    mark: str = ""
+
+
+MARKS = {  # signs behind an entry, and what they mean
+    "best": ("★", "highest of its column"),
+    "level": ("≈", "not separated from the highest"),
+    "better": ("▲", "better, separated"),
+    "worse": ("▼", "worse, separated: negative transfer"),
+    "not separated": ("≈", "not separated"),
+    "front": ("◆", "on the Pareto front: no strategy is at least as accurate with less effort"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; its first `words` columns are words, the others numbers."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[Entry]]
+    words: int = 1
+    note: str = ""
+
+
+class Text(NamedTuple):
+    """A paragraph; `code` stands between backticks."""
+
+    text: str
+
+
+class Bullets(NamedTuple):
+    """A list."""
+
+    items: list[str]
+
+
+class Details(NamedTuple):
+    """What is folded away at first."""
+
+    summary: str
+    blocks: list[Any]
+
+
+class Picture(NamedTuple):
+    """A test image with its caption and a description for those who do not see it."""
+
+    address: str
+    caption: str
+    description: str
+
+
+class Pictures(NamedTuple):
+    """Test images: one by one on the page, as a chart beside the Markdown."""
+
+    pictures: list[Picture]
+    chart: Chart
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the report."""
+
+    name: str
+    title: str
+    blocks: list[Any] = field(default_factory=list)
+
+
+def plain(value: str | int) -> Entry:
+    """An entry that shows a word or a count as it is."""
+    return Entry(f"{value:,}" if isinstance(value, int) else value, value)
+
+
+def decimal(value: float | None, decimals: int, scale: float = 1) -> Entry:
+    """An entry that shows a number, or a dash where there is none."""
+    if value is None or math.isnan(value):
+        return Entry("–", -math.inf)
+    return Entry(number(scale * value, decimals), value)
+
+
+def key(mark: str) -> str:
+    """A sign with its meaning, for a note."""
+    sign, meaning = MARKS[mark]
+    return f"{sign} {meaning}"
+
+
+def charts_of(sections: Sequence[Section]) -> list[Chart]:
+    """Every chart of the report, for the files beside the Markdown."""
+
+    def walk(blocks: Sequence[Any]) -> list[Chart]:
+        found = []
+        for block in blocks:
+            if isinstance(block, Chart):
+                found.append(block)
+            elif isinstance(block, Pictures):
+                found.append(block.chart)
+            elif isinstance(block, Details):
+                found += walk(block.blocks)
+        return found
+
+    return walk([block for section in sections for block in section.blocks])

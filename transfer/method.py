@@ -1,0 +1,178 @@
+"""The report's last sections: the article that its methods come from, and how everything was measured."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from transfer.advice import listed, number
+from transfer.blocks import Bullets, Details, Entry, Section, Table, Text, plain
+from transfer.console import counted
+from transfer.outcomes import SPECIMENS
+from transfer.study import Study
+
+ARTICLE = [
+    (
+        "Feature extraction",
+        "feature_extraction",
+        "a classifier is fitted to what the frozen network gives",
+        "it takes the source model's softmax output, saturated probabilities of other classes; here features come "
+        "from a layer before the head",
+    ),
+    (
+        "A dense head",
+        "dense_head",
+        "new dense layers are trained on the frozen network",
+        "nothing is frozen, because `trainable` is set after compiling or not at all, and a softmax is stacked on the "
+        "source model's softmax; here features are computed once, so that nothing can move, and heads give logits",
+    ),
+    (
+        "End-to-end fine-tuning",
+        "end_to_end",
+        "all layers are trained on",
+        "again under a second softmax, on the task that the source was trained on; here the old head is replaced, and "
+        "source and target share no class",
+    ),
+]
+
+
+def article(study: Study) -> Section:
+    """The article's three methods, what is wrong with its code, and, where it was measured, what that costs."""
+    methods = Table(
+        "The article's three methods",
+        ["method", "here", "the idea", "its printed code, and the repair"],
+        [[plain(text) if i != 1 else Entry(f"`{text}`", text) for i, text in enumerate(row)] for row in ARTICLE],
+        words=4,
+    )
+    blocks: list[Any] = [methods]
+    specimens = study.cells[study.cells["strategy"].isin(SPECIMENS)]
+    if specimens.empty:
+        blocks.append(
+            Text("What the printed code does is measured where `article.measure` in `params.yaml` is true; here not.")
+        )
+        return Section("article", "The article's methods", blocks)
+    return Section("article", "The article's methods", [*blocks, *_specimens(study, specimens)])
+
+
+def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
+    comparison = study.comparison
+    names = dict(
+        zip(SPECIMENS, ("its code on the target's classes", "its code on the source's own classes"), strict=True)
+    )
+    means = pd.concat([specimens, study.cells[study.cells["strategy"].isin(comparison.strategies)]])
+    means = means.groupby(["strategy", "shots"])["accuracy"].agg(["mean", "min", "max"])
+
+    def entry(name: str, shots: int) -> Entry:
+        if (name, shots) not in means.index:
+            return Entry("–", -math.inf)
+        mean, low, high = (100 * float(means[column].loc[(name, shots)]) for column in ("mean", "min", "max"))
+        return Entry(f"{number(mean)} ({number(low)} to {number(high)})", mean)
+
+    rows = [
+        [plain(names.get(name, name)), *(entry(name, shots) for shots in comparison.shots)]
+        for name in [*names, *comparison.strategies]
+    ]
+    trained = specimens.loc[specimens["strategy"] == "article", "trainable_parameters"]
+    frozen = f", {int(trained.iloc[0]):,} of them" if len(trained) else ""
+    accuracy = number(100 * study.source["accuracy"])
+    return [
+        Table(
+            "Accuracy in % of the article's printed code, by labelled images per class",
+            ["", *(f"{shots:,}" for shots in comparison.shots)],
+            rows,
+            note="Mean over the draws, with the lowest and the highest. A specimen, trained by the section `article` "
+            "of the parameters; not ranked.",
+        ),
+        Text(
+            f"Every weight moves{frozen}, though the text calls them frozen. On other classes the code has to learn "
+            "through a softmax of classes that are not there. On the source's own classes nothing is transferred: the "
+            f"network had learnt them before, and is right on {accuracy} % of these images as it comes, "
+            "so that this row tells what the new head does to it, and nothing of transfer."
+        ),
+    ]
+
+
+def method(study: Study) -> Section:
+    """How the study was done, and what it cannot tell."""
+    comparison, outcomes = study.comparison, study.outcomes
+    source = study.source
+    classes = listed([str(name) for name in outcomes.classes])
+    source_classes = listed([str(name) for name in source["classes"]])
+    per = np.bincount(outcomes.labels, minlength=len(outcomes.classes))
+    facts = [
+        f"Source: a CNN trained on many labels of its classes, {source_classes}; right on "
+        f"{number(100 * source['accuracy'])} % of held-out images of them.",
+        f"Target: classes {classes}; {len(outcomes.labels):,} test images, {per.min():,} to {per.max():,} of a class.",
+        f"Label draws: {comparison.seeds}, class-balanced, nested (fewer labels are part of more) and the same for "
+        "every strategy; a draw's number also seeds the training.",
+        f"{counted(len(comparison.results) * comparison.seeds, 'training')}: "
+        f"{len(comparison.strategies)} × {len(comparison.shots)} × {comparison.seeds} strategies, budgets and draws.",
+    ]
+    if comparison.seeds > 1:
+        facts.append(
+            f"Intervals: {study.replicates:,} bootstrap replicates that draw seeds and test images anew (crossed; Owen "
+            "2007), Student's t for the draws and the normal distribution for the images, combined (Howe 1974). "
+            "Verdicts: Holm's procedure over the comparisons at each number of labels."
+        )
+    facts += [
+        "The penalty of `feature_extraction` is chosen by cross-validation inside the labels of its draw.",
+        "Unlabelled target images are seen by `feature_extraction` and `dense_head`, which scale their features with "
+        "statistics of all of them; `end_to_end` and `scratch` do not see them.",
+    ]
+    never = [
+        "Test labels: only the evaluation reads them, after all trainings; no training, choice of a penalty or "
+        "temperature saw one.",
+        "Target results: what `params.yaml` calls rehearsed was chosen on tasks inside the source's classes. That "
+        "holds as long as nobody edits it after a look at this page.",
+    ]
+    limits = [
+        "One source model, one network, one pair of tasks: the intervals tell of other draws and other test images, "
+        "not of other sources.",
+        "The strategy with the highest mean is a little flattered by being chosen for it.",
+        "Draws from one pool overlap where there are many labels, and draws of a seed are nested, so neighbouring "
+        "numbers of labels are not independent.",
+    ]
+    hashes = Table(
+        "The raw data, by the SHA-256 of its IDX files",
+        ["part", "shape", "SHA-256"],
+        [
+            [plain(name.replace("_", " ")), plain(" × ".join(map(str, part["shape"]))), plain(part["sha256"])]
+            for name, part in study.raw.items()
+        ],
+        words=3,
+    )
+    parameters = [
+        [plain(section), plain(name), plain(json.dumps(value))]
+        for section, content in _parameters(study).items()
+        for name, value in content.items()
+    ]
+    made = [study.source, *(study.made_with[name] for name in comparison.strategies)]
+    versions = sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})
+    return Section(
+        "method",
+        "How it was measured",
+        [
+            Bullets(facts),
+            Text("**What was never looked at**"),
+            Bullets(never),
+            Text("**Limits**"),
+            Bullets(limits),
+            Details("Data", [hashes]),
+            Details("Parameters", [Table("Parameters", ["section", "parameter", "value"], parameters, words=3)]),
+            Text(f"Trained with {listed(versions)}."),
+            Text(
+                "Means, spreads, paired differences, signed-rank tests, costs and calibration follow from `cells.csv`, "
+                "one row per training; intervals and errors also from the trainings' outcomes on every image "
+                "(`data/outcomes.npz`); probes from `taps.csv`."
+            ),
+        ],
+    )
+
+
+def _parameters(study: Study) -> dict[str, dict[str, Any]]:
+    """Sections of parameters in the order of the pipeline."""
+    return study.source["params"] | {name: study.made_with[name]["params"] for name in study.comparison.strategies}

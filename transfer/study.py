@@ -1,0 +1,43 @@
+"""All that the report is made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from transfer.comparison import Comparison
+from transfer.outcomes import Outcomes, TapViews
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that the report is made from.
+
+    Attributes:
+        comparison: of the strategies.
+        cells: one row per cell, specimens included.
+        outcomes: the cells, image by image.
+        views: of the taps.
+        test_images: (test images, height, width, channels) uint8.
+        source: facts of the source model: its accuracy on held-out images, its classes, what it was made with.
+        raw: shape and SHA-256 of every part of the raw data.
+        replicates: of the bootstrap.
+    """
+
+    comparison: Comparison
+    cells: pd.DataFrame
+    outcomes: Outcomes
+    views: TapViews
+    test_images: np.ndarray
+    source: dict[str, Any]
+    raw: dict[str, dict[str, Any]]
+    replicates: int
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Parameters and versions of every strategy."""
+        return json.loads(str(self.outcomes.made_with))
