@@ -1,13 +1,13 @@
 # Everything runs in .venv, which requirements/setup.sh makes and keeps in step with the locks.
 
-.PHONY: help repro test lint gpu lock bench rehearse clean
+.PHONY: help repro test lint gpu lock bench rehearse clean-cache clean
 .NOTPARALLEL:
 
 SETUP = @sh requirements/setup.sh
 RUN = @PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 repro: ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
 	$(SETUP) base
@@ -37,5 +37,8 @@ rehearse: ## tune on source digits alone
 	$(SETUP) base
 	$(RUN) python -m benchmarks.rehearsal $(ARGS)
 
-clean: ## remove .venv and the tools' caches; data, models and results stay
+clean-cache: ## forget the trained cells that no edit makes train twice
+	rm -rf .cache/cells
+
+clean: clean-cache ## remove .venv and the tools' caches too; data, models and results stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -31,7 +31,7 @@ from transfer.files import read_arrays, write_arrays
 from transfer.params import Section, parse_section, read_params, read_section
 from transfer.split import select_classes
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.target import Draw, Target, nested_draws, read_target, write_target
+from transfer.target import Draw, Target, few_shot, read_target, write_target
 from transfer.workers import run_in_workers
 
 TASKS = (([0, 1, 2], [3, 4]), ([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([3, 4], [0, 1, 2]))
@@ -102,9 +102,7 @@ def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> N
 
     save_model(folder / "source.keras", program.model)
     images, labels = select_classes(*train, task.target)
-    draws = nested_draws(labels, max(shots), seeds)
-    few_shot = Target(images, np.array(task.target, np.int32), np.array(shots, np.int32), draws)
-    write_target(folder / "target.npz", few_shot)
+    write_target(folder / "target.npz", few_shot(images, labels, task.target, shots, seeds))
     test_images, test_labels = select_classes(data["validation_images"][..., 0], data["validation_labels"], task.target)
     write_arrays(folder / "validation.npz", images=test_images, labels=test_labels)
     if taps:

@@ -27,7 +27,16 @@ def main() -> None:
     fit = partial(dense_head.fit, features=scaled, classes=len(target.classes), params=params)
     ship = partial(dense_head.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
     model = Path("models/dense_head.keras")
-    cells = run_cells(fit, ship, target, params=params, model=model, workers=compute.workers, label="dense_head")
+    cells = run_cells(
+        fit,
+        ship,
+        target,
+        params=params,
+        model=model,
+        workers=compute.workers,
+        memory=compute.memory(__file__),
+        label="dense_head",
+    )
     write_predictions(Path("data/predictions/dense_head.npz"), cells)
 
 

@@ -25,7 +25,16 @@ def main() -> None:
     fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
     ship = partial(end_to_end.ship, network=network)
     model = Path("models/end_to_end.keras")
-    cells = run_cells(fit, ship, target, params=params, model=model, workers=compute.workers, label="end_to_end")
+    cells = run_cells(
+        fit,
+        ship,
+        target,
+        params=params,
+        model=model,
+        workers=compute.workers,
+        memory=compute.memory(__file__),
+        label="end_to_end",
+    )
     write_predictions(Path("data/predictions/end_to_end.npz"), cells)
 
 

@@ -27,7 +27,16 @@ def main() -> None:
     fit = partial(scratch.fit, network=network, images=target.images, to_predict=to_predict, params=params)
     ship = partial(scratch.ship, network=network)
     model = Path("models/scratch.keras")
-    cells = run_cells(fit, ship, target, params=params, model=model, workers=compute.workers, label="scratch")
+    cells = run_cells(
+        fit,
+        ship,
+        target,
+        params=params,
+        model=model,
+        workers=compute.workers,
+        memory=compute.memory(__file__),
+        label="scratch",
+    )
     write_predictions(Path("data/predictions/scratch.npz"), cells)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transfer import split
 from transfer.console import UserError
 from transfer.params import parse_section, read_params
-from transfer.target import read_target, write_target
+from transfer.target import nested_draws, read_target, write_target
 
 PARAMS = read_params(Path(__file__).resolve().parents[1] / "params.yaml")["split"]
 
@@ -29,7 +29,7 @@ sizes = st.lists(st.integers(4, 12), min_size=2, max_size=5)
 @given(sizes=sizes, largest=st.integers(1, 4), seeds=st.integers(1, 4))
 def test_draws_are_balanced_and_without_repetition(sizes: list[int], largest: int, seeds: int) -> None:
     labels = labels_of(sizes)
-    draws = split.nested_draws(labels, largest, seeds)
+    draws = nested_draws(labels, largest, seeds)
     assert draws.shape == (seeds, len(sizes), largest)
     for draw in draws:
         assert len(np.unique(draw)) == draw.size
@@ -43,21 +43,21 @@ def test_more_shots_or_seeds_leave_the_draws_that_were_there(
 ) -> None:
     fewer, more = sorted((fewer, more))
     labels = labels_of(sizes)
-    small, large = split.nested_draws(labels, fewer, seeds), split.nested_draws(labels, more, seeds + 2)
+    small, large = nested_draws(labels, fewer, seeds), nested_draws(labels, more, seeds + 2)
     assert (large[:seeds, :, :fewer] == small).all()
 
 
 def test_seeds_draw_different_images() -> None:
-    draws = split.nested_draws(labels_of([50, 50]), 5, 2)
+    draws = nested_draws(labels_of([50, 50]), 5, 2)
     assert (draws[0] != draws[1]).any()
 
 
 def test_too_many_shots_are_refused_with_the_largest_possible() -> None:
-    assert split.nested_draws(labels_of([9, 7, 8]), 7, 1).shape == (1, 3, 7)
+    assert nested_draws(labels_of([9, 7, 8]), 7, 1).shape == (1, 3, 7)
     with pytest.raises(UserError, match="has 3: use at most 3"):  # not an overflow
         split.split_target((np.zeros((30, 2, 2), np.uint8), np.arange(30) % 10), params(shots=[10**12]))
     with pytest.raises(UserError, match=r"asks for 8 labelled images per class, .* has 7: use at most 7"):
-        split.nested_draws(labels_of([9, 7, 8]), 8, 1)
+        nested_draws(labels_of([9, 7, 8]), 8, 1)
 
 
 @given(sizes=st.lists(st.integers(2, 40), min_size=2, max_size=4), fraction=st.floats(0.01, 0.5))
@@ -108,14 +108,14 @@ def test_a_split_that_makes_no_sense_is_refused_by_name(changes: dict[str, objec
     assert words in str(caught.value)
 
 
-def test_the_target_knows_no_label_but_those_of_its_draws(tmp_path: Path) -> None:
+def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10, dtype=np.uint8), 6)
     images = rng.integers(0, 256, (60, 4, 4), np.uint8)
     target = split.split_target((images, labels), params(shots=[1, 3], seeds=2))
     write_target(tmp_path / "target.npz", target)
     with np.load(tmp_path / "target.npz") as content:
-        assert sorted(content.files) == ["classes", "draws", "images", "shots"]
+        assert sorted(content.files) == ["calibration_rows", "classes", "draws", "images", "shots"]
     again = read_target(tmp_path / "target.npz")
     cells = again.cells()
     assert [(cell.shots, cell.seed) for cell in cells] == [(1, 0), (1, 1), (3, 0), (3, 1)]

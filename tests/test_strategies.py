@@ -105,6 +105,7 @@ TARGET = Target(
     classes=np.array([5, 6], np.int32),
     shots=np.array([1, 2], np.int32),
     draws=np.array([[[0, 1, 2], [3, 4, 5]], [[1, 2, 0], [4, 5, 3]]], np.int32),
+    calibration_rows=np.array([[2, 0], [3, 5]], np.int32),
 )
 
 

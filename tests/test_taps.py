@@ -11,8 +11,7 @@ from transfer import taps
 from transfer.cells import Cell, gather
 from transfer.features import Features
 from transfer.params import Section
-from transfer.split import nested_draws
-from transfer.target import Target
+from transfer.target import CALIBRATION_IMAGES, Target, few_shot
 
 PARAMS = taps.Params(shots=3, images=30, l2=0.01, max_iterations=100)
 
@@ -20,22 +19,19 @@ PARAMS = taps.Params(shots=3, images=30, l2=0.01, max_iterations=100)
 def target_of(per_class: int, shots: list[int], seeds: int) -> Target:
     labels = np.repeat(np.arange(3, dtype=np.int32), per_class)
     images = np.zeros((len(labels), 2, 2, 1), np.uint8)
-    draws = nested_draws(labels, max(shots), seeds)
-    return Target(images, np.array([5, 6, 7], np.int32), np.array(shots, np.int32), draws)
+    return few_shot(images, labels, [5, 6, 7], shots, seeds)
 
 
 @given(per_class=st.integers(5, 300), seeds=st.integers(1, 12), data=st.data())
-def test_calibration_images_have_their_classes_and_are_about_a_hundred_each(
+def test_calibration_images_have_their_classes_and_depend_on_no_draw(
     per_class: int, seeds: int, data: st.DataObject
 ) -> None:
     target = target_of(per_class, [data.draw(st.integers(1, per_class))], seeds)
     rows, labels = target.calibration()
     assert (labels == rows // per_class).all()
     assert (np.diff(rows) > 0).all()
-    assert np.bincount(labels).max() <= min(100 + seeds, per_class)
-    assert np.isin(rows, target.draws).all()
-    many = target.draws.shape[2] >= 100 and seeds == 1
-    assert not many or (np.bincount(labels) == 100).all()
+    assert (np.bincount(labels) == min(CALIBRATION_IMAGES, per_class)).all()
+    assert (rows == target_of(per_class, [1], 1).calibration()[0]).all()
 
 
 def test_what_is_predicted_is_the_test_images_and_then_those_for_calibration() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from transfer import code
+
 ROOT = Path(__file__).resolve().parents[1]
 YAML_FILES = YAML(typ="safe")
 STAGES: dict[str, Any] = YAML_FILES.load(ROOT / "dvc.yaml")["stages"]
@@ -17,27 +19,9 @@ LABELS = "data/target_test_labels.npz"
 RESULT_NEUTRAL = {"compute"}  # says where cells run; test_pipeline shows that it changes no byte
 
 
-def imports(file: Path) -> set[Path]:
-    """The local modules that a module imports, at its top or inside a function, or for its types alone."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    files = {
-        Path(*name.split(".")).with_suffix(".py") for name in names if name.split(".")[0] in ("stages", "transfer")
-    }
-    return {path for path in files if (ROOT / path).is_file()}
-
-
 def closure(stage: str) -> set[str]:
     """Every local module that a stage can reach, itself included."""
-    reached, ahead = set(), {Path("stages", f"{stage}.py")}
-    while ahead:
-        reached |= ahead
-        ahead = {found for file in ahead for found in imports(ROOT / file)} - reached
-    return {path.as_posix() for path in reached}
+    return {path.relative_to(ROOT).as_posix() for path in code.closure(ROOT / "stages" / f"{stage}.py", ROOT)}
 
 
 def sections_read(file: Path) -> set[str]:

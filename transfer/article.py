@@ -15,7 +15,7 @@ import numpy as np
 
 from transfer import fine_tuning
 from transfer.schedule import FewShotSchedule
-from transfer.target import Target, nested_draws
+from transfer.target import Target, few_shot
 
 if TYPE_CHECKING:
     from transfer.fine_tuning import Network
@@ -58,5 +58,5 @@ def same_task(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, sh
         shots: the study's numbers of labelled images per class; where a class has fewer, all that it has.
         seeds: the number of draws.
     """
-    shots = np.unique(np.minimum(shots, np.bincount(labels).min())).astype(np.int32)
-    return Target(images, classes, shots, nested_draws(labels, int(shots[-1]), seeds))
+    shots = np.unique(np.minimum(shots, np.bincount(labels).min()))
+    return few_shot(images, labels, classes.tolist(), shots.tolist(), seeds)

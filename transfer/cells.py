@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from transfer.console import counted, progress, say
+from transfer.memory import FOLDER, Memory
 from transfer.params import Section
 from transfer.predictions import Predictions
 from transfer.provenance import made_with
@@ -21,9 +22,19 @@ from transfer.workers import run_in_workers
 
 
 class Compute(Section):
-    """The `compute` section: where cells run. It changes no result, so no stage depends on it."""
+    """The `compute` section: how cells are run. It changes no result, so no stage depends on it."""
 
     workers: Annotated[int, Field(ge=0, le=1024)]
+    remember: Annotated[int, Field(ge=0, le=1_000_000)]  # megabytes
+
+    def memory(self, stage: str) -> Memory:
+        """What is remembered of a stage's trainings.
+
+        Args:
+            stage: the file of its module, which lies in a folder of the repository's root.
+        """
+        root = Path(stage).resolve().parents[1]
+        return Memory(root / FOLDER, code=Path(stage).resolve(), root=root, megabytes=self.remember)
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,22 @@ class Cell:
     weights: list[np.ndarray]
     gradient_steps: int
     examples_seen: int
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Numbers that training changed."""
+        return sum(weight.size for weight in self.weights)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is kept of a cell: all but its weights, and those where its model may be shipped."""
+
+    probabilities: np.ndarray
+    trainable_parameters: int
+    gradient_steps: int
+    examples_seen: int
+    weights: list[np.ndarray] | None
 
 
 Fit = Callable[[Draw], Cell]
@@ -61,33 +88,47 @@ def run_cells(
     params: Section,
     model: Path | None = None,
     workers: int,
+    memory: Memory | None = None,
     label: str,
 ) -> Predictions:
-    """Train every cell of a study, the largest first, and ship the model of the most shots and seed 0.
+    """Train every cell of a study that is not remembered, the largest first; ship the model of most shots and seed 0.
 
     Args:
         fit: trains one cell.
-        ship: writes the model file; it runs in the worker that trained the weights. None ships no model.
+        ship: writes the model file; it runs in a worker. None ships no model.
         target: gives the cells.
         params: the strategy's section, to be kept with its predictions.
         model: the file to ship, if any.
         workers: processes side by side; 0 takes one per processor core.
+        memory: of cells that were trained before, if any.
         label: stands before the progress.
 
     Returns:
         Predictions in the order of `target.cells()`.
     """
     draws = target.cells()
+    keys = memory.keys(fit, draws) if memory else []
+    recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)} if memory else {}
+    outcomes: dict[int, Outcome] = {cell: outcome for cell, outcome in recalled.items() if outcome is not None}
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
-    say(f"{label}: {counted(len(draws), 'cell')} of up to {counted(draws[order[0]].shots, 'shot')}")
-    work = partial(_run_cell, fit=fit, ship=ship, model=model, shipped=order[0])
-    done = run_in_workers(work, [(cell, draws[cell]) for cell in order], workers)
-    effort = [draws[cell].shots ** 0.5 for cell in order]
-    results = dict(progress(done, label, "cell", effort))
-    return gather(target, [results[cell] for cell in range(len(draws))], params, model.stat().st_size if model else 0)
+    remembered = f", {len(outcomes):,} of them remembered" if outcomes else ""
+    say(f"{label}: {counted(len(draws), 'cell')} of up to {counted(draws[order[0]].shots, 'shot')}{remembered}")
+
+    shipped = order[0] if ship else None
+    waiting = [cell for cell in order if cell not in outcomes or cell == shipped]
+    work = partial(_run_cell, fit=fit, ship=ship, model=model, shipped=shipped)
+    done = run_in_workers(work, [(cell, draws[cell], outcomes.get(cell)) for cell in waiting], workers)
+    effort = [0.01 if cell in outcomes else draws[cell].shots ** 0.5 for cell in waiting]
+    for cell, outcome in progress(done, label, "cell", effort):
+        if memory and cell not in outcomes:
+            memory.keep(keys[cell], outcome)
+        outcomes[cell] = outcome
+    if memory:
+        memory.trim()
+    return gather(target, [outcomes[cell] for cell in range(len(draws))], params, model.stat().st_size if model else 0)
 
 
-def gather(target: Target, cells: list[Cell], params: Section, model_bytes: int) -> Predictions:
+def gather(target: Target, cells: Sequence[Cell | Outcome], params: Section, model_bytes: int) -> Predictions:
     """Put the results of a study's cells beside each other.
 
     Args:
@@ -106,7 +147,7 @@ def gather(target: Target, cells: list[Cell], params: Section, model_bytes: int)
         calibration_labels=np.stack([np.where(np.isin(rows, draw.rows), np.int32(-1), labels) for draw in draws]),
         shots=np.array([draw.shots for draw in draws], dtype=np.int32),
         seed=np.array([draw.seed for draw in draws], dtype=np.int32),
-        trainable_parameters=np.array([sum(weight.size for weight in cell.weights) for cell in cells], dtype=np.int64),
+        trainable_parameters=np.array([cell.trainable_parameters for cell in cells], dtype=np.int64),
         gradient_steps=np.array([cell.gradient_steps for cell in cells], dtype=np.int64),
         examples_seen=np.array([cell.examples_seen for cell in cells], dtype=np.int64),
         model_bytes=np.full(len(cells), model_bytes, dtype=np.int64),
@@ -115,10 +156,20 @@ def gather(target: Target, cells: list[Cell], params: Section, model_bytes: int)
 
 
 def _run_cell(
-    task: tuple[int, Draw], *, fit: Fit, ship: Ship | None, model: Path | None, shipped: int
-) -> tuple[int, Cell]:
-    number, draw = task
-    cell = fit(draw)
-    if ship and model and number == shipped:
-        ship(cell.weights, path=model)
-    return number, cell
+    task: tuple[int, Draw, Outcome | None], *, fit: Fit, ship: Ship | None, model: Path | None, shipped: int | None
+) -> tuple[int, Outcome]:
+    number, draw, outcome = task
+    outcome = outcome or _outcome(fit(draw), draw)
+    if ship and model and number == shipped and outcome.weights:
+        ship(outcome.weights, path=model)
+    return number, outcome
+
+
+def _outcome(cell: Cell, draw: Draw) -> Outcome:
+    return Outcome(
+        probabilities=cell.probabilities,
+        trainable_parameters=cell.trainable_parameters,
+        gradient_steps=cell.gradient_steps,
+        examples_seen=cell.examples_seen,
+        weights=cell.weights if draw.seed == 0 else None,
+    )

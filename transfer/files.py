@@ -40,6 +40,20 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
+def read_bytes(path: Path) -> bytes:
+    """Read a file that a stage has made.
+
+    Raises:
+        UserError: if it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8 with Unix line ends."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", newline="\n"))

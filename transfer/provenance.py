@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-LIBRARIES = ("numpy", "scikit-learn", "tensorflow", "keras")  # that what a training gives depends on
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "tensorflow", "keras")  # that what a training gives depends on
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that what a training gives depends on."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 def made_with(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -15,4 +20,4 @@ def made_with(params: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         params: a section of `params.yaml`, or several by their names.
     """
-    return {"params": dict(params), "versions": {name: version(name) for name in LIBRARIES}}
+    return {"params": dict(params), "versions": versions()}

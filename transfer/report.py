@@ -327,9 +327,9 @@ def _calibration(study: Study) -> Section:
             charts.reliabilities(comparison, study.outcomes),
             Text(
                 "A temperature above 1 says that a strategy is too sure of itself, and what its logits should be "
-                "divided by. It is fitted, one for all draws of a number of labels, on labelled target images of other "
-                "draws; test labels have no part in it. Someone with these labels alone would not have those images: "
-                "it shows what is wrong, not a free repair."
+                "divided by. It is fitted, one for all draws of a number of labels, on up to 100 labelled "
+                "target images per class beside the draw; test labels have no part in it. Someone with these labels "
+                "alone would not have those images: it shows what is wrong, not a free repair."
             ),
             Details("Every score", [table]),
         ],

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from transfer.console import UserError
 from transfer.params import Section
-from transfer.target import Target, nested_draws
+from transfer.target import Target, few_shot
 
 Digit = Annotated[int, Field(ge=0, le=9)]
 
@@ -104,12 +104,6 @@ def split_source(
 
 
 def split_target(train: tuple[np.ndarray, np.ndarray], params: Params) -> Target:
-    """The target task: its images with the labels of the draws, and of no other image."""
+    """The target task, with the labels of the draws."""
     images, labels = select_classes(*train, params.target_classes)
-    draws = nested_draws(labels, max(params.shots), params.seeds)
-    return Target(
-        images=images,
-        classes=np.array(params.target_classes, dtype=np.int32),
-        shots=np.array(params.shots, dtype=np.int32),
-        draws=draws,
-    )
+    return few_shot(images, labels, params.target_classes, params.shots, params.seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 from transfer.console import UserError
 from transfer.files import read_record, write_record
 
-CALIBRATION_IMAGES = 100  # per class, about: enough for the one number that is fitted on them
+CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them
+CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,15 @@ class Target:
         shots: the study's numbers of labelled images per class, ascending, (k,) int32.
         draws: rows of `images`, (seeds, classes, largest number of shots) int32. The draw of n shots is
             `draws[seed, :, :n]`: class-balanced, and nested in the larger draws of the same seed.
+        calibration_rows: of images that are labelled to fit a temperature on, (classes, images) int32. They depend on
+            no number of shots and no seed, so that more of either leave a cell's predictions as they were.
     """
 
     images: np.ndarray
     classes: np.ndarray
     shots: np.ndarray
     draws: np.ndarray
+    calibration_rows: np.ndarray
 
     def draw(self, shots: int, seed: int) -> Draw:
         """The labelled images of one cell, class by class."""
@@ -58,16 +63,16 @@ class Target:
         return [self.draw(int(shots), seed) for shots in self.shots for seed in range(len(self.draws))]
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray]:
-        """Labelled images on which a temperature can be fitted without test labels: the first of every draw.
+        """Labelled images on which a temperature can be fitted without test labels.
 
         Returns:
             Rows of `images`, ascending, and their classes, (calibration images,) int32 each. A cell may use those that
             its own draw lacks.
         """
-        first = self.draws[:, :, : -(-CALIBRATION_IMAGES // len(self.draws))]
-        classes = np.broadcast_to(np.arange(len(self.classes), dtype=np.int32)[:, np.newaxis], first.shape)
-        rows, places = np.unique(first, return_index=True)
-        return rows, classes.ravel()[places]
+        classes, images = self.calibration_rows.shape
+        order = np.argsort(self.calibration_rows, axis=None)
+        labels = np.repeat(np.arange(classes, dtype=np.int32), images)
+        return self.calibration_rows.ravel()[order], labels[order]
 
     def to_predict(self, test: np.ndarray, train: np.ndarray) -> np.ndarray:
         """What a strategy predicts: the test images, and after them those for calibration.
@@ -77,6 +82,31 @@ class Target:
             train: the same of the target's own images, (n, …).
         """
         return np.concatenate([test, train[self.calibration()[0]]])
+
+
+def few_shot(
+    images: np.ndarray, labels: np.ndarray, classes: Sequence[int], shots: Sequence[int], seeds: int
+) -> Target:
+    """A target task: images with the labels of the draws and of those for calibration, and of no other image.
+
+    Args:
+        images: to draw from, (n, height, width, channels) uint8.
+        labels: their classes, (n,) int32, 0 … classes - 1.
+        classes: what the user calls the classes.
+        shots: numbers of labelled images per class, ascending.
+        seeds: the number of draws.
+
+    Raises:
+        UserError: as `nested_draws` does.
+    """
+    draws = nested_draws(labels, max(shots), seeds)  # refuses what would overflow below
+    return Target(
+        images=images,
+        classes=np.array(classes, np.int32),
+        shots=np.array(shots, np.int32),
+        draws=draws,
+        calibration_rows=calibration_draw(labels),
+    )
 
 
 def nested_draws(labels: np.ndarray, largest: int, seeds: int) -> np.ndarray:
@@ -96,19 +126,31 @@ def nested_draws(labels: np.ndarray, largest: int, seeds: int) -> np.ndarray:
     Raises:
         UserError: if a class has fewer than `largest` images; says how many shots are possible.
     """
-    rows_of = [np.flatnonzero(labels == name) for name in range(int(labels.max()) + 1)]
-    if (possible := min(len(rows) for rows in rows_of)) < largest:
+    if (possible := int(np.bincount(labels).min())) < largest:
         raise UserError(
             f"split.shots asks for {largest} labelled images per class, but the smallest target class has {possible}: "
             f"use at most {possible}"
         )
-    return np.array(
-        [
-            [np.random.default_rng([seed, name]).permutation(rows)[:largest] for name, rows in enumerate(rows_of)]
-            for seed in range(seeds)
-        ],
-        dtype=np.int32,
-    )
+    return np.stack([_draw(labels, largest, seed) for seed in range(seeds)])
+
+
+def calibration_draw(labels: np.ndarray) -> np.ndarray:
+    """Choose the images for calibration: `CALIBRATION_IMAGES` of each class, or all that the smallest class has.
+
+    Args:
+        labels: as in `nested_draws`.
+
+    Returns:
+        Rows of the images, (classes, images) int32.
+    """
+    return _draw(labels, min(CALIBRATION_IMAGES, int(np.bincount(labels).min())), CALIBRATION_SEED)
+
+
+def _draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The first rows of every class in an order of its own, (classes, count) int32."""
+    classes = range(int(labels.max()) + 1)
+    shuffled = [np.random.default_rng([seed, name]).permutation(np.flatnonzero(labels == name)) for name in classes]
+    return np.stack([rows[:count] for rows in shuffled]).astype(np.int32)
 
 
 def write_target(path: Path, target: Target) -> None:

@@ -6,7 +6,9 @@ What one thread computes has the same bits whatever the number of workers.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -33,6 +35,8 @@ def run_in_workers(work: Callable[[Task], Result], tasks: Sequence[Task], worker
         UserError: if a worker process is killed from outside.
         Exception: what `work` raised; all workers are ended first.
     """
+    if not tasks:
+        return
     import joblib  # knows of processor sets and container limits
 
     count = min(workers or joblib.cpu_count(), len(tasks))
@@ -56,7 +60,16 @@ def run_in_workers(work: Callable[[Task], Result], tasks: Sequence[Task], worker
 def _start(work: Callable[[Any], Any]) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _work = work
+
+
+def _end_with_parent() -> None:
+    """End this process when the main one is gone: killed, it cannot end its workers, which would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _call(task: Any) -> Any:

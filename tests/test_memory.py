@@ -1,0 +1,321 @@
+"""What is remembered of a stage's trainings: never too much, and safely."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_strategies import TARGET, fake_fit, fake_ship
+
+from transfer.cells import Cell, Compute, run_cells
+from transfer.features import Features
+from transfer.memory import Memory, surroundings
+from transfer.params import Section
+from transfer.predictions import Predictions
+from transfer.target import Draw, Target
+
+Edit = Callable[[Path, pytest.MonkeyPatch], None]
+
+
+class Params(Section):
+    rate: float = 0.1
+
+
+def fit(*_: Any, **__: Any) -> None:
+    """Stands for a strategy's."""
+
+
+def network(*_: Any) -> None:
+    """Stands for what an argument of `fit` is made by."""
+
+
+def other_fit() -> None:
+    """Another function."""
+
+
+def memory_of(root: Path, megabytes: int = 10) -> Memory:
+    return Memory(root / "cells", code=root / "stages/a.py", root=root, megabytes=megabytes)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A stage, a module that it imports, and a source model."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/a.py").write_text("import helper\n")
+    (tmp_path / "helper.py").write_text('"""Words."""\nRATE = 1\n')
+    (tmp_path / "source.keras").write_bytes(b"weights")
+    return tmp_path
+
+
+DRAW = TARGET.draw(1, 0)
+FEATURES = Features(np.ones((4, 3), np.float32), np.zeros((2, 3), np.float32))
+
+
+def key(root: Path, fit: Any = fit, draw: Draw = DRAW, **changes: Any) -> str:
+    arguments = {
+        "features": FEATURES,
+        "params": Params(),
+        "network": partial(network, root / "source.keras", 5),
+    }
+    return memory_of(root).keys(partial(fit, **arguments | changes), [draw])[0]
+
+
+def test_the_same_training_has_the_same_key_in_another_process_and_place(root: Path, tmp_path_factory: Any) -> None:
+    code = "import test_memory, pathlib, sys; print(test_memory.key(pathlib.Path(sys.argv[1])))"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(root, elsewhere)
+    for place in (root, elsewhere):
+        for seed in ("0", "1"):
+            command = [sys.executable, "-c", code, str(place)]
+            printed = subprocess.check_output(command, env=environment | {"PYTHONHASHSEED": seed}, text=True)
+            assert printed.strip() == key(root)
+
+
+def write(name: str, text: str) -> Edit:
+    return lambda root, _: (root / name).write_text(text) and None
+
+
+def set_version(name: str, value: str) -> Edit:
+    real = importlib.metadata.version
+
+    def edit(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("transfer.provenance.version", lambda each: value if each == name else real(each))
+
+    return edit
+
+
+MISSES: dict[str, Edit] = {
+    "the stage's own code": write("stages/a.py", "import helper\nx = 1\n"),
+    "code that it imports": write("helper.py", '"""Words."""\nRATE = 2\n'),
+    "the source model": write("source.keras", "other weights"),
+    "a setting of TensorFlow": lambda _, patch: patch.setenv("TF_ENABLE_ONEDNN_OPTS", "0"),
+    "a setting of the linear algebra": lambda _, patch: patch.setenv("OPENBLAS_CORETYPE", "Haswell"),
+    "the processor": lambda _, patch: patch.setattr(
+        "numpy.show_config", lambda **_: {"SIMD Extensions": {"found": ["AVX1024"]}}
+    ),
+    "Python": lambda _, patch: patch.setattr("platform.python_version", lambda: "3.99.0"),
+    **{name: set_version(name, "99") for name in ("numpy", "scipy", "scikit-learn", "tensorflow", "keras")},
+}
+HITS: dict[str, Edit] = {
+    "nothing": lambda *_: None,
+    "a comment and a docstring": write("helper.py", '"""Other words."""\nRATE = 1  # why\n'),
+    "code that it does not import": write("apart.py", "x = 1"),
+    "the number of threads outside": lambda _, patch: patch.setenv("OMP_NUM_THREADS", "7"),
+    "another setting": lambda _, patch: patch.setenv("LANG", "C"),
+}
+
+
+@pytest.mark.parametrize("what", MISSES)
+def test_a_key_depends_on(what: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(root)
+    MISSES[what](root, monkeypatch)
+    assert key(root) != before
+
+
+@pytest.mark.parametrize("what", HITS)
+def test_a_key_does_not_depend_on(what: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(root)
+    HITS[what](root, monkeypatch)
+    assert key(root) == before
+
+
+def test_a_key_depends_on_every_argument_and_on_the_draw(root: Path) -> None:
+    changed = FEATURES.train.copy()
+    changed[3, 2] += 1e-6
+    keys = [
+        key(root),
+        key(root, other_fit),
+        key(root, params=Params(rate=0.2)),
+        key(root, features=replace(FEATURES, train=changed)),
+        key(root, features=replace(FEATURES, test=FEATURES.test.astype(np.float64))),
+        key(root, network=partial(network, root / "source.keras", 6)),
+        key(root, draw=replace(DRAW, rows=DRAW.rows[::-1].copy())),
+        key(root, draw=replace(DRAW, labels=1 - DRAW.labels)),
+        key(root, draw=replace(DRAW, seed=1)),
+        key(root, draw=replace(DRAW, shots=2)),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_surroundings_name_what_bits_depend_on() -> None:
+    found = surroundings()
+    assert found["processor"][1]["found"]
+    assert set(found["versions"]) >= {"numpy", "scipy", "scikit-learn", "tensorflow", "keras"}
+    assert not any(name.endswith("_THREADS") for name in found["settings"])
+
+
+def fit_and_log(draw: Draw, log: str) -> Cell:
+    return fake_fit(draw, Path(log))
+
+
+def run(root: Path, megabytes: int = 10, target: Target = TARGET) -> tuple[Predictions, list[str]]:
+    """All cells with a memory, and the lines of those that were trained."""
+    log = root / "log"
+    log.unlink(missing_ok=True)
+    fit = partial(fit_and_log, log=str(log))  # a path would stand for what is in the file
+    memory = memory_of(root, megabytes)
+    done = run_cells(
+        fit, fake_ship, target, params=Section(), model=root / "model", workers=1, memory=memory, label="x"
+    )
+    return done, sorted(line[:3] for line in log.read_text().splitlines()) if log.exists() else []
+
+
+def same(a: Predictions, b: Predictions) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in vars(a))
+
+
+ALL = ["1 0", "1 1", "2 0", "2 1"]
+
+
+def test_no_cell_is_trained_twice_and_nothing_differs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cold, trained = run(root)
+    assert trained == ALL
+    assert "remembered" not in capsys.readouterr().out
+    (root / "model").unlink()
+    warm, trained = run(root)
+    assert trained == []
+    assert same(cold, warm)
+    assert (root / "model").read_text() == "2 0"
+    assert "x: 4 cells of up to 2 shots, 4 of them remembered" in capsys.readouterr().out
+
+
+def test_more_seeds_and_shots_train_the_new_cells_alone(root: Path) -> None:
+    run(root)
+    larger = replace(TARGET, shots=np.array([1, 2, 3], np.int32))
+    assert run(root, target=larger)[1] == ["3 0", "3 1"]
+    assert (root / "model").read_text() == "3 0"
+    more = replace(larger, draws=np.concatenate([TARGET.draws, TARGET.draws[:1, :, ::-1]]))
+    assert run(root, target=more)[1] == ["1 2", "2 2", "3 2"]
+    shutil.rmtree(root / "cells")
+    (root / "model").unlink()
+    warm = run(root, target=TARGET)[0]
+    assert same(warm, run(root)[0])
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_stopped(root: Path) -> None:
+    log = root / "log"
+
+    code = (
+        "import sys, pathlib, test_memory\n"
+        "if __name__ == '__main__': test_memory.run_and_die(pathlib.Path(sys.argv[1]))\n"
+    )
+    script = root / "script.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run([sys.executable, str(script), str(root)], env=environment, capture_output=True, timeout=60)
+    assert done.returncode == -9, done.stderr
+    before = {line[:3] for line in log.read_text().splitlines()}
+    assert {"2 0", "2 1"} <= before
+    warm, trained = run(root)
+    assert set(trained) <= set(ALL) - {"2 0", "2 1"}
+    shutil.rmtree(root / "cells")
+    assert same(warm, run(root)[0])
+
+
+def run_and_die(root: Path) -> None:
+    """Runs cells in a process that is killed once two of them are kept."""
+    kept = Memory.keep
+    count = 0
+
+    def keep(self: Memory, key: str, result: Any) -> None:
+        nonlocal count
+        kept(self, key, result)
+        count += 1
+        if count == 2:
+            os.kill(os.getpid(), 9)
+
+    Memory.keep = keep  # type: ignore[method-assign]
+    run(root)
+
+
+def test_a_damaged_or_deleted_store_is_trained_again(root: Path) -> None:
+    cold, _ = run(root)
+    for file in (root / "cells").rglob("output.pkl"):
+        file.write_bytes(b"damaged")
+    again, trained = run(root)
+    assert trained == ALL
+    assert same(cold, again)
+    assert run(root)[1] == []
+    next((root / "cells").rglob("output.pkl")).unlink()
+    assert len(run(root)[1]) == 1
+    memory = memory_of(root)
+    shutil.rmtree(root / "cells")  # while it is open
+    memory.keep("0" * 32, [1])
+    assert memory.recall("0" * 32) == [1]
+
+
+def test_a_memory_of_nothing_trains_all_and_leaves_no_folder(root: Path) -> None:
+    assert run(root, megabytes=0)[1] == run(root, megabytes=0)[1] == ALL
+    assert not (root / "cells").exists()
+
+
+def test_the_store_keeps_within_its_size_and_drops_the_oldest(root: Path) -> None:
+    memory = memory_of(root, megabytes=1)
+    results = {f"{number:032}": np.full(50_000, number) for number in range(4)}  # 0.4 MB each
+    for number, (name, result) in enumerate(results.items()):
+        memory.keep(name, result)
+        file = max((root / "cells").rglob("output.pkl"), key=os.path.getctime)
+        os.utime(file, (1000 + number, 1000 + number))
+    memory.trim()
+    assert [memory.recall(name) is not None for name in results] == [False, False, True, True]
+    size = sum(file.stat().st_size for file in (root / "cells").rglob("*") if file.is_file())
+    assert size <= 1_000_000
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="nothing is forbidden to root, or on Windows")
+def test_a_folder_that_cannot_be_written_is_said_once_and_costs_nothing_else(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "cells").mkdir()
+    (root / "cells").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert run(root)[1] == ALL
+    assert capsys.readouterr().out.count("these trainings are not remembered: ") == 1
+
+
+def test_a_file_in_the_folder_s_place_is_said_once_and_costs_nothing_else(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "cells").write_text("")
+    assert run(root)[1] == ALL
+    assert capsys.readouterr().out.count("these trainings are not remembered: ") == 1
+
+
+def test_two_processes_may_use_it_at_once(root: Path) -> None:
+    code = (
+        "import sys, pathlib, numpy, test_memory\n"
+        "memory = test_memory.memory_of(pathlib.Path(sys.argv[1]), 1)\n"
+        "for turn in range(60):\n"
+        "    key = f'{turn % 6:032}'\n"
+        "    found = memory.recall(key)\n"
+        "    assert found is None or (found == turn % 6).all(), found\n"
+        "    memory.keep(key, numpy.full(30_000, turn % 6))\n"
+        "    memory.trim()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", code, str(root)]
+    both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in "ab"]
+    for process in both:
+        printed, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()
+        assert printed == b"", printed
+
+
+def test_a_stage_s_memory_lies_in_the_repository_s_root(tmp_path: Path) -> None:
+    stage = tmp_path / "stages" / "a.py"
+    stage.parent.mkdir()
+    stage.write_text("")
+    Compute(workers=1, remember=1).memory(str(stage)).keep("0" * 32, 1)
+    assert next((tmp_path / ".cache" / "cells").rglob("output.pkl"))

@@ -1,0 +1,116 @@
+"""Trainings that were done before, so that none is done twice: a store of results under what they depend on.
+
+What is not known for sure to be the same is a miss: a training's key is made of its code, its arguments, the contents
+of the files among them, the libraries, the processor and the settings that change bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+
+from transfer.code import closure, fingerprint
+from transfer.console import say
+from transfer.files import read_bytes
+from transfer.provenance import versions
+
+FOLDER = Path(".cache", "cells")
+NUMERIC = ("CUDA_", "DNNL_", "KERAS_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_", "XLA_")
+
+
+class Memory:
+    """Results of trainings in a folder, which can be deleted at any time, and used by several processes at once.
+
+    Args:
+        folder: where they are kept.
+        code: the module that the trainings are started from.
+        root: the folder from which its local modules are imported.
+        megabytes: what may be kept; of more, what was not asked for the longest goes. 0 keeps and recalls nothing.
+    """
+
+    def __init__(self, folder: Path, *, code: Path, root: Path, megabytes: int) -> None:
+        self.megabytes = megabytes
+        self._surroundings = joblib.hash([fingerprint(closure(code, root)), surroundings()])
+        try:
+            self._open(folder if megabytes else None)
+        except OSError as error:
+            self._forget(f"{folder}: {error.strerror}")
+
+    def _open(self, folder: Path | None) -> None:
+        with warnings.catch_warnings(action="ignore"):  # what cannot be written shows below
+            self._store = joblib.Memory(folder, verbose=0)
+            self._kept = self._store.cache(_result, ignore=["result"])
+
+    def _forget(self, why: object) -> None:
+        self._open(None)
+        say(f"these trainings are not remembered: {why}")
+
+    def keys(self, work: Callable[..., Any], tasks: Sequence[Any]) -> list[str]:
+        """The key of every task: of all that its result depends on.
+
+        Args:
+            work: a function, or a `partial` with its arguments, and so on inside: a path stands for its file's content.
+            tasks: what it is called with.
+        """
+        common = joblib.hash([self._surroundings, _content(work)])
+        return [joblib.hash([common, task]) for task in tasks]
+
+    def recall(self, key: str) -> Any:
+        """What was kept under a key; None if there is nothing, or nothing that can be read."""
+        with warnings.catch_warnings(action="ignore"):  # a damaged file counts as a miss
+            return self._kept(key, None) if self._kept.check_call_in_cache(key, None) else None
+
+    def keep(self, key: str, result: Any) -> None:
+        """Keep a result; where the disk does not let us, say so once and go on without."""
+        with warnings.catch_warnings(record=True, action="always") as complaints:
+            self._kept.call(key, result)
+        if complaints:
+            self._forget(complaints[0].message)
+
+    def trim(self) -> None:
+        """Delete what is more than may be kept."""
+        self._store.reduce_size(bytes_limit=self.megabytes * 10**6)
+
+
+def _result(_key: str, result: Any) -> Any:
+    """What joblib remembers by the key alone."""
+    return result
+
+
+def _content(value: Any) -> Any:
+    """A function and its arguments by what they hold."""
+    if isinstance(value, partial):
+        named = {name: _content(argument) for name, argument in value.keywords.items()}
+        return value.func, [_content(argument) for argument in value.args], named
+    return hashlib.sha256(read_bytes(value)).hexdigest() if isinstance(value, Path) else value
+
+
+def surroundings() -> dict[str, Any]:
+    """What the bits of a training depend on beside its code and its arguments.
+
+    How many threads a process computes with is left out: worker processes set it themselves.
+    """
+    return {
+        "python": platform.python_version(),
+        "versions": versions(),
+        "cuda": sorted(
+            f"{found.name} {found.version}" for found in distributions() if found.name.startswith("nvidia-")
+        ),
+        "processor": [platform.machine(), np.show_config(mode="dicts").get("SIMD Extensions")],
+        "accelerators": sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")),
+        "settings": {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(NUMERIC) and not name.endswith("_THREADS")
+        },
+    }
