@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from transfer import pages
-from transfer.blocks import charts_of
+from transfer.charts import charts_of
 from transfer.comparison import compare
 from transfer.console import counted, run, say
 from transfer.files import read_arrays, read_facts, read_record, write_text
@@ -14,6 +14,7 @@ from transfer.selection import Params, choose_strategies, read_cells
 from transfer.study import Study
 
 RESULTS = Path("results")
+TITLE = "Which way to transfer"
 
 
 def main() -> None:
@@ -37,8 +38,8 @@ def main() -> None:
     sections = write_report(study)
     for chart in charts_of(sections):
         write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg())
-    write_text(RESULTS / "report.md", pages.markdown(sections, charts="charts"))
-    write_text(RESULTS / "report.html", pages.html(sections, strategies))
+    write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
+    write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies))
     say("report: results/report.md, results/report.html")
 
 

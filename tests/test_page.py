@@ -263,7 +263,7 @@ def test_hostile_names_are_shown_and_do_nothing(opened: Open, tmp_path: Path) ->
     table = Table(evil, [evil], [[Entry(evil, evil)]], note=evil)
     file = tmp_path / "evil.html"
     sections = [Section("which", evil, [Text(evil), Bullets([evil]), chart, table])]
-    file.write_text(pages.html(sections, [evil, "b"]), "utf-8")
+    file.write_text(pages.html("Which way to transfer", sections, [evil, "b"]), "utf-8")
     page = opened(file)
     page.wait_for_function("document.documentElement.dataset.drawn >= 1")
     assert page.evaluate("window.hacked") is None

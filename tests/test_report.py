@@ -16,13 +16,14 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from transfer import advice, charts, pages
-from transfer.blocks import Bullets, Entry, Section, Table, Text, charts_of
+from transfer.blocks import Bullets, Entry, Section, Table, Text
+from transfer.charts import charts_of
 from transfer.comparison import Comparison, compare, confusion, hard_images, reliability_of
 from transfer.console import UserError
+from transfer.intervals import Estimate
 from transfer.outcomes import COSTS, Outcomes, TapViews
 from transfer.report import write_report
 from transfer.selection import CALIBRATION, choose_strategies, read_cells
-from transfer.statistics import Estimate
 from transfer.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,7 +95,7 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
 
 STUDY = study_of(outcomes_of(MEANS))
 SECTIONS = write_report(STUDY)
-PAGE = pages.markdown(SECTIONS, charts="charts")
+PAGE = pages.markdown("Which way to transfer", SECTIONS, charts="charts")
 
 
 def tables_in(page: str) -> dict[str, pd.DataFrame]:
@@ -296,8 +297,8 @@ def page_of(study: Study, drawn: bool = False) -> str:
     sections = write_report(study)
     if drawn:
         assert "NaN" not in "".join(chart.svg() for chart in charts_of(sections))
-        assert "<html" in pages.html(sections, study.comparison.strategies)
-    return pages.markdown(sections, charts="charts")
+        assert "<html" in pages.html("Which way to transfer", sections, study.comparison.strategies)
+    return pages.markdown("Which way to transfer", sections, charts="charts")
 
 
 def test_one_seed_gives_no_interval_and_no_verdict() -> None:
@@ -466,12 +467,12 @@ def test_text_cannot_break_out_of_the_pages() -> None:
     evil = '<script>window.hacked=1</script>"><img src=x onerror=hacked()>|{{7*7}}</script>'
     table = Table(evil, [evil], [[Entry(evil, evil)]], note=evil)
     sections = [Section("which", evil, [Text(evil), Bullets([evil]), table])]
-    page = pages.html(sections, [evil])
+    page = pages.html("Which way to transfer", sections, [evil])
     body = page.split('<script type="module">')[0]
     assert "<script>window" not in body
     assert "<img src=x" not in body
     assert "{{7*7}}" in body
-    row = pages.markdown(sections, charts="charts").splitlines()
+    row = pages.markdown("Which way to transfer", sections, charts="charts").splitlines()
     assert any(r"\<script\>" in line and r"\|{{7" in line for line in row)
 
 
@@ -479,10 +480,10 @@ def test_class_names_are_escaped_everywhere() -> None:
     outcomes = outcomes_of(MEANS)
     named = Outcomes(**{**outcomes.__dict__, "classes": np.array(["<b>cat</b>", 'a"b|c', "</script>"])})
     sections = write_report(study_of(named))
-    body = pages.html(sections, STUDY.comparison.strategies).split('<script type="module">')[0]
+    body = pages.html("Which way to transfer", sections, STUDY.comparison.strategies).split('<script type="module">')[0]
     assert "<b>cat" not in body
     assert body.count("</script>") == body.count("<script")
-    assert "<b>" not in pages.markdown(sections, charts="charts").replace(r"\<b\>", "")
+    assert "<b>" not in pages.markdown("Which way to transfer", sections, charts="charts").replace(r"\<b\>", "")
     for chart in charts_of(sections):
         ET.fromstring(chart.svg())
 

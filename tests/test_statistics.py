@@ -12,12 +12,11 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
+from transfer.intervals import Estimate, verdict
 from transfer.statistics import (
     PARTS,
-    Estimate,
     Sample,
     _holm_levels,
-    _verdict,
     bootstrap_means,
     compare_pairs,
     label_equivalence,
@@ -304,9 +303,9 @@ def test_means_that_differ_are_not_separated_by_that_alone() -> None:
 
 
 def test_an_interval_that_touches_zero_does_not_separate() -> None:
-    assert _verdict(Estimate(0.1, 0.0, 0.2)) == _verdict(Estimate(-0.1, -0.2, 0.0)) == "not separated"
-    assert _verdict(Estimate(0.1, 1e-9, 0.2)) == "better"
-    assert _verdict(Estimate(-0.1, -0.2, -1e-9)) == "worse"
+    assert verdict(Estimate(0.1, 0.0, 0.2)) == verdict(Estimate(-0.1, -0.2, 0.0)) == "not separated"
+    assert verdict(Estimate(0.1, 1e-9, 0.2)) == "better"
+    assert verdict(Estimate(-0.1, -0.2, -1e-9)) == "worse"
 
 
 def test_pairs_come_in_the_order_of_combinations() -> None:

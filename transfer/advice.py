@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from transfer.comparison import Comparison, Result
+from transfer.intervals import Estimate
 from transfer.selection import BASELINE
-from transfer.statistics import Estimate
-
-
-def number(value: float, decimals: int = 2) -> str:
-    """A number with thousands separators and a minus sign that is as wide as a plus."""
-    return f"{value:,.{decimals}f}".replace("-", "−")
-
-
-def signed(value: float, decimals: int = 2) -> str:
-    """A number with its sign."""
-    return f"{value:+,.{decimals}f}".replace("-", "−")
-
-
-def percent(estimate: Estimate) -> str:
-    """A fraction in %, as in `92.82 ± 0.92`, without the interval where there is none."""
-    return number(100 * estimate.mean) + _half_width(estimate)
-
-
-def points(estimate: Estimate) -> str:
-    """A difference of fractions in percentage points, as in `+0.86 ± 0.99`."""
-    return signed(100 * estimate.mean) + _half_width(estimate)
-
-
-def _half_width(estimate: Estimate) -> str:
-    return "" if estimate.high is None else f" ± {number(100 * (estimate.high - estimate.mean))}"
+from transfer.words import half_width, listed, number, per_class
 
 
 def labels(estimate: Estimate, largest: int) -> str:
@@ -54,22 +29,11 @@ def labels(estimate: Estimate, largest: int) -> str:
     return one(estimate.mean) + (f" ({low} to {high})" if low != high else "")
 
 
-def listed(names: Sequence[object]) -> str:
-    """Names as in `a, b and c`."""
-    words = [f"{name:,}" if isinstance(name, int) else str(name) for name in names]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def per_class(*shots: int) -> str:
-    """Budgets in words, as in `1 label per class` and `5 and 10 labels per class`."""
-    return f"{listed(shots)} label{'' if shots == (1,) else 's'} per class"
-
-
 def advise(comparison: Comparison, shots: int) -> str:
     """Which strategy to use at one budget: one sentence, and a second where a cheaper one will do."""
     best = comparison.best(shots)
     budget = f"With {per_class(shots)}"
-    accuracy = f"{number(100 * best.accuracy.mean)} %" + _half_width(best.accuracy)
+    accuracy = f"{number(100 * best.accuracy.mean)} %" + half_width(best.accuracy)
     if len(comparison.strategies) == 1:
         return f"{budget} {best.strategy} reaches {accuracy}."
     if comparison.seeds == 1:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transfer.advice import number
-from transfer.charts import Chart
+from transfer.words import number
+
+if TYPE_CHECKING:
+    from transfer.charts import Chart
 
 
 class Entry(NamedTuple):
@@ -29,8 +30,9 @@ MARKS = {  # signs behind an entry, and what they mean
     "best": ("★", "highest of its column"),
     "level": ("≈", "not separated from the highest"),
     "better": ("▲", "better, separated"),
-    "worse": ("▼", "worse, separated: negative transfer"),
+    "worse": ("▼", "worse, separated"),
     "not separated": ("≈", "not separated"),
+    "same": ("=", "the same results, draw by draw"),
     "front": ("◆", "on the Pareto front: no strategy is at least as accurate with less effort"),
 }
 
@@ -105,20 +107,3 @@ def key(mark: str) -> str:
     """A sign with its meaning, for a note."""
     sign, meaning = MARKS[mark]
     return f"{sign} {meaning}"
-
-
-def charts_of(sections: Sequence[Section]) -> list[Chart]:
-    """Every chart of the report, for the files beside the Markdown."""
-
-    def walk(blocks: Sequence[Any]) -> list[Chart]:
-        found = []
-        for block in blocks:
-            if isinstance(block, Chart):
-                found.append(block)
-            elif isinstance(block, Pictures):
-                found.append(block.chart)
-            elif isinstance(block, Details):
-                found += walk(block.blocks)
-        return found
-
-    return walk([block for section in sections for block in section.blocks])

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from transfer.advice import per_class
+from transfer.blocks import Details, Pictures, Section
 from transfer.comparison import Comparison, Result, confusion, reliability_of
+from transfer.intervals import Estimate
 from transfer.outcomes import Outcomes, TapViews
 from transfer.selection import BASELINE
-from transfer.statistics import Estimate
+from transfer.words import per_class
 
 # Okabe & Ito's palette, told apart by colour-blind readers too; dashes and shapes tell strategies apart in print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -437,3 +438,20 @@ def pictures(images: Sequence[str], captions: Sequence[str]) -> Chart:
     said = base.mark_text(dy=side / 2 - 1, fontSize=10).encode(text="caption:N")
     chart = alt.layer(drawn, said).properties(width=columns * side, height=rows * (side + 22))
     return Chart("errors", "Test images that most trainings get wrong.", [chart])
+
+
+def charts_of(sections: Sequence[Section]) -> list[Chart]:
+    """Every chart of the report, for the files beside the Markdown."""
+
+    def walk(blocks: Sequence[Any]) -> list[Chart]:
+        found = []
+        for block in blocks:
+            if isinstance(block, Chart):
+                found.append(block)
+            elif isinstance(block, Pictures):
+                found.append(block.chart)
+            elif isinstance(block, Details):
+                found += walk(block.blocks)
+        return found
+
+    return walk([block for section in sections for block in section.blocks])

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from tqdm import tqdm
-
 Item = TypeVar("Item")
 
 USER_ERROR = 2  # exit code of a mistake that the user can mend
@@ -55,6 +53,8 @@ def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[flo
         unit: what an item is called.
         efforts: about how much time each item takes, in any unit; the time left is told from it.
     """
+    from tqdm import tqdm  # a twentieth of a second, which not every command needs
+
     terminal, total, whole = sys.stderr.isatty(), len(efforts), sum(efforts)
     form = "{desc} {percentage:3.0f}%|{bar}|{postfix} [{elapsed}<{remaining}]"
     with tqdm(total=whole, bar_format=form, desc=label, leave=False, disable=not terminal, dynamic_ncols=True) as bar:

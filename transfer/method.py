@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transfer.advice import listed, number
 from transfer.blocks import Bullets, Details, Entry, Section, Table, Text, plain
 from transfer.console import counted
 from transfer.outcomes import SPECIMENS
 from transfer.study import Study
+from transfer.words import listed, number
 
 ARTICLE = [
     (

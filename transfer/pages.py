@@ -1,4 +1,4 @@
-"""The report as Markdown with charts beside it, and as one HTML file that needs nothing else."""
+"""Sections as a page: as Markdown with charts beside it, and as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -10,27 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import vl_convert
 from markupsafe import Markup, escape
 
 from transfer.blocks import MARKS, Section
-from transfer.charts import Looks
 
 TEMPLATES = Path(__file__).parent / "templates"
-TITLE = "Which way to transfer"
 
 
-def markdown(sections: Sequence[Section], charts: str) -> str:
-    """The report as Markdown.
+def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
+    """The page as Markdown.
 
     Args:
+        title: of the page.
         sections: what it says.
-        charts: the folder of the charts, relative to the page.
+        charts: the folder of the charts, relative to the page; empty where there is none.
     """
     environment = _environment(autoescape=False)
     environment.filters["cell"] = _markdown_cell
     environment.filters["prose"] = _markdown_prose
-    page = environment.get_template("report.md").render(title=TITLE, sections=sections, charts=charts, marks=MARKS)
+    page = environment.get_template("page.md").render(title=title, sections=sections, charts=charts, marks=MARKS)
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
 
@@ -44,34 +42,50 @@ def _markdown_prose(text: object) -> str:
     return re.sub(r"([<>\[\]])", r"\\\1", " ".join(str(text).split()))
 
 
-def html(sections: Sequence[Section], strategies: Sequence[str]) -> str:
-    """The report as one HTML file: styles, program, charts and images are inside, and nothing is fetched.
+def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()) -> str:
+    """The page as one HTML file: styles, programs, charts and images are inside, and nothing is fetched.
 
     Args:
+        title: of the page.
         sections: what it says.
-        strategies: names in their order, for the key of the charts.
+        strategies: names in their order, for the key of the charts; none where there is no chart.
     """
     environment = _environment(autoescape=True)
     environment.filters["inline"] = _inline
     environment.filters["json"] = _json
     environment.globals["markup"] = Markup
-    looks = Looks(strategies)
-    key = [{"name": name, "colour": looks.colour_of(name), "glyph": looks.glyph_of(name)} for name in strategies]
-    return environment.get_template("report.html").render(
-        title=TITLE,
+    return environment.get_template("page.html").render(
+        title=title,
         sections=sections,
-        key=key,
+        key=_key(strategies) if strategies else [],
         marks=MARKS,
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        program=Markup(_program()),
+        style=Markup(_template("page.css")),
+        programs=[_script(_template("page.js")), *([_charts_program()] if strategies else [])],
     )
 
 
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
+    from transfer.charts import Looks
+
+    looks = Looks(strategies)
+    return [{"name": name, "colour": looks.colour_of(name), "glyph": looks.glyph_of(name)} for name in strategies]
+
+
 @cache
-def _program() -> str:
-    """The page's program with the chart library inside, as text for a `<script>`."""
-    own = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return vl_convert.javascript_bundle(own).replace("</script", r"<\/script").replace("<!--", r"<\!--")
+def _charts_program() -> Markup:
+    """The program for charts with the chart library inside."""
+    import vl_convert
+
+    return _script(vl_convert.javascript_bundle(_template("charts.js")))
+
+
+def _script(program: str) -> Markup:
+    """A program as text for a `<script>`, which nothing in it can end."""
+    return Markup(program.replace("</script", r"<\/script").replace("<!--", r"<\!--"))
 
 
 def _environment(autoescape: bool) -> jinja2.Environment:

@@ -24,17 +24,31 @@ SectionType = TypeVar("SectionType", bound=Section)
 
 
 def read_params(path: Path = PARAMS) -> dict[str, Any]:
-    """Parse the whole file as DVC does (ruamel, YAML 1.2, so `1e-3` is a number).
+    """Read and parse the whole file.
 
     Raises:
-        UserError: if the file is missing, is not YAML, or is not a mapping of sections.
+        UserError: if the file is missing or is not UTF-8 text, and as `parse_params` does.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return parse_params(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing here: run from the repository's root") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+
+
+def parse_params(text: str, path: Path | str) -> dict[str, Any]:
+    """Parse a file's text as DVC does (ruamel, YAML 1.2, so `1e-3` is a number).
+
+    Args:
+        text: of the file.
+        path: what it is called in errors.
+
+    Raises:
+        UserError: if the text is not YAML, or is not a mapping of sections.
+    """
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from transfer import charts
-from transfer.advice import advise, conclude, labels, negative_transfer, number, per_class, percent, points
+from transfer.advice import advise, conclude, labels, negative_transfer
 from transfer.blocks import Bullets, Details, Entry, Picture, Pictures, Section, Table, Text, decimal, key, plain
 from transfer.comparison import Comparison, HardImage, Result, confusion, hard_images, tap_accuracies
 from transfer.method import article, method
@@ -15,6 +15,7 @@ from transfer.pictures import png_address
 from transfer.selection import BASELINE
 from transfer.statistics import MIN_SEEDS, smallest_p_value
 from transfer.study import Study
+from transfer.words import number, per_class, percent, points
 
 
 def write_report(study: Study) -> list[Section]:
@@ -111,9 +112,9 @@ def _gains(study: Study) -> Section:
     many = comparison.seeds > 1
     pairs = len(comparison.pairs[comparison.shots[0]])
     note = (
-        f"{key('better')}; {key('worse')}; {key('not separated')}. ± is half of the interval, corrected (Holm) for "
-        f"{'the one comparison' if pairs == 1 else f'the {pairs} comparisons'} at each number of labels: all verdicts "
-        "of a column are right together, with 95 % confidence."
+        f"{key('better')}; {key('worse')}: negative transfer; {key('not separated')}. ± is half of the interval, "
+        f"corrected (Holm) for {'the one comparison' if pairs == 1 else f'the {pairs} comparisons'} at each number of "
+        "labels: all verdicts of a column are right together, with 95 % confidence."
         if many
         else "One draw: no intervals, no verdicts."
     )

@@ -17,26 +17,12 @@ import numpy as np
 from scipy import special, stats
 from statsmodels.stats.multitest import multipletests
 
-LEVEL = 0.95
-ALPHA = 0.05  # family-wise, of all pairs at one budget
+from transfer.intervals import LEVEL, Estimate, clearness, holm_levels, verdict
+
 POWER = 0.8
 MIN_SEEDS = 6  # with 5 the signed-rank test cannot get below 2 / 2⁵ = 0.0625, whatever the data
 CHUNK = 128  # bootstrap replicates at a time: bounds the memory, and changes no distribution
 PARTS = 64  # into which a segment between two budgets is cut, where equivalent numbers of labels are looked for
-
-
-class Estimate(NamedTuple):
-    """A mean with its interval; without an interval (`low` and `high` are None) where there is one seed only."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-    def within(self, least: float, most: float) -> Estimate:
-        """The same with an interval that keeps to values which can be."""
-        if self.low is None or self.high is None:
-            return self
-        return Estimate(self.mean, max(self.low, least), min(self.high, most))
 
 
 class Spread(NamedTuple):
@@ -181,10 +167,7 @@ def spread(values: np.ndarray) -> Spread:
 def compare_pairs(samples: Mapping[str, Sample]) -> list[Pair]:
     """Every strategy against every other at one budget, in the order of `itertools.combinations`.
 
-    Verdicts are those of Holm's step-down procedure (1979): with a probability of 95 %, none of them is wrong. The
-    k-th clearest of m differences (k = 0, 1, …) gets an interval at the level 1 − 0.05 / (m − k) as long as it and all
-    before it are separated from 0; the first that is not hands its level on to all that follow. So an interval excludes
-    0 where Holm rejects, and nowhere else.
+    Verdicts are those of Holm's procedure, as `holm_levels` says: with a probability of 95 %, none of them is wrong.
 
     Args:
         samples: accuracies per strategy, over the same seeds and images.
@@ -200,7 +183,7 @@ def compare_pairs(samples: Mapping[str, Sample]) -> list[Pair]:
             probability=float(np.heaviside(_exact(difference), 0.5).mean()),
             p_value=p_value,
             detectable=_detectable(difference, level),
-            verdict=_verdict(difference.estimate(level)),
+            verdict=verdict(difference.estimate(level)),
         )
         for pair, difference, level, p_value in rows
     ]
@@ -208,29 +191,11 @@ def compare_pairs(samples: Mapping[str, Sample]) -> list[Pair]:
 
 def _holm_levels(differences: list[Sample]) -> np.ndarray:
     """Every pair's level in `compare_pairs`, (pairs,)."""
-    levels = np.empty(len(differences))
-    waiting = list(range(len(differences)))
-    while waiting:
-        levels[waiting] = level = 1 - ALPHA / len(waiting)
-        clearness = [_clearness(differences[i], level) for i in waiting]
-        if max(clearness) <= 1:
-            break
-        waiting.pop(int(np.argmax(clearness)))
-    return levels
+    return holm_levels(len(differences), lambda i, level: _clearness(differences[i], level))
 
 
 def _clearness(difference: Sample, level: float) -> float:
-    """How many half-widths of its interval a mean is away from 0; with one seed none."""
-    if difference.seeds == 1 or difference.mean == 0:
-        return 0.0
-    margin = float(difference.margin(level))
-    return abs(float(difference.mean)) / margin if margin else math.inf
-
-
-def _verdict(difference: Estimate) -> str | None:
-    if difference.low is None or difference.high is None:
-        return None
-    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not separated"
+    return 0.0 if difference.seeds == 1 else clearness(float(difference.mean), float(difference.margin(level)))
 
 
 def _detectable(difference: Sample, level: float) -> float | None:
