@@ -145,17 +145,21 @@ def parse_cells(text: str, where: str) -> Cells:
     Raises:
         UserError: if the text is not a table of cells, or has a cell twice.
     """
-    rows = csv.DictReader(io.StringIO(text))
-    if missing := {"strategy", "shots", "seed", "accuracy"} - set(rows.fieldnames or ()):
+    try:
+        head, *rows = csv.reader(io.StringIO(text)) if text else [[]]
+    except csv.Error as error:
+        raise UserError(f"{where} is no table of cells ({error}): run `dvc repro` there") from None
+    if missing := {"strategy", "shots", "seed", "accuracy"} - set(head):
         raise UserError(
             f"{where} is no table of cells, as it has no column {sorted(missing)[0]}: run `dvc repro` there"
         )
     cells: Cells = {}
-    for number, row in enumerate(rows, 2):
+    for number, entries in enumerate(rows, 2):
+        row = dict(zip(head, entries, strict=False))
         try:
             name, shots, seed = row["strategy"], int(row["shots"]), int(row["seed"])
             values = {metric: float(row[metric] or "nan") for metric in METRICS if metric in row}
-        except (ValueError, TypeError):
+        except (ValueError, KeyError):
             raise UserError(f"{where}, line {number}, is no cell: run `dvc repro` there") from None
         if not name or not math.isfinite(values["accuracy"]):
             raise UserError(f"{where}, line {number}, is no cell: run `dvc repro` there")
