@@ -1,6 +1,6 @@
 # Everything runs in .venv, which requirements/setup.sh makes and keeps in step with the locks.
 
-.PHONY: help repro test lint gpu lock bench rehearse clean-cache clean
+.PHONY: help repro test lint gpu lock bench compare reruns rehearse clean-cache clean
 .NOTPARALLEL:
 
 SETUP = @sh requirements/setup.sh
@@ -32,6 +32,14 @@ lock: ## renew requirements/*.txt within the bounds of pyproject.toml
 bench: ## time one run of the classic Keras example, to compare the study with
 	$(SETUP) base
 	$(RUN) python -m benchmarks.keras_example
+
+compare: ## compare the results of revisions, as in ARGS="main my-branch"
+	$(SETUP) base
+	$(RUN) transfer compare $(ARGS)
+
+reruns: ## renew the table in docs/reruns.md
+	$(SETUP) base
+	$(RUN) python -m commands.reruns
 
 rehearse: ## tune on source digits alone
 	$(SETUP) base

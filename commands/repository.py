@@ -118,24 +118,35 @@ class Repository:
         for name in names:
             if not name.strip() or "\n" in name:
                 raise UserError(f"{name!r} is not the name of a revision")
-        committed = [name for name in names if name != WORKSPACE]
-        wanted = [
-            f"{name}{rest}" for name in committed for rest in ("^{commit}", *(f":{self._prefix}{f}" for f in FILES))
+        commits = self._commits([name for name in names if name != WORKSPACE])
+        files = iter(self._objects([f"{sha}:{self._prefix}{path}" for sha in commits.values() for path in FILES]))
+        found = {name: [next(files) for _ in FILES] for name in commits}
+        contents = {
+            name: {path: file[1] for path, file in zip(FILES, entries, strict=True) if file}
+            for name, entries in found.items()
+        }
+        return [
+            self._workspace() if name == WORKSPACE else _read(name, f"at {commits[name][:7]}", contents[name])
+            for name in names
         ]
-        objects = iter(self._objects(wanted))
-        contents = {name: [next(objects) for _ in range(1 + len(FILES))] for name in committed}
-        return [self._workspace() if name == WORKSPACE else self._revision(name, *contents[name]) for name in names]
 
-    def _revision(self, name: str, commit: tuple[str, bytes] | None, *files: tuple[str, bytes] | None) -> Revision:
-        if commit is None:
-            if not self._objects(["HEAD^{commit}"])[0]:
-                raise UserError(f"there is no revision {name}: this repository has no commit yet")
-            shallow = (
-                "; this clone is shallow, so fetch it first, as with `git fetch --unshallow`" if self.shallow else ""
-            )
-            raise UserError(f"there is no branch, tag or commit {name} in this repository{shallow}")
-        content = {path: file[1] for path, file in zip(FILES, files, strict=True) if file}
-        return _read(name, f"at {commit[0][:7]}", content)
+    def _commits(self, names: Sequence[str]) -> dict[str, str]:
+        """The commit of every name, which may be that of a DVC experiment."""
+        objects = dict(zip(names, self._objects([f"{name}^{{commit}}" for name in names]), strict=True))
+        commits = {name: found[0] for name, found in objects.items() if found}
+        if missing := [name for name in names if name not in commits]:
+            experiments = self._git("for-each-ref", "--format=%(refname:lstrip=-1) %(objectname)", "refs/exps") or ""
+            commits |= {name: sha for name, sha in map(str.split, experiments.splitlines()) if name in missing}
+        for name in missing:
+            if name not in commits:
+                raise self._unknown(name)
+        return {name: commits[name] for name in names}
+
+    def _unknown(self, name: str) -> UserError:
+        if not self._objects(["HEAD^{commit}"])[0]:
+            return UserError(f"there is no revision {name}: this repository has no commit yet")
+        shallow = "; this clone is shallow, so fetch it first, as with `git fetch --unshallow`" if self.shallow else ""
+        return UserError(f"there is no branch, tag or commit {name} in this repository{shallow}")
 
     def _workspace(self) -> Revision:
         if self.root is None:

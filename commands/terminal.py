@@ -46,9 +46,10 @@ def _prose(marked: str) -> Words:
 
 
 def _grid(table: Table) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Grid(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for column, name in enumerate(table.head):
-        grid.add_column(Words(name), justify="left" if column < table.words else "right")
+        words = column < table.words
+        grid.add_column(Words(name), justify="left" if words else "right", no_wrap=words)
     above = None
     for row in table.rows:
         entries = [_word(entry) for entry in row[: table.words]] + [_number(entry) for entry in row[table.words :]]

@@ -20,7 +20,7 @@ from transfer.files import write_arrays
 from transfer.threads import set_threads
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("stages", "transfer", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore")
+CODE = ("stages", "transfer", "dvc.yaml", "params.yaml", ".gitattributes", ".gitignore", ".dvcignore")
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name
     "split.shots": [1, 3, 4],
     "split.seeds": 2,
@@ -103,11 +103,12 @@ def make_study(root: Path) -> Study:
     train, test = synthetic_digits(24, seed=0), synthetic_digits(8, seed=1)
     arrays = {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}
     write_arrays(root / "data" / "raw" / "mnist.npz", **arrays)
-    study.run("git", "init", "-q")
+    study.run("git", "init", "-q", "-b", "main")
     study.run("git", "config", "user.name", "A Tester")
     study.run("git", "config", "user.email", "tester@example.org")
     study.run("dvc", "init", "-q")
     study.run("dvc", "config", "core.analytics", "false")
+    shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
     study.run("git", "add", "-A")
     study.run("git", "commit", "-qm", "Start")
     return study

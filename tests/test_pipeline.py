@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL, Study, make_study
+from conftest import ROOT, SMALL, Study
 
 STRATEGIES = sorted(file.stem for file in (ROOT / "transfer/strategies").glob("*.py"))
 CHARTS = ["accuracy", "confusion", "cost", "errors", "gains", "reliability", "taps"]
@@ -117,33 +116,6 @@ def test_fine_tuning_moves_every_layer(finished: Study) -> None:
         before, after = source.get_layer(layer).get_weights()[0], tuned.get_layer(layer).get_weights()[0]
         assert before.shape == after.shape
         assert (before != after).any(), layer
-
-
-def test_one_worker_gives_the_same_bytes(finished: Study, tmp_path: Path) -> None:
-    """A second cold run elsewhere, with another number of workers: the same dvc.lock and results, byte for byte."""
-    other = make_study(tmp_path / "other")
-    other.set(compute__workers=1)
-    other.repro()
-    assert other.read("dvc.lock") == finished.read("dvc.lock")
-    for name in RESULTS:
-        assert other.read(f"results/{name}") == finished.read(f"results/{name}"), name
-
-
-def test_an_edit_reruns_what_depends_on_it_and_its_undoing_nothing(finished: Study) -> None:
-    before = finished.read("dvc.lock")
-    finished.set(dense_head__units=9)
-    assert finished.repro() == ["dense_head", "evaluate", "report"]
-    assert finished.read("dvc.lock") != before
-    finished.run("git", "checkout", "-q", "params.yaml")
-    assert "dense_head" not in finished.repro()
-    assert finished.read("dvc.lock") == before
-    assert finished.run("git", "status", "--porcelain").stdout == ""
-
-
-def test_the_number_of_workers_reruns_nothing(finished: Study) -> None:
-    finished.set(compute__workers=1)
-    assert finished.repro() == []
-    finished.run("git", "checkout", "-q", "params.yaml")
 
 
 def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> None:
@@ -284,20 +256,6 @@ def test_a_strategy_left_out_of_the_report_reruns_the_report_alone(finished: Stu
     finished.run("git", "checkout", "-q", "params.yaml")
     finished.repro()
     assert finished.run("git", "status", "--porcelain").stdout == ""
-
-
-def test_one_seed_and_two_numbers_of_shots_give_a_true_page(tmp_path: Path) -> None:
-    from test_report import check_cell_numbers, check_sentences
-
-    study = make_study(tmp_path / "study")
-    study.set(split__seeds=1, split__shots=[1, 3])
-    study.repro()
-    page, cells = study.read("results/report.md").decode(), pd.read_csv(study.root / "results/cells.csv")
-    assert len(cells) == 2 * len(STRATEGIES)
-    assert "±" not in page.split("## How it was measured")[0]
-    assert "One label draw tells nothing of the next" in page
-    check_cell_numbers(page, cells)
-    check_sentences(page, cells)
 
 
 def test_the_page_of_a_study_follows_from_its_cells(finished: Study) -> None:

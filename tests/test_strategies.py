@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil  # which DVC brings
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -190,41 +191,66 @@ def test_a_worker_that_is_killed_is_one_line_that_says_what_to_do() -> None:
         list(run_in_workers(die, [0, 1], 2))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
-def test_ctrl_c_ends_all_workers_at_once_and_quietly(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from tests.test_strategies import sleep_long\n"
-        "from transfer.console import run\n"
-        "from transfer.workers import run_in_workers\n"
-        "if __name__ == '__main__':\n"
-        "    run(lambda: list(run_in_workers(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)], 2)))\n"
-    )
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+SLEEPERS = """
+import sys
+from pathlib import Path
+from tests.test_strategies import sleep_long
+from transfer.console import run
+from transfer.workers import run_in_workers
+if __name__ == "__main__":
+    run(lambda: list(run_in_workers(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)], 2)))
+"""
+
+
+def start_sleepers(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """A process whose two workers would take a minute, and the workers' identifiers."""
+    script = folder / "script.py"
+    script.write_text(SLEEPERS)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)],
-        env=environment,
+        [sys.executable, str(script), str(folder)],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    while len(started := [path for path in tmp_path.iterdir() if path.suffix == ".pid"]) < 2:
+    while len(started := [path for path in folder.iterdir() if path.suffix == ".pid"]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    return process, [int(path.read_text()) for path in started]
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there; one that has ended and waits to be asked how is not."""
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no process groups")
+def test_ctrl_c_ends_all_workers_at_once_and_quietly(tmp_path: Path) -> None:
+    process, workers = start_sleepers(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     before = time.monotonic()
     _, errors = process.communicate(timeout=30)
     assert time.monotonic() - before < 5
     assert process.returncode == 130
     assert errors == "interrupted\n"
-    for path in started:
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(path.read_text()), 0)
+    assert not any(map(runs, workers))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_workers_end_when_their_main_process_is_killed(tmp_path: Path) -> None:
+    process, workers = start_sleepers(tmp_path)
+    assert all(map(runs, workers))
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(runs, workers)):
+        assert time.monotonic() < deadline, "workers outlive their main process"
+        time.sleep(0.1)
 
 
 def sleep_long(path: Path) -> None:

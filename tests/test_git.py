@@ -1,0 +1,170 @@
+"""Git and DVC together, as people use them: branches, merges, clones, remotes and experiments."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Study
+from test_compare import TRANSFER
+from test_reruns import TRAINING, ran
+
+
+@pytest.fixture
+def study(finished: Study) -> Any:
+    """The finished study on a branch of its own; afterwards it is as it was."""
+    finished.run("git", "checkout", "-qb", "work")
+    yield finished
+    finished.run("git", "checkout", "-qf", "main")
+    for branch in finished.run("git", "for-each-ref", "--format=%(refname:short)", "refs/heads").stdout.split():
+        if branch != "main":
+            finished.run("git", "branch", "-qD", branch)
+    finished.run("dvc", "checkout", "-q", "--force")
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+    assert set(ran(finished)[0]) <= {"report"}
+
+
+def edit(study: Study, branch: str, **values: Any) -> list[str]:
+    """A branch from main with edited parameters and their results; the stages that ran."""
+    study.run("git", "checkout", "-q", "main")
+    study.run("git", "checkout", "-qb", branch)
+    study.set(**values)
+    stages, _ = ran(study)
+    study.run("git", "add", "-A")
+    study.run("git", "commit", "-qm", branch)
+    return stages
+
+
+def clone_of(study: Study, folder: Path) -> Study:
+    study.run("git", "clone", "-q", str(study.root), str(folder))
+    clone = Study(folder)
+    for name, value in (("user.name", "A Tester"), ("user.email", "tester@example.org")):
+        clone.run("git", "config", name, value)
+    return clone
+
+
+def transfer(study: Study, *arguments: str, code: int = 0) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*TRANSFER, *arguments], cwd=study.root, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def test_two_edited_branches_are_compared_and_merged(study: Study, tmp_path: Path) -> None:
+    """The way that docs/git.md describes."""
+    assert edit(study, "a", dense_head__units=9) == ["dense_head", "evaluate", "report"]
+    assert edit(study, "b", feature_extraction__l2_default=0.1) == ["feature_extraction", "evaluate", "report"]
+
+    clone = clone_of(study, tmp_path / "clone")  # without a cache
+    content = json.loads(transfer(clone, "compare", "origin/main", "origin/a", "origin/b", "--json"))
+    for comparison, strategy in zip(content["comparisons"], ("dense_head", "feature_extraction"), strict=True):
+        assert comparison["paired"]
+        assert {change["strategy"] for change in comparison["changes"] if not change["same"]} <= {strategy}
+        assert comparison["code"] == {}
+    assert content["parameters"] == {
+        "feature_extraction.l2_default": {"origin/main": 0.01, "origin/a": 0.01, "origin/b": 0.1},
+        "dense_head.units": {"origin/main": 8, "origin/a": 9, "origin/b": 8},
+    }
+    assert "`dense_head.units`" in transfer(clone, "compare", "origin/main", "origin/a", "--md")
+
+    assert study.run("dvc", "metrics", "diff", "a", "b").returncode == 0
+    merged = study.run("git", "merge", "a", code=1)
+    conflicts = study.run("git", "diff", "--name-only", "--diff-filter=U").stdout.split()
+    assert "dvc.lock" in conflicts
+    assert set(conflicts) <= {"dvc.lock", *(name for name in conflicts if name.startswith("results/"))}, merged.stdout
+    assert b"<<<<<<<" not in study.read("dvc.lock") + study.read("results/cells.csv") + study.read("params.yaml")
+    stages, _ = ran(study)
+    assert stages == ["evaluate", "report"]  # what each branch has trained is in the cache
+    study.run("git", "add", "params.yaml", "dvc.lock", "results")
+    study.run("git", "commit", "-qm", "Merge a")
+    assert study.run("git", "status", "--porcelain").stdout == ""
+    assert ran(study)[0] == []
+    both = json.loads(transfer(study, "compare", "a", "b", "--json"))["comparisons"][0]
+    assert both["paired"]
+
+
+def test_a_merge_in_which_both_edit_one_parameter_asks_for_a_choice(study: Study) -> None:
+    edit(study, "a", dense_head__units=9)
+    edit(study, "b", dense_head__units=10)
+    study.run("git", "merge", "a", code=1)
+    assert b"<<<<<<<" in study.read("params.yaml")
+    done = study.run("dvc", "repro", code=None)
+    assert done.returncode != 0
+    study.run("git", "checkout", "--theirs", "params.yaml")
+    stages, _ = ran(study)
+    assert not set(stages) & set(TRAINING)
+    study.run("git", "add", "params.yaml", "dvc.lock", "results")
+    study.run("git", "commit", "-qm", "Merge a")
+    assert study.run("git", "diff", "a", "--", "dvc.lock", "results").stdout == ""
+
+
+def test_with_a_remote_a_clone_pulls_and_trains_nothing(study: Study, tmp_path: Path) -> None:
+    study.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
+    study.run("dvc", "push")
+    study.run("dvc", "remote", "remove", "--local", "storage")
+    clone = clone_of(study, tmp_path / "clone")
+    (clone.root / "data/raw").mkdir(parents=True)
+    shutil.copy(study.root / "data/raw/mnist.npz", clone.root / "data/raw")  # what `download` would have made
+    clone.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
+    clone.run("dvc", "pull")
+    assert ran(clone)[0] == []
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    for name in ("models/scratch.keras", "results/report.html", "data/predictions/dense_head.npz"):
+        assert clone.read(name) == study.read(name)
+
+
+def test_an_experiment_is_run_shown_and_brought_back(study: Study) -> None:
+    printed = study.run("dvc", "exp", "run", "--name", "wide", "--set-param", "dense_head.units=9").stdout
+    assert "dense_head" in printed
+    assert "wide" in printed
+    shown = study.run("dvc", "exp", "show", "--only-changed", "--csv").stdout.splitlines()
+    columns = shown[0].split(",")
+    assert {"dense_head.units", "dense_head.shots_1"} <= set(columns)
+    assert not any(name.startswith(("scratch", "end_to_end")) for name in columns)
+    assert any(row.startswith("wide,") or ",wide," in row for row in shown)
+    changed = study.run("dvc", "params", "diff").stdout
+    assert "dense_head.units" in changed
+    diff = json.loads(study.run("dvc", "metrics", "diff", "--json").stdout)["results/metrics.json"]
+    assert set(diff) <= {f"dense_head.shots_{shots}" for shots in (1, 3, 4)}
+    assert "| `dense_head.units` | 8 | 9 |" in transfer(study, "compare", "main", "wide", "--md")
+    study.run("git", "checkout", "-q", "params.yaml", "dvc.lock", "results")
+    study.run("dvc", "checkout", "-q")
+    study.run("dvc", "exp", "remove", "wide")
+
+
+SPECIFICATION = re.compile(r"var spec = (\{.*?\});\n", re.DOTALL)
+
+
+def test_one_plot_has_the_learning_curves_of_every_strategy(study: Study, tmp_path: Path) -> None:
+    from vl_convert import vegalite_to_svg
+
+    for revisions, command in enumerate((["show"], ["diff", "main"]), 1):
+        folder = tmp_path / command[0]
+        study.run("dvc", "plots", *command, "--out", str(folder))
+        specifications = SPECIFICATION.findall((folder / "index.html").read_text())
+        assert len(specifications) == 2
+        curves = next(each for each in specifications if "Learning curves" in each)
+        svg = vegalite_to_svg(curves)
+        for name in ("dense_head", "end_to_end", "feature_extraction", "scratch", "workspace"):
+            assert f">{name}</text>" in svg
+        assert svg.count('aria-roledescription="line mark"') == 4 * revisions
+
+
+def test_every_shipped_model_is_an_artifact(study: Study) -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(study.root)) as repo:
+        artifacts = repo.artifacts.read()["dvc.yaml"]
+    assert {artifact.path for artifact in artifacts.values()} == {
+        f"models/{name}.keras" for name in ("source", "feature_extraction", "dense_head", "end_to_end", "scratch")
+    }
+    for artifact in artifacts.values():
+        assert artifact.type == "model"
+        assert artifact.desc
+        assert artifact.labels

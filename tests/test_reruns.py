@@ -1,0 +1,269 @@
+"""What runs again after an edit, with real DVC: the table in docs/reruns.md, stage by stage."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT, Study, make_study
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from test_report import check_cell_numbers, check_sentences
+
+from commands.reruns import END, PAGE, START, followers, readers, table
+
+STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+PARAMS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
+TABLE = (ROOT / PAGE).read_text(encoding="utf-8").split(START)[1].split(END)[0]
+TRAINING = ["pretrain", "feature_extraction", "dense_head", "end_to_end", "scratch"]
+
+
+def test_the_table_in_the_docs_is_what_dvc_yaml_and_params_yaml_say() -> None:
+    assert table(STAGES, PARAMS) == TABLE, "run `make reruns`"
+
+
+def test_the_table_answers_for_every_parameter_once() -> None:
+    named = re.findall(r"`([a-z_]+\.[a-z0-9_]+)`", "".join(row.split("|")[1] for row in TABLE.splitlines()))
+    assert sorted(named) == sorted(f"{section}.{key}" for section, content in PARAMS.items() for key in content)
+
+
+chains = st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=6)
+
+
+@given(chains)
+def test_followers_are_all_that_can_be_reached(after: list[set[int]]) -> None:
+    """Stage i depends on the stages in `after[i]` with smaller numbers; compared with a walk from every stage."""
+    stages = {
+        str(i): {"deps": [f"out/{j}" for j in wanted if j < i] + ["code.py"], "outs": [f"out/{i}"]}
+        for i, wanted in enumerate(after)
+    }
+
+    def reaches(start: int, end: int) -> bool:
+        return any(j < end and (j == start or reaches(start, j)) for j in after[end])
+
+    for start in range(len(after)):
+        assert followers(stages, [str(start)]) == [str(end) for end in range(len(after)) if reaches(start, end)]
+
+
+def test_a_stage_follows_what_is_in_a_folder_that_it_depends_on() -> None:
+    stages = {
+        "a": {"outs": ["parts/a.npz"]},
+        "b": {"deps": ["parts"], "outs": [{"b.csv": {"cache": False}}]},
+        "c": {"deps": ["b.csv"]},
+    }
+    assert followers(stages, ["a"]) == ["b", "c"]
+    assert followers(stages, ["b"]) == ["c"]
+
+
+def ran(study: Study, *arguments: str) -> tuple[list[str], str]:
+    """The stages whose command ran, and all that was printed."""
+    printed = study.run("dvc", "repro", *arguments).stdout
+    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage ")], printed
+
+
+def answer(section: str, key: str) -> tuple[list[str], list[str]]:
+    """What the table says for a parameter."""
+    names = readers(STAGES, section, key)
+    return names, followers(STAGES, names)
+
+
+EDITS: dict[str, tuple[Any, list[str]]] = {  # one key of every section: a value, and the stages that run then
+    "pretrain.seed": (
+        1,
+        [
+            "pretrain",
+            "extract",
+            "taps",
+            "feature_extraction",
+            "dense_head",
+            "end_to_end",
+            "article",
+            "evaluate",
+            "report",
+        ],
+    ),
+    "taps.images": (20, ["extract", "taps", "evaluate", "report"]),
+    "feature_extraction.l2_default": (0.1, ["feature_extraction", "evaluate", "report"]),
+    "dense_head.units": (9, ["dense_head", "evaluate", "report"]),
+    "end_to_end.steps": (5, ["end_to_end", "evaluate", "report"]),
+    "scratch.peak_rate": (0.01, ["scratch", "evaluate", "report"]),
+    "article.steps": (5, ["article"]),  # which writes what it wrote before, as it is off
+    "report.replicates": (500, ["report"]),
+    "compute.workers": (1, []),
+    "compute.remember": (1, []),
+    "cnn.dense": (
+        [9],
+        [
+            *("pretrain", "extract", "taps", "feature_extraction", "dense_head", "end_to_end"),
+            *("scratch", "article", "evaluate", "report"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_runs_what_the_table_says_and_its_undoing_trains_nothing(finished: Study, name: str) -> None:
+    value, expected = EDITS[name]
+    section, _, key = name.partition(".")
+    now, then = answer(section, key)
+    before = finished.read("dvc.lock"), finished.read("results/cells.csv"), finished.read("results/report.html")
+    finished.set(**{f"{section}__{key}": value})
+    stages, _ = ran(finished)
+    assert sorted(stages) == sorted(expected)
+    assert set(now) <= set(stages) <= {*now, *then}
+    finished.run("git", "checkout", "-q", "params.yaml")
+    stages, _ = ran(finished)
+    assert not set(stages) & {*TRAINING, "extract"}
+    assert (
+        finished.read("dvc.lock"),
+        finished.read("results/cells.csv"),
+        finished.read("results/report.html"),
+    ) == before
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_every_section_is_edited_by_a_test() -> None:
+    elsewhere = {"download", "split"}  # by the two tests that follow
+    assert {name.split(".")[0] for name in EDITS} | elsewhere == set(PARAMS)
+
+
+def test_a_download_that_finds_the_same_data_runs_alone(tmp_path: Path, finished: Study) -> None:
+    """With a copy in the place of the download, whose edited parameter changes nothing that it writes."""
+    raw = tmp_path / "mnist.npz"
+    shutil.copy(finished.root / "data/raw/mnist.npz", raw)
+    command = f'python -c "import shutil; shutil.copy({raw.as_posix()!r}, {"data/raw/mnist.npz"!r})"'
+
+    def add(content: dict[str, Any]) -> None:
+        content["stages"] = {"download": STAGES["download"] | {"cmd": command}} | content["stages"]
+
+    finished.edit_yaml("dvc.yaml", add)
+    assert ran(finished)[0] == ["download"]
+    finished.set(download__timeout=21)
+    assert ran(finished)[0] == ["download"]
+    assert answer("download", "timeout")[0] == ["download"]
+    finished.run("git", "checkout", "-q", "dvc.yaml", "params.yaml", "dvc.lock")
+    assert ran(finished)[0] == []
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def remembered(printed: str) -> dict[str, tuple[int, int]]:
+    """Of each strategy the number of its cells, and how many of them were remembered."""
+    found = re.findall(
+        r"^(\w+): ([\d,]+) cells? of up to .*?(?:, ([\d,]+) of them remembered)?$", printed, re.MULTILINE
+    )
+    return {name: (int(cells), int(known or 0)) for name, cells, known in found}
+
+
+def test_more_seeds_and_shots_train_the_new_cells_alone_and_give_the_bytes_of_one_cold_run(
+    tmp_path: Path, finished: Study
+) -> None:
+    """From a study of one seed, whose page must be true as well; with another number of workers, which is no matter."""
+    study = make_study(tmp_path / "study")
+    study.set(split__seeds=1, split__shots=[1, 3], compute__workers=1)
+    study.repro()
+    page, cells = study.read("results/report.md").decode(), pd.read_csv(study.root / "results/cells.csv")
+    assert len(cells) == 2 * len(TRAINING[1:])
+    assert "±" not in page.split("## How it was measured")[0]
+    assert "One label draw tells nothing of the next" in page
+    check_cell_numbers(page, cells)
+    check_sentences(page, cells)
+
+    study.set(split__seeds=2, split__shots=[1, 3, 4])
+    stages, printed = ran(study)
+    now, then = answer("split", "seeds")
+    assert set(now) <= set(stages) <= {*now, *then}
+    assert "pretrain" not in stages
+    assert remembered(printed) == dict.fromkeys(TRAINING[1:], (6, 2))
+    assert study.read("dvc.lock") == finished.read("dvc.lock")
+    for file in sorted((finished.root / "results").rglob("*")):
+        if file.is_file():
+            name = file.relative_to(finished.root).as_posix()
+            assert study.read(name) == file.read_bytes(), name
+
+
+@contextlib.contextmanager
+def nothing_remembered(study: Study) -> Iterator[None]:
+    """For a while; what is remembered comes back."""
+    folder, aside = study.root / ".cache", study.root / ".cache-aside"
+    folder.rename(aside)
+    yield
+    shutil.rmtree(folder)
+    aside.rename(folder)
+
+
+KILL = """
+import os, runpy, sys
+sys.path.insert(0, os.getcwd())
+from transfer.memory import Memory
+kept, count = Memory.keep, [0]
+def keep(self, key, result):
+    kept(self, key, result)
+    count[0] += 1
+    if count[0] == 2:
+        os.kill(os.getpid(), 9)
+if __name__ == "__main__":
+    Memory.keep = keep
+    runpy.run_module("stages.scratch", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_a_stage_that_was_killed_goes_on_where_it_stopped(tmp_path: Path, finished: Study) -> None:
+    before = finished.read("dvc.lock")
+    script = tmp_path / "kill.py"
+    script.write_text(KILL)
+    with nothing_remembered(finished):
+        assert finished.run(sys.executable, str(script), code=None).returncode == -9
+        printed = finished.run("dvc", "repro", "--force", "--single-item", "scratch").stdout
+    cells, known = remembered(printed)["scratch"]
+    assert cells == 6
+    assert 2 <= known < 6
+    assert finished.read("dvc.lock") == before  # the same bytes as those of one run
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "allowed"),
+    [
+        ("transfer/strategies/dense_head.py", {"dense_head"}),
+        ("transfer/report.py", {"report"}),
+        ("stages/report.py", {"report"}),
+    ],
+)
+def test_a_comment_or_docstring_edit_runs_that_stage_at_most_and_trains_nothing(
+    finished: Study, file: str, allowed: set[str]
+) -> None:
+    path = finished.root / file
+    path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "# a comment\n")
+    stages, printed = ran(finished)
+    assert set(stages) == allowed
+    assert all(cells == known for cells, known in remembered(printed).values())
+    finished.run("git", "checkout", "-q", file)
+    assert set(ran(finished)[0]) <= {"report"}
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_code_that_trains_makes_every_cell_train_again(finished: Study) -> None:
+    path = finished.root / "transfer/strategies/dense_head.py"
+    path.write_text(path.read_text().replace('activation="relu"), layers.Dropout', 'activation="elu"), layers.Dropout'))
+    stages, printed = ran(finished)
+    assert stages[0] == "dense_head"
+    assert remembered(printed)["dense_head"] == (6, 0)
+    finished.run("git", "checkout", "-q", path.relative_to(finished.root).as_posix())
+    assert not set(ran(finished)[0]) & {*TRAINING}
+
+
+def test_forgetting_changes_no_byte(finished: Study) -> None:
+    before = finished.read("dvc.lock")
+    with nothing_remembered(finished):
+        printed = finished.run("dvc", "repro", "--force", "--single-item", "feature_extraction").stdout
+        assert remembered(printed)["feature_extraction"] == (6, 0)
+    assert finished.read("dvc.lock") == before
