@@ -135,7 +135,7 @@ if [ -n "$due" ]; then
         logged .venv/bin/uv pip install --python "$venv_python" --require-hashes --compile-bytecode $requirements
     for lock in $due; do cp "requirements/$lock.txt" ".venv/.$lock"; done
 fi
-ln -sf ../../commands/transfer .venv/bin/transfer
+[ ! -e commands/transfer ] || cmp -s commands/transfer .venv/bin/transfer || cp commands/transfer .venv/bin/transfer
 
 if [ "$wanted" = lock ]; then
     share_settings

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ class Study:
         """`dvc repro`; the stages whose command ran, in order."""
         lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage ")]
+
+    @contextlib.contextmanager
+    def nothing_remembered(self) -> Iterator[None]:
+        """As if no cell had been trained, for a while; what is remembered comes back."""
+        folder, aside = self.root / ".cache", self.root.parent / "aside"
+        folder.rename(aside)
+        yield
+        shutil.rmtree(folder)
+        aside.rename(folder)
 
     def edit_yaml(self, name: str, edit: Callable[[dict[str, Any]], None]) -> None:
         """Change a YAML file."""

@@ -443,9 +443,6 @@ def test_the_command_is_installed_beside_the_environment_s_python(repository: Re
     done = run(repository.root, str(ROOT / ".venv/bin/transfer"), "compare", "main", "gain", "--md")
     assert done.returncode == 0, done.stderr
     assert done.stdout == repository.compare("main", "gain", "--md")
-    assert run(repository.root, str(ROOT / "commands/transfer"), "compare", "--help").stdout.startswith(
-        "usage: transfer compare"
-    )
 
 
 def test_continuous_integration_compares_with_the_base(repository: Repository, tmp_path: Path) -> None:

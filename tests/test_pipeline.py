@@ -234,7 +234,8 @@ def test_a_failing_stage_leaves_git_clean_of_data(finished: Study) -> None:
 
 
 def test_long_stages_say_how_far_they_are(finished: Study) -> None:
-    printed = finished.run("dvc", "repro", "--force", "--single-item", "feature_extraction").stdout
+    with finished.nothing_remembered():
+        printed = finished.run("dvc", "repro", "--force", "--single-item", "feature_extraction").stdout
     assert "feature_extraction: 6 cells of up to 4 shots" in printed
     assert "feature_extraction: 6 of 6 cells" in printed
     first = printed.split("> python -m stages.feature_extraction\n")[1].splitlines()[0]

@@ -247,7 +247,7 @@ def p_value(difference: Sample) -> float:
 
 
 @given(samples=tables)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_verdicts_are_those_of_holms_procedure(samples: dict[str, Sample]) -> None:
     """Independent: statsmodels, from p values."""
     pairs = compare_pairs(samples)
@@ -259,7 +259,7 @@ def test_verdicts_are_those_of_holms_procedure(samples: dict[str, Sample]) -> No
 
 
 @given(samples=tables)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_no_verdict_contradicts_its_interval(samples: dict[str, Sample]) -> None:
     for pair in compare_pairs(samples):
         assert pair.difference == (samples[pair.first] - samples[pair.second]).estimate()
@@ -282,7 +282,7 @@ def test_levels_of_a_worked_example() -> None:
 
 
 @given(samples=tables)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_pairs_are_antisymmetric(samples: dict[str, Sample]) -> None:
     flip = {"better": "worse", "worse": "better", "not separated": "not separated"}
     backwards = {(p.first, p.second): p for p in compare_pairs(dict(reversed(samples.items())))}

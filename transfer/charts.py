@@ -5,6 +5,7 @@ A chart is a list of panels, each small enough for a phone: the page lays them o
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,11 +60,11 @@ class Chart:
     def svg(self) -> str:
         """All panels as one picture."""
         whole = self.panels[0] if len(self.panels) == 1 else alt.concat(*self.panels, columns=self.columns)
-        return _svg(whole.properties(background="white")) + "\n"
+        return _svg(_specification(whole, LEGEND) | {"background": "white"}) + "\n"
 
     def panel_svgs(self) -> list[str]:
         """Every panel as a picture of its own on a transparent ground; identifiers are unique in the page."""
-        pictures = [_svg(self._unkeyed(panel)) for panel in self.panels]
+        pictures = [_svg(_specification(panel, self._legend)) for panel in self.panels]
         return [
             picture.replace('id="', f'id="{self.name}{i}-').replace("url(#", f"url(#{self.name}{i}-")
             for i, picture in enumerate(pictures)
@@ -71,31 +72,42 @@ class Chart:
 
     def specifications(self) -> list[dict[str, Any]]:
         """Every panel as a specification that fills the width it gets."""
-        return [_themed(self._unkeyed(panel)).properties(width="container").to_dict() for panel in self.panels]
+        return [_specification(panel, self._legend) | {"width": "container"} for panel in self.panels]
 
-    def _unkeyed(self, panel: Panel) -> Panel:
-        return panel.configure_legend(disable=True) if self.keyed else panel
-
-
-def _legend(chart: Any) -> dict[str, Any]:
-    looks = {"orient": "bottom", "labelFontSize": 12, "labelColor": INK, "titleColor": INK, "symbolOpacity": 1}
-    disabled = chart.config is not alt.Undefined and chart.config.legend is not alt.Undefined
-    return {"disable": True} if disabled else looks
+    @property
+    def _legend(self) -> dict[str, Any]:
+        """Of a panel on the page."""
+        return {"disable": True} if self.keyed else LEGEND
 
 
-def _themed(chart: Any) -> Any:
-    axis = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": GRID, "labelColor": INK}
-    return (
-        chart.configure(background="transparent", font="system-ui, sans-serif")
-        .configure_axis(**axis, titleColor=INK, domainColor="#8c959f", tickColor="#8c959f", gridOpacity=0.6)
-        .configure_legend(**_legend(chart))
-        .configure_title(fontSize=13, color=INK, anchor="start", fontWeight="bold")
-        .configure_view(stroke=GRID)
-    )
+LEGEND = {"orient": "bottom", "labelFontSize": 12, "labelColor": INK, "titleColor": INK, "symbolOpacity": 1}
+THEME: dict[str, Any] = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "axis": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "gridColor": GRID,
+        "labelColor": INK,
+        "titleColor": INK,
+        "domainColor": "#8c959f",
+        "tickColor": "#8c959f",
+        "gridOpacity": 0.6,
+    },
+    "title": {"fontSize": 13, "color": INK, "anchor": "start", "fontWeight": "bold"},
+}
 
 
-def _svg(chart: Any) -> str:
-    return vl_convert.vegalite_to_svg(_themed(chart).to_json())
+def _specification(panel: Panel | alt.ConcatChart, legend: dict[str, Any]) -> dict[str, Any]:
+    """A chart in the looks of the report; not validated, which would take as long as drawing it."""
+    specification = panel.to_dict(validate=False)
+    view = specification.get("config", {}).get("view", {}) | {"stroke": GRID}
+    return specification | {"config": THEME | {"legend": legend, "view": view}}
+
+
+def _svg(specification: dict[str, Any]) -> str:
+    return vl_convert.vegalite_to_svg(json.dumps(specification))
 
 
 class Looks:
