@@ -126,7 +126,7 @@ def take_back(study: Study, *files: str) -> None:
     changed = study.run("git", "status", "--porcelain").stdout.split()[1::2]
     assert all(name == "dvc.lock" or name.startswith(("results/report.md", "results/charts/")) for name in changed)
     study.run("git", "checkout", "-q", ".")
-    study.run("dvc", "checkout", "-q")
+    study.run("dvc", "checkout", "-q", "report")
     assert study.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
 
 
@@ -149,7 +149,9 @@ def test_a_download_that_finds_the_same_data_runs_alone(tmp_path: Path, finished
     finished.set(download__timeout=21)
     assert ran(finished)[0] == ["download"]
     assert answer("download", "timeout")[0] == ["download"]
-    take_back(finished, "dvc.yaml", "params.yaml", "dvc.lock")
+    finished.run("git", "checkout", "-q", "dvc.yaml", "params.yaml", "dvc.lock")
+    assert ran(finished)[0] == []
+    assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
 def remembered(printed: str) -> dict[str, tuple[int, int]]:
