@@ -100,6 +100,28 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
+@on_posix
+def test_the_command_is_put_beside_python_and_renewed(machine: Machine) -> None:
+    machine.python("python3", "3.11")
+    machine.setup("base")  # where there is none
+    (machine.project / "commands").mkdir()
+    for text in ("one", "two"):
+        machine.write(machine.project / "commands/transfer", text)
+        assert machine.setup("base") == []
+        assert (machine.project / ".venv/bin/transfer").read_text() == text
+        assert os.access(machine.project / ".venv/bin/transfer", os.X_OK)
+
+
+@on_posix
+def test_clean_cache_forgets_trained_cells_alone(machine: Machine) -> None:
+    cells, other = machine.project / ".cache/cells/joblib", machine.project / ".cache/other"
+    for folder in (cells, other):
+        folder.mkdir(parents=True)
+    assert machine.run("make", "clean-cache").returncode == 0
+    assert not cells.exists()
+    assert other.exists()
+
+
 # What fails says so.
 
 

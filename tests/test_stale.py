@@ -90,6 +90,8 @@ def append(name: str, text: str) -> Callable[[Path], None]:
     [
         pytest.param(append("make.py", ""), id="nothing"),
         pytest.param(append("used.txt", "edited"), id="an output"),
+        pytest.param(append("params.yaml", "# a comment\nother: {lines: 3}\n"), id="what no stage reads"),
+        pytest.param(append("dvc.yaml", "artifacts:\n  a: {path: raw.txt}\n"), id="an artifact"),
     ],
 )
 def test_fresh_in_a_clone_without_cache(clone: Path, edit: Callable[[Path], None]) -> None:
