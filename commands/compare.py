@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     return bool(lines)
 
 
-def _printed(comparison: changes.Comparison, form: str | None) -> str:
+def _printed(comparison: changes.RevisionComparison, form: str | None) -> str:
     if form == "json":
         return (
             json.dumps(changes.to_json(comparison), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"

@@ -24,7 +24,6 @@ from transfer.revisions import (
     differing_params,
     edited_params,
     flatten,
-    mean_of,
     parse_cells,
     unpaired_because,
 )
@@ -52,10 +51,10 @@ def noise(seed: int, n: int = 10, size: float = 0.01) -> np.ndarray:
 
 def test_a_mean_has_student_s_interval() -> None:
     values = [0.5, 0.6, 0.75, 0.55]
-    mean = mean_of(values)
+    (change,) = changes_of(cells_of({("a", 1): values}), cells_of({("a", 1): [0.5]}))
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert mean == pytest.approx((np.mean(values), low, high))
-    assert mean_of([0.5]) == (0.5, None, None)
+    assert change.before == pytest.approx((np.mean(values), low, high))
+    assert change.after == (0.5, None, None)
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 12), shift=st.floats(-0.1, 0.1))

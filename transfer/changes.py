@@ -26,7 +26,7 @@ MOST = 60  # characters of a parameter's value in a table
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RevisionComparison:
     """Revisions against the first of them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Comparison:
         return [(other, change) for other, changes in pairs for change in changes if change.regression]
 
 
-def compare_all(revisions: Sequence[Revision], metrics: Sequence[Metric], tolerance: float) -> Comparison:
+def compare_all(revisions: Sequence[Revision], metrics: Sequence[Metric], tolerance: float) -> RevisionComparison:
     """Every revision against the first."""
     base, *others = revisions
     reasons = [unpaired_because(base, other) for other in others]
@@ -60,21 +60,21 @@ def compare_all(revisions: Sequence[Revision], metrics: Sequence[Metric], tolera
         compare(base, other, metrics, paired=not why, tolerance=tolerance)
         for other, why in zip(others, reasons, strict=True)
     ]
-    return Comparison(base, others, list(metrics), tolerance, reasons, changes)
+    return RevisionComparison(base, others, list(metrics), tolerance, reasons, changes)
 
 
-def write_changes(comparison: Comparison) -> list[Section]:
+def write_changes(comparison: RevisionComparison) -> list[Section]:
     """The whole comparison."""
     tables = [_metric(comparison, metric) for metric in comparison.metrics]
     return [_summary(comparison), *tables, _params(comparison), _code(comparison)]
 
 
-def _summary(comparison: Comparison) -> Section:
+def _summary(comparison: RevisionComparison) -> Section:
     base = comparison.base
     items = [f"{_described(base)}: what the others are compared with"]
     for other, changes, reasons in zip(comparison.others, comparison.changes, comparison.reasons, strict=True):
         sentences = [_verdicts(changes, metric) for metric in comparison.metrics]
-        items.append(f"{_described(other)}: {'; '.join(sentences)}. {_how(changes, base, reasons)}")
+        items.append(f"{_described(other)}: {'; '.join(sentences)}. {_how(base, other, changes, reasons)}")
     doubts = [f"{revision.name}: {doubt}" for revision in (base, *comparison.others) for doubt in revision.doubts]
     return Section("revisions", "Revisions", [Bullets(items), *([Bullets(doubts)] if doubts else [])])
 
@@ -102,17 +102,18 @@ def _verdicts(changes: Sequence[Change], metric: Metric) -> str:
     return f"{metric.name} {', '.join(words)} of {len(own)}"
 
 
-def _how(changes: Sequence[Change], base: Revision, reasons: Sequence[str]) -> str:
+def _how(base: Revision, other: Revision, changes: Sequence[Change], reasons: Sequence[str]) -> str:
     if reasons:
         sentence = f"{listed(reasons)}, so it is compared with {base.name} unpaired."
         return sentence[0].upper() + sentence[1:]
     draws = sorted({change.draws for change in changes if change.difference})
     if not draws:
         return f"It shares no cell with {base.name}."
-    return f"Paired over {counted(draws[-1], 'draw') if len(draws) == 1 else f'{draws[0]} to {draws[-1]} draws'}."
+    shared = counted(draws[-1], "draw") if len(draws) == 1 else f"{draws[0]} to {draws[-1]} draws"
+    return f"Paired over {shared}." if base.seeds == other.seeds else f"Paired over the {shared} that both have."
 
 
-def _metric(comparison: Comparison, metric: Metric) -> Section:
+def _metric(comparison: RevisionComparison, metric: Metric) -> Section:
     base = comparison.base
     groups = sorted({group for revision in (base, *comparison.others) for group in revision.cells})
     strategies, shots = sorted({name for name, _ in groups}), sorted({count for _, count in groups})
@@ -167,7 +168,7 @@ def _half_width(estimate: Estimate, metric: Metric) -> str:
     return f" ± {number(metric.scale * (estimate.high - estimate.mean), metric.decimals)}"
 
 
-def _params(comparison: Comparison) -> Section:
+def _params(comparison: RevisionComparison) -> Section:
     revisions = [comparison.base, *comparison.others]
     differing = differing_params(revisions)
     if not differing:
@@ -182,7 +183,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
 
 
-def _code(comparison: Comparison) -> Section:
+def _code(comparison: RevisionComparison) -> Section:
     changes = [code_changes(comparison.base, other) for other in comparison.others]
     stages = list(dict.fromkeys(stage for differing in changes for stage in differing))
     unknown = [revision.name for revision in (comparison.base, *comparison.others) if not revision.lock]
@@ -198,7 +199,7 @@ def _code(comparison: Comparison) -> Section:
     return Section("code", "Code", [Table(caption, head, rows, words=len(head))])
 
 
-def describe_regressions(comparison: Comparison) -> list[str]:
+def describe_regressions(comparison: RevisionComparison) -> list[str]:
     """One line each, the largest loss first."""
     worst = sorted(comparison.regressions, key=lambda pair: -abs(pair[1].difference.mean if pair[1].difference else 0))
     lines = []
@@ -211,13 +212,13 @@ def describe_regressions(comparison: Comparison) -> list[str]:
     return lines
 
 
-def tolerated(comparison: Comparison) -> str:
+def tolerated(comparison: RevisionComparison) -> str:
     """The tolerance in words, with its unit."""
     units = {metric.in_percent for metric in comparison.metrics}
     return f"{number(100 * comparison.tolerance)} points" if units == {True} else f"{comparison.tolerance:g}"
 
 
-def to_json(comparison: Comparison) -> dict[str, Any]:
+def to_json(comparison: RevisionComparison) -> dict[str, Any]:
     """The comparison as numbers, in the metrics' own units."""
     revisions = [comparison.base, *comparison.others]
     return {

@@ -181,12 +181,8 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean of one number per draw, with its 95 % interval over the draws."""
-    return _mean(np.array(values)).estimate()
-
-
 def _mean(values: np.ndarray) -> Difference:
+    """The mean of one number per draw, with its error over the draws."""
     n = len(values)
     error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
     return Difference(float(values.mean()), error, n - 1)
