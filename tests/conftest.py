@@ -64,10 +64,14 @@ class Study:
         assert code is None or done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def ran(self, *arguments: str) -> tuple[list[str], str]:
+        """`dvc repro`; the stages whose command ran, in order, and all that was printed."""
+        printed = self.run("dvc", "repro", *arguments).stdout
+        return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage ")], printed
+
     def repro(self, *arguments: str) -> list[str]:
-        """`dvc repro`; the stages whose command ran, in order."""
-        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
-        return [line.split("'")[1] for line in lines if line.startswith("Running stage ")]
+        """The same without what was printed."""
+        return self.ran(*arguments)[0]
 
     @contextlib.contextmanager
     def nothing_remembered(self) -> Iterator[None]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Study
-from test_compare import TRANSFER
-from test_reruns import TRAINING, ran
+from conftest import Study
+from test_compare import TRANSFER, run
+from test_reruns import TRAINING
 
 
 @pytest.fixture
@@ -28,7 +26,7 @@ def study(finished: Study) -> Any:
             finished.run("git", "branch", "-qD", branch)
     finished.run("dvc", "checkout", "-q", "--force")
     assert finished.run("git", "status", "--porcelain").stdout == ""
-    assert set(ran(finished)[0]) <= {"report"}
+    assert set(finished.repro()) <= {"report"}
 
 
 def edit(study: Study, branch: str, **values: Any) -> list[str]:
@@ -36,7 +34,7 @@ def edit(study: Study, branch: str, **values: Any) -> list[str]:
     study.run("git", "checkout", "-q", "main")
     study.run("git", "checkout", "-qb", branch)
     study.set(**values)
-    stages, _ = ran(study)
+    stages = study.repro()
     study.run("git", "add", "-A")
     study.run("git", "commit", "-qm", branch)
     return stages
@@ -50,10 +48,9 @@ def clone_of(study: Study, folder: Path) -> Study:
     return clone
 
 
-def transfer(study: Study, *arguments: str, code: int = 0) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*TRANSFER, *arguments], cwd=study.root, env=environment, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
+def transfer(study: Study, *arguments: str) -> str:
+    done = run(study.root, *TRANSFER, *arguments)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
@@ -80,12 +77,12 @@ def test_two_edited_branches_are_compared_and_merged(study: Study, tmp_path: Pat
     assert "dvc.lock" in conflicts
     assert set(conflicts) <= {"dvc.lock", *(name for name in conflicts if name.startswith("results/"))}, merged.stdout
     assert b"<<<<<<<" not in study.read("dvc.lock") + study.read("results/cells.csv") + study.read("params.yaml")
-    stages, _ = ran(study)
+    stages = study.repro()
     assert stages == ["evaluate", "report"]  # what each branch has trained is in the cache
     study.run("git", "add", "params.yaml", "dvc.lock", "results")
     study.run("git", "commit", "-qm", "Merge a")
     assert study.run("git", "status", "--porcelain").stdout == ""
-    assert ran(study)[0] == []
+    assert study.repro() == []
     both = json.loads(transfer(study, "compare", "a", "b", "--json"))["comparisons"][0]
     assert both["paired"]
 
@@ -98,7 +95,7 @@ def test_a_merge_in_which_both_edit_one_parameter_asks_for_a_choice(study: Study
     done = study.run("dvc", "repro", code=None)
     assert done.returncode != 0
     study.run("git", "checkout", "--theirs", "params.yaml")
-    stages, _ = ran(study)
+    stages = study.repro()
     assert not set(stages) & set(TRAINING)
     study.run("git", "add", "params.yaml", "dvc.lock", "results")
     study.run("git", "commit", "-qm", "Merge a")
@@ -114,7 +111,7 @@ def test_with_a_remote_a_clone_pulls_and_trains_nothing(study: Study, tmp_path: 
     shutil.copy(study.root / "data/raw/mnist.npz", clone.root / "data/raw")  # what `download` would have made
     clone.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
     clone.run("dvc", "pull")
-    assert ran(clone)[0] == []
+    assert clone.repro() == []
     assert clone.run("git", "status", "--porcelain").stdout == ""
     for name in ("models/scratch.keras", "results/report.html", "data/predictions/dense_head.npz"):
         assert clone.read(name) == study.read(name)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -236,8 +237,8 @@ def run_and_die(root: Path) -> None:
         if count == 2:
             os.kill(os.getpid(), 9)
 
-    Memory.keep = keep  # type: ignore[method-assign]
-    run(root)
+    with mock.patch.object(Memory, "keep", keep):
+        run(root)
 
 
 def test_a_damaged_or_deleted_store_is_trained_again(root: Path) -> None:

@@ -61,12 +61,6 @@ def test_a_stage_follows_what_is_in_a_folder_that_it_depends_on() -> None:
     assert followers(stages, ["b"]) == ["c"]
 
 
-def ran(study: Study, *arguments: str) -> tuple[list[str], str]:
-    """The stages whose command ran, and all that was printed."""
-    printed = study.run("dvc", "repro", *arguments).stdout
-    return [line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage ")], printed
-
-
 def answer(section: str, key: str) -> tuple[list[str], list[str]]:
     """What the table says for a parameter."""
     names = readers(STAGES, section, key)
@@ -113,7 +107,7 @@ def test_an_edit_runs_what_the_table_says_and_its_undoing_trains_nothing(finishe
     section, _, key = name.partition(".")
     now, then = answer(section, key)
     finished.set(**{f"{section}__{key}": value})
-    stages, _ = ran(finished)
+    stages = finished.repro()
     assert sorted(stages) == sorted(expected)
     assert set(now) <= set(stages) <= {*now, *then}
     take_back(finished, "params.yaml")
@@ -122,7 +116,7 @@ def test_an_edit_runs_what_the_table_says_and_its_undoing_trains_nothing(finishe
 def take_back(study: Study, *files: str) -> None:
     """Undo an edit: DVC brings everything back and runs nothing, but for the report, which Git brings back here."""
     study.run("git", "checkout", "-q", *files)
-    assert ran(study, "evaluate")[0] == []
+    assert study.repro("evaluate") == []
     changed = study.run("git", "status", "--porcelain").stdout.split()[1::2]
     assert all(name == "dvc.lock" or name.startswith(("results/report.md", "results/charts/")) for name in changed)
     study.run("git", "checkout", "-q", ".")
@@ -145,12 +139,12 @@ def test_a_download_that_finds_the_same_data_runs_alone(tmp_path: Path, finished
         content["stages"] = {"download": STAGES["download"] | {"cmd": command}} | content["stages"]
 
     finished.edit_yaml("dvc.yaml", add)
-    assert ran(finished)[0] == ["download"]
+    assert finished.repro() == ["download"]
     finished.set(download__timeout=21)
-    assert ran(finished)[0] == ["download"]
+    assert finished.repro() == ["download"]
     assert answer("download", "timeout")[0] == ["download"]
     finished.run("git", "checkout", "-q", "dvc.yaml", "params.yaml", "dvc.lock")
-    assert ran(finished)[0] == []
+    assert finished.repro() == []
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
@@ -177,7 +171,7 @@ def test_more_seeds_and_shots_train_the_new_cells_alone_and_give_the_bytes_of_on
     check_sentences(page, cells)
 
     study.set(split__seeds=2, split__shots=[1, 3, 4])
-    stages, printed = ran(study)
+    stages, printed = study.ran()
     now, then = answer("split", "seeds")
     assert set(now) <= set(stages) <= {*now, *then}
     assert "pretrain" not in stages
@@ -225,7 +219,7 @@ def test_a_comment_or_docstring_edit_runs_that_stage_at_most_and_trains_nothing(
     file = {"dense_head": "transfer/strategies/dense_head.py", "report": "transfer/report.py"}[stage]
     path = finished.root / file
     path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "# a comment\n")
-    stages, printed = ran(finished)
+    stages, printed = finished.ran()
     assert stages == [stage]
     assert remembered(printed) == ({stage: (6, 6)} if stage == "dense_head" else {})
     take_back(finished, file)
@@ -235,7 +229,7 @@ def test_code_that_trains_makes_every_cell_train_again(finished: Study) -> None:
     file = "transfer/strategies/dense_head.py"
     path = finished.root / file
     path.write_text(path.read_text().replace('activation="relu"), layers.Dropout', 'activation="elu"), layers.Dropout'))
-    stages, printed = ran(finished, "dense_head")
+    stages, printed = finished.ran("dense_head")
     assert stages == ["dense_head"]
     assert remembered(printed)["dense_head"] == (6, 0)
     take_back(finished, file)

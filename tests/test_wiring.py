@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from commands.reruns import outs
 from transfer import code
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,11 +33,6 @@ def sections_read(file: Path) -> set[str]:
         for call in calls
         if isinstance(call.func, ast.Name) and call.func.id == "read_section" and isinstance(call.args[0], ast.Constant)
     }
-
-
-def outs(stage: str) -> list[str]:
-    entries = [entry for kind in ("outs", "metrics", "plots") for entry in STAGES[stage].get(kind, [])]
-    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -64,13 +60,13 @@ def test_library_code_reads_no_parameters_of_its_own() -> None:
 
 def test_evaluate_alone_depends_on_the_test_labels() -> None:
     assert [name for name, stage in STAGES.items() if LABELS in stage["deps"]] == ["evaluate"]
-    assert [name for name in STAGES if LABELS in outs(name)] == ["split"]
+    assert [name for name in STAGES if LABELS in outs(STAGES[name])] == ["split"]
     assert not any(dep in ("data", "data/", ".") for stage in STAGES.values() for dep in stage["deps"])
 
 
 def test_the_report_alone_depends_on_outcomes_which_hold_the_labels() -> None:
     assert [name for name, stage in STAGES.items() if "data/outcomes.npz" in stage["deps"]] == ["report"]
-    assert [name for name in STAGES if "data/outcomes.npz" in outs(name)] == ["evaluate"]
+    assert [name for name in STAGES if "data/outcomes.npz" in outs(STAGES[name])] == ["evaluate"]
 
 
 def test_the_report_depends_on_every_template() -> None:
