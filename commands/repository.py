@@ -25,7 +25,7 @@ FILES = (CELLS, METRICS, PARAMS, LOCK)
 DEFAULT_BRANCHES = ("main", "master")
 
 
-class _LockLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _LockLoader(yaml.CSafeLoader):
     """For `dvc.lock`, which a machine writes: ten times as fast as the YAML parser that `params.yaml` needs."""
 
 

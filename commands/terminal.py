@@ -48,21 +48,18 @@ def _prose(marked: str) -> Words:
 def _grid(table: Table) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for column, name in enumerate(table.head):
-        words = column < table.words
-        grid.add_column(Words(name), justify="left" if words else "right", no_wrap=words)
+        wordy = column < table.words
+        grid.add_column(Words(name), justify="left" if wordy else "right", no_wrap=wordy)
     above = None
     for row in table.rows:
-        entries = [_word(entry) for entry in row[: table.words]] + [_number(entry) for entry in row[table.words :]]
-        if entries[0] == above and len(row) > table.words:
+        words, numbers = row[: table.words], row[table.words :]
+        entries = [*(_prose(entry.text) for entry in words), *map(_number, numbers)]
+        if entries[0] == above and numbers:
             entries[0] = Words("")
         else:
             above = entries[0]
         grid.add_row(*entries)
     return grid
-
-
-def _word(entry: Entry) -> Words:
-    return _prose(entry.text)
 
 
 def _number(entry: Entry) -> Words:
