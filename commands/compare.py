@@ -11,7 +11,7 @@ from pathlib import Path
 from commands.repository import WORKSPACE, Repository
 from transfer import changes, pages
 from transfer.console import UserError
-from transfer.revisions import METRICS
+from transfer.verdicts import METRICS
 
 TITLE = "Comparison of revisions"
 DESCRIPTION = """\

@@ -18,7 +18,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from transfer import pages
 from transfer.blocks import Bullets, Entry, Section, Table, Text
+from transfer.changes import compare_all, write_changes
 from transfer.charts import Chart
+from transfer.revisions import Revision
+from transfer.verdicts import METRICS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -212,10 +215,7 @@ def test_nothing_overflows(opened: Open, width: int) -> None:
     assert page.evaluate(beyond) == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_axe_finds_no_serious_fault(opened: Open, width: int, scheme: str) -> None:
-    page = opened(width=width, color_scheme=scheme)
+def check_by_axe(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     found = Axe().run(page).response["violations"]
     serious = [
@@ -224,6 +224,35 @@ def test_axe_finds_no_serious_fault(opened: Open, width: int, scheme: str) -> No
         if fault["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_no_serious_fault(opened: Open, width: int, scheme: str) -> None:
+    check_by_axe(opened(width=width, color_scheme=scheme))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_of_a_comparison_is_read_sorted_and_fits(
+    opened: Open, tmp_path: Path, width: int, scheme: str
+) -> None:
+    """That of `transfer compare --html`, which has no chart."""
+    good = {seed: {"accuracy": 0.8 + seed / 100} for seed in range(3)}
+    cells = {(name, shots): good for name in "ab" for shots in (1, 9)}
+    worse = cells | {("b", 1): {seed: {"accuracy": 0.6 + seed / 99} for seed in range(3)}}
+    revisions = [Revision(name, "here", each, {"c.d": name}, {}, 0.99) for name, each in (("x", cells), ("y", worse))]
+    file = tmp_path / "comparison.html"
+    file.write_text(pages.html("Comparison", write_changes(compare_all(revisions, [METRICS["accuracy"]], 0))), "utf-8")
+    page = opened(file, width=width, color_scheme=scheme)
+    check_by_axe(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("td.worse").count() == 1
+    first = page.locator("#accuracy tbody th").first
+    assert first.inner_text() == "a"
+    page.locator("#accuracy thead button").first.click()
+    page.locator("#accuracy thead button").first.click()
+    assert first.inner_text() == "b"
 
 
 def test_it_prints_whole_and_without_controls(opened: Open) -> None:

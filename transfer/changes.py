@@ -10,16 +10,8 @@ from typing import Any
 from transfer.blocks import Bullets, Entry, Section, Table, Text, key, plain
 from transfer.console import counted
 from transfer.intervals import Estimate
-from transfer.revisions import (
-    METRICS,
-    Change,
-    Metric,
-    Revision,
-    code_changes,
-    compare,
-    differing_params,
-    unpaired_because,
-)
+from transfer.revisions import Revision, code_changes, differing_params, unpaired_because
+from transfer.verdicts import METRICS, Change, Metric, compare
 from transfer.words import listed, number, per_class, signed, some
 
 MOST = 60  # characters of a parameter's value in a table
@@ -57,7 +49,7 @@ def compare_all(revisions: Sequence[Revision], metrics: Sequence[Metric], tolera
     base, *others = revisions
     reasons = [unpaired_because(base, other) for other in others]
     changes = [
-        compare(base, other, metrics, paired=not why, tolerance=tolerance)
+        compare(base.cells, other.cells, metrics, paired=not why, tolerance=tolerance)
         for other, why in zip(others, reasons, strict=True)
     ]
     return RevisionComparison(base, others, list(metrics), tolerance, reasons, changes)
