@@ -23,11 +23,12 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from transfer import cnn, fine_tuning, metrics, pretrain
+from transfer import cnn, engines, fine_tuning, metrics, pretrain
 from transfer.cells import Cell
 from transfer.console import UserError, progress, run, say
 from transfer.features import Features, Scaling, extract, read_features, write_features
 from transfer.files import read_arrays, write_arrays
+from transfer.layers import write_network
 from transfer.params import Section, parse_section, read_params, read_section
 from transfer.split import select_classes
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
@@ -94,19 +95,19 @@ def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> N
     data = read_arrays(Path("data/source.npz"))
     train = data["train_images"][..., 0], data["train_labels"]
     images, labels = select_classes(*train, task.source)
-    architecture, classes = read_section("cnn", cnn.Params), len(task.source)
-    trained = pretrain.train_source(images, labels, classes=classes, architecture=architecture, params=task.pretraining)
-    *_, (program, _) = trained
-
-    from transfer.models import save_model
-
-    save_model(folder / "source.keras", program.model)
+    layers = cnn.layers(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(task.source))
+    training = read_section("training", engines.Params)
+    *_, (program, _) = pretrain.train_source(
+        images, labels, layers=layers, engine=training.engine_for(layers), params=task.pretraining
+    )
+    source = folder / "source.npz"
+    write_network(source, layers, program.weights())
     images, labels = select_classes(*train, task.target)
     write_target(folder / "target.npz", few_shot(images, labels, task.target, shots, seeds))
     test_images, test_labels = select_classes(data["validation_images"][..., 0], data["validation_labels"], task.target)
     write_arrays(folder / "validation.npz", images=test_images, labels=test_labels)
     if taps:
-        write_features(folder / "features.npz", extract(folder / "source.keras", taps, images, test_images))
+        write_features(folder / "features.npz", extract(source, taps, images, test_images, training=training))
 
 
 @cache
@@ -124,17 +125,22 @@ def _fit_of(trial: Trial) -> Callable[[Draw], Cell]:
     target, validation = _task(trial.source)
     params: Any = trial.params
     classes, test_images = len(target.classes), validation["images"]
+    training = read_section("training", engines.Params)
     match trial.strategy:
         case "feature_extraction":
             return partial(feature_extraction.fit, features=_features(trial.source, params.tap), params=params)
         case "dense_head":
             features = _features(trial.source, params.tap)
-            return partial(dense_head.fit, features=features, classes=classes, params=params)
+            engine = training.engine_for(dense_head.layers(features.train.shape[1], classes, params))
+            return partial(dense_head.fit, features=features, classes=classes, engine=engine, params=params)
         case "end_to_end":
-            network = partial(end_to_end.network, trial.source / "source.keras", classes, params.shift)
+            source = trial.source / "source.npz"
+            engine = training.engine_for(end_to_end.layers(source, classes))
+            network = partial(end_to_end.network, source, classes, params.shift, engine)
         case _:
             architecture = read_section("cnn", cnn.Params)
-            network = partial(scratch.network, architecture, target.images.shape[1:], classes, params.shift)
+            layers = cnn.layers(architecture, image_shape=target.images.shape[1:], classes=classes)
+            network = partial(scratch.network, layers, params.shift, training.engine_for(layers))
     return partial(fine_tuning.fit, network=network, images=target.images, to_predict=test_images, params=params)
 
 

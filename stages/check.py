@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transfer import article, cells, cnn, download, pretrain, selection, split, strategies, taps
+from transfer import article, cells, cnn, download, engines, pretrain, selection, split, strategies, taps
 from transfer.console import UserError, run
 from transfer.mnist import MNIST
 from transfer.params import PARAMS, Section, parse_section, read_params
@@ -16,6 +16,7 @@ SECTIONS: dict[str, type[Section]] = {
     "download": download.Params,
     "split": split.Params,
     "cnn": cnn.Params,
+    "training": engines.Params,
     "pretrain": pretrain.Params,
     "taps": taps.Params,
     "article": article.Params,
@@ -48,8 +49,10 @@ def check(params: dict) -> None:
         if name not in strategy_sections():
             choice = ", ".join(strategy_sections())
             raise UserError(f"{PARAMS}: report.strategies names {name!r}, but must be all or some of {choice}")
-    cnn.check_fits(parsed["cnn"], *MNIST["train_images"].shape[1:])
-    known_taps = cnn.taps(parsed["cnn"])
+    height, width = MNIST["train_images"].shape[1:]
+    network = cnn.layers(parsed["cnn"], image_shape=(height, width, 1), classes=2)
+    parsed["training"].engine_for(network)
+    known_taps = network.taps
     for name in strategy_sections():
         if (tap := getattr(parsed[name], "tap", known_taps[0])) not in known_taps:
             raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be one of {', '.join(known_taps)}")

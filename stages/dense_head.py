@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from transfer import engines
 from transfer.cells import Compute, run_cells
 from transfer.console import run, say
 from transfer.features import Scaling, read_features
@@ -24,7 +25,9 @@ def main() -> None:
     scaled = features.scaled(scaling)
     scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))
 
-    fit = partial(dense_head.fit, features=scaled, classes=len(target.classes), params=params)
+    layers = dense_head.layers(scaled.train.shape[1], len(target.classes), params)
+    engine = read_section("training", engines.Params).engine_for(layers)
+    fit = partial(dense_head.fit, features=scaled, classes=len(target.classes), engine=engine, params=params)
     ship = partial(dense_head.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
     model = Path("models/dense_head.keras")
     cells = run_cells(

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from transfer import engines
 from transfer.cells import Compute, run_cells
 from transfer.console import run, say
 from transfer.files import read_arrays
@@ -15,15 +16,18 @@ from transfer.target import read_target
 def main() -> None:
     """Read target images and draws, fine-tune every cell, write predictions and the shipped model."""
     params = read_section("end_to_end", end_to_end.Params)
-    say("end_to_end: fine-tune every layer of models/source.keras on target images")
+    say("end_to_end: fine-tune every layer of the source CNN on target images")
     compute = read_section("compute", Compute)
     target = read_target(Path("data/target_train.npz"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     to_predict = target.to_predict(test_images, target.images)
 
-    network = partial(end_to_end.network, Path("models/source.keras"), len(target.classes), params.shift)
+    source = Path("models/source.npz")
+    layers = end_to_end.layers(source, len(target.classes))
+    engine = read_section("training", engines.Params).engine_for(layers)
+    network = partial(end_to_end.network, source, len(target.classes), params.shift, engine)
     fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
-    ship = partial(end_to_end.ship, network=network)
+    ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
     model = Path("models/end_to_end.keras")
     cells = run_cells(
         fit,

@@ -3,12 +3,13 @@
 The taps that strategies ask for are kept for all images, the others for a sample that shows what they know.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transfer import taps
+from transfer import engines, features, taps
 from transfer.console import UserError, counted, run, say
-from transfer.features import extract, write_features
+from transfer.features import write_features
 from transfer.files import read_arrays
 from transfer.params import PARAMS, read_params, read_section
 from transfer.target import read_target
@@ -30,16 +31,20 @@ def main() -> None:
     sections = {name: content for name, content in read_params().items() if isinstance(content, dict)}
     wanted = sorted({tap_of(name, content) for name, content in sections.items() if "tap" in content})
     sample = read_section("taps", taps.Params)
-    source = Path("models/source.keras")
+    training = read_section("training", engines.Params)
+    take = partial(features.extract, Path("models/source.npz"), training=training, threads=THREADS)
     target = read_target(Path("data/target_train.npz"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     both = f"{counted(len(target.images), 'target image')} and {counted(len(test_images), 'test image')}"
     say(f"extract: {', '.join(wanted)} of {both}; every tap of a sample")
-    write_features(Path("data/features.npz"), extract(source, wanted, target.images, test_images))
+    write_features(
+        Path("data/features.npz"),
+        take(wanted, target.images, test_images),
+    )
 
     images = target.images[taps.labelled_rows(target, sample)]
     test_images = test_images[taps.sampled_rows(len(test_images), sample)]
-    write_features(Path("data/tap_features.npz"), extract(source, None, images, test_images))
+    write_features(Path("data/tap_features.npz"), take(None, images, test_images))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from transfer import cnn, pretrain
+from transfer import cnn, engines, pretrain
 from transfer.console import counted, run, say
 from transfer.files import read_arrays, write_facts
+from transfer.layers import write_network
 from transfer.params import read_section
 from transfer.provenance import made_with
 from transfer.threads import set_threads
@@ -16,12 +17,14 @@ def main() -> None:
     architecture = read_section("cnn", cnn.Params)
     source = read_arrays(Path("data/source.npz"))
     images, labels, classes = source["train_images"], source["train_labels"], len(source["classes"])
-    how = f"{counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
+    layers = cnn.layers(architecture, image_shape=images.shape[1:], classes=classes)
+    engine = read_section("training", engines.Params).engine_for(layers)
+    how = f"{engine} engine, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
     say(f"pretrain: {counted(len(images), 'image')} of {classes} classes, {how}")
     set_threads(params.threads)
 
     validation = source["validation_images"], source["validation_labels"]
-    trained = pretrain.train_source(images, labels, classes=classes, architecture=architecture, params=params)
+    trained = pretrain.train_source(images, labels, layers=layers, engine=engine, params=params)
     for epoch, (program, loss) in enumerate(trained, 1):
         accuracy = pretrain.accuracy(program, *validation)
         say(f"pretrain: epoch {epoch} of {params.epochs}, loss {loss:.4f}, validation accuracy {accuracy:.4f}")
@@ -29,7 +32,8 @@ def main() -> None:
     from transfer.models import save_model
 
     test_accuracy = pretrain.accuracy(program, source["test_images"], source["test_labels"])
-    save_model(Path("models/source.keras"), program.model)
+    save_model(Path("models/source.keras"), layers.build("source", program.weights()))
+    write_network(Path("models/source.npz"), layers, program.weights())
     facts = {"accuracy": test_accuracy, "validation_accuracy": accuracy, "classes": source["classes"].tolist()}
     facts |= made_with({"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")})
     write_facts(Path("models/source.json"), facts)

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from transfer import cnn
+from transfer import cnn, engines
 from transfer.cells import Compute, run_cells
 from transfer.console import run, say
 from transfer.files import read_arrays
@@ -23,9 +23,11 @@ def main() -> None:
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     to_predict = target.to_predict(test_images, target.images)
 
-    network = partial(scratch.network, architecture, target.images.shape[1:], len(target.classes), params.shift)
+    layers = cnn.layers(architecture, image_shape=target.images.shape[1:], classes=len(target.classes))
+    engine = read_section("training", engines.Params).engine_for(layers)
+    network = partial(scratch.network, layers, params.shift, engine)
     fit = partial(scratch.fit, network=network, images=target.images, to_predict=to_predict, params=params)
-    ship = partial(scratch.ship, network=network)
+    ship = partial(scratch.ship, layers=layers, name="scratch")
     model = Path("models/scratch.keras")
     cells = run_cells(
         fit,

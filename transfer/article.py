@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from transfer import fine_tuning
+from transfer.layers import fresh_weights
 from transfer.schedule import FewShotSchedule
 from transfer.target import Target, few_shot
-
-if TYPE_CHECKING:
-    from transfer.fine_tuning import Network
 
 fit = fine_tuning.fit
 
@@ -30,7 +27,7 @@ class Params(FewShotSchedule):
 
 
 @cache
-def network(source: Path, classes: int) -> Network:
+def network(source: Path, classes: int) -> fine_tuning.Network:
     """The source CNN, its probabilities, and a new head on them, every weight trainable; traced once in a process.
 
     Args:
@@ -39,13 +36,14 @@ def network(source: Path, classes: int) -> Network:
     """
     from transfer import models
     from transfer.backend import keras
-    from transfer.training import Program, fresh_weights
+    from transfer.training import Program
 
     probabilities = keras.layers.Softmax(name="source_probabilities")
     head = keras.layers.Dense(classes, name="target_logits")  # its softmax is in the loss
     program = Program(models.with_head(models.load_model(source), probabilities, head, name="article"))
-    *learnt, _, _ = program.weights()
-    return fine_tuning.Network(program, lambda seed: [*learnt, *fresh_weights(program.model, seed)[-2:]])
+    *learnt, kernel, bias = program.weights()
+    shapes = [weight.shape for weight in (*learnt, kernel, bias)]
+    return fine_tuning.Network(program, lambda seed: [*learnt, *fresh_weights(shapes, seed)[-2:]])
 
 
 def same_task(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, shots: np.ndarray, seeds: int) -> Target:

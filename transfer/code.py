@@ -28,21 +28,29 @@ def imports(file: Path, root: Path) -> set[Path]:
 
 
 def closure(file: Path, root: Path) -> list[Path]:
-    """Every local module that a module can reach, itself included, in alphabetical order; arguments as in `imports`."""
+    """Every local module that a module can reach, itself included, in alphabetical order; arguments as in `imports`.
+
+    What a module compiles stands beside it under its name: its C source goes with it.
+    """
     reached: set[Path] = set()
     ahead = {file}
     while ahead:
         reached |= ahead
         ahead = {found for path in ahead for found in imports(path, root)} - reached
-    return sorted(reached)
+    return sorted(reached | {source for path in reached if (source := path.with_suffix(".c")).is_file()})
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """SHA-256 of what modules do: their syntax trees, in which comments, layout and docstrings have no part."""
+    """SHA-256 of what modules do: their syntax trees, in which comments, layout and docstrings have no part.
+
+    C sources count byte by byte.
+    """
     return hashlib.sha256("\n".join(_deeds(file) for file in files).encode()).hexdigest()
 
 
 def _deeds(file: Path) -> str:
+    if file.suffix != ".py":
+        return file.read_text()
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:

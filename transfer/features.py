@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from transfer import engines
 from transfer.console import UserError
 from transfer.files import read_arrays, write_arrays
+from transfer.layers import read_network
 
 if TYPE_CHECKING:
     import keras
@@ -69,24 +71,35 @@ class Scaling:
         ]
 
 
-def extract(source: Path, taps: list[str] | None, images: np.ndarray, test_images: np.ndarray) -> dict[str, Features]:
+def extract(
+    source: Path,
+    taps: list[str] | None,
+    images: np.ndarray,
+    test_images: np.ndarray,
+    *,
+    training: engines.Params,
+    threads: int = 1,
+) -> dict[str, Features]:
     """Run images through the frozen backbone, once for all taps.
 
     Args:
-        source: file of the source model.
-        taps: layers to take features from; None takes all that the source model has.
+        source: file of the source network.
+        taps: layers to take features from; None takes all that it has.
         images: of the target task, (n, height, width, channels) uint8.
         test_images: the same for the test images.
+        training: chooses the engine.
+        threads: that it computes with.
 
     Raises:
-        UserError: if the source model has no such layer.
+        UserError: if the source network has no such layer; says which it has.
     """
-    from transfer import models
-
-    source_model = models.load_model(source)
-    taps = taps or models.taps(source_model)
-    body = models.backbone(source_model, *taps)
-    train, test = models.predict(body, images), models.predict(body, test_images)
+    layers, weights = read_network(source)
+    taps = taps or layers.taps
+    if missing := [tap for tap in taps if tap not in layers.taps]:
+        raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(layers.taps)}")
+    program = engines.program(layers, training.engine_for(layers), threads=threads)
+    program.start(weights, seed=0)
+    train, test = program.features(images, taps), program.features(test_images, taps)
     return {tap: Features(*parts) for tap, *parts in zip(taps, train, test, strict=True)}
 
 

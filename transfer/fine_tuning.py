@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from transfer.cells import Cell
+from transfer.engines import Program
+from transfer.layers import Layers
 from transfer.predictions import softmax
 from transfer.schedule import FewShotSchedule
 from transfer.target import Draw
-
-if TYPE_CHECKING:
-    from transfer.training import Program
 
 
 class Params(FewShotSchedule):
@@ -31,7 +30,7 @@ class Network(NamedTuple):
     """A network to train.
 
     Attributes:
-        program: its training, traced once.
+        program: its training, made once in a process.
         start: gives the trainable weights to start from for a seed.
     """
 
@@ -61,12 +60,10 @@ def fit(
     return Cell(softmax(program.predict(to_predict)), program.weights(), len(plan.rates), plan.examples_seen)
 
 
-def ship(weights: list[np.ndarray], *, network: Callable[[], Network], path: Path) -> None:
+def ship(weights: list[np.ndarray], *, layers: Layers, name: str, path: Path) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
     from transfer import models
     from transfer.backend import keras
 
-    program = network().program
-    program.start(weights, seed=0)
     head = keras.layers.Softmax(name="probabilities")
-    models.save_model(path, models.with_head(program.model, head, name=program.model.name))
+    models.save_model(path, models.with_head(layers.build(name, weights), head, name=name))

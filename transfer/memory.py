@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 
 from transfer.code import closure, fingerprint
 from transfer.console import say
 from transfer.files import read_bytes
-from transfer.provenance import versions
+from transfer.provenance import processor, versions
 
 FOLDER = Path(".cache", "cells")
 NUMERIC = ("CUDA_", "DNNL_", "KERAS_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_", "XLA_")
@@ -106,7 +105,7 @@ def surroundings() -> dict[str, Any]:
         "cuda": sorted(
             f"{found.name} {found.version}" for found in distributions() if found.name.startswith("nvidia-")
         ),
-        "processor": [platform.machine(), np.show_config(mode="dicts").get("SIMD Extensions")],
+        "processor": processor(),
         "accelerators": sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")),
         "settings": {
             name: value

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from transfer import cnn
+from transfer import engines
 from transfer.console import UserError
+from transfer.engines import Engine, Program
+from transfer.layers import Layers, fresh_weights
 from transfer.params import Section
 from transfer.schedule import Plan, Rate, shuffled_batches, warmup_cosine
-
-if TYPE_CHECKING:
-    from transfer.training import Program
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -34,28 +33,26 @@ class Params(Section):
 
 
 def train_source(
-    images: np.ndarray, labels: np.ndarray, *, classes: int, architecture: cnn.Params, params: Params
+    images: np.ndarray, labels: np.ndarray, *, layers: Layers, engine: Engine, params: Params
 ) -> Iterator[tuple[Program, float]]:
     """Train the source CNN, yielding its program with the mean training loss after every epoch.
 
     Args:
         images: (n, height, width, channels) uint8.
         labels: classes, (n,) int32.
-        classes: the number of source classes.
-        architecture: the layers.
+        layers: the network.
+        engine: what trains it.
         params: epochs, batch, rates and seed.
 
     Raises:
         UserError: if the loss is no longer a number.
     """
-    from transfer.training import Program, fresh_weights
-
-    model = cnn.build(architecture, image_shape=images.shape[1:], classes=classes, name="source")
-    program = Program(model, shift=params.shift, beta_1=params.beta_1, beta_2=params.beta_2)
+    betas = {"beta_1": params.beta_1, "beta_2": params.beta_2}
+    program = engines.program(layers, engine, threads=params.threads, shift=params.shift, **betas)
     steps = max(1, len(images) // params.batch)
     batches = shuffled_batches(len(images), min(params.batch, len(images)), params.epochs * steps, params.seed)
     rates = warmup_cosine(len(batches), params.peak_rate, params.warmup)
-    program.start(fresh_weights(model, params.seed), params.seed)
+    program.start(fresh_weights(layers.weights, params.seed), params.seed)
     for first in range(0, len(batches), steps):
         plan = Plan(batches[first : first + steps], rates[first : first + steps])
         loss = program.train(images, labels, plan, seed=params.seed, first_step=first)

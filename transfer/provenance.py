@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "tensorflow", "keras")  # that what a training gives depends on
+LIBRARIES = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "tensorflow",
+    "keras",
+    "ziglang",
+)  # that what a training gives depends on
 
 
 def versions() -> dict[str, str]:
     """Of the libraries that what a training gives depends on."""
     return {name: version(name) for name in LIBRARIES}
+
+
+def processor() -> list[str]:
+    """The kind of processor: its architecture and what it has of the instructions that libraries choose by."""
+    import numpy as np
+
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return [platform.machine(), *found.get("baseline", []), *found.get("found", [])]
 
 
 def made_with(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,30 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from transfer import models
 from transfer.backend import keras, tf
 from transfer.schedule import Plan
-
-
-def fresh_weights(model: keras.Model, seed: int) -> list[np.ndarray]:
-    """Initial values for a model's trainable weights: Glorot-uniform kernels (Glorot & Bengio 2010), zero biases.
-
-    Args:
-        model: gives the shapes.
-        seed: of the values; each weight gets a stream of its own.
-
-    Returns:
-        One float32 array per trainable weight, in the model's order.
-    """
-    return [
-        np.zeros(weight.shape, np.float32) if len(weight.shape) == 1 else _glorot_uniform(weight.shape, [seed, number])
-        for number, weight in enumerate(model.trainable_variables)
-    ]
-
-
-def _glorot_uniform(shape: tuple[int, ...], seed: list[int]) -> np.ndarray:
-    receptive_field = int(np.prod(shape[:-2]))
-    limit = np.sqrt(6 / (receptive_field * (shape[-2] + shape[-1])))
-    return np.random.default_rng(seed).uniform(-limit, limit, shape).astype(np.float32)
 
 
 class Program:
@@ -89,6 +68,10 @@ class Program:
         """Logits of every image, (n, classes) float32."""
         logits = [self._predict(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
         return np.concatenate([part.numpy() for part in logits])
+
+    def features(self, images: np.ndarray, taps: list[str]) -> list[np.ndarray]:
+        """What some layers make of every image, (n, width) float32 each."""
+        return models.predict(models.backbone(self.model, *taps), images)
 
     def weights(self) -> list[np.ndarray]:
         """The trainable weights as they are now."""

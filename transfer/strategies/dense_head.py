@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
+from transfer import engines
 from transfer.cells import Cell
+from transfer.engines import Engine, Program
 from transfer.features import Features, Scaling
+from transfer.layers import Layers, fresh_weights
 from transfer.predictions import softmax
 from transfer.schedule import FewShotSchedule
 from transfer.target import Draw
-
-if TYPE_CHECKING:
-    from transfer.training import Program
 
 
 class Params(FewShotSchedule):
@@ -27,36 +27,36 @@ class Params(FewShotSchedule):
     dropout: Annotated[float, Field(ge=0, lt=1)]
 
 
-def fit(draw: Draw, *, features: Features, classes: int, params: Params) -> Cell:
+def layers(width: int, classes: int, params: Params) -> Layers:
+    """The head, on features of some width."""
+    return Layers((width,), (), (params.units,), classes, params.dropout)
+
+
+def fit(draw: Draw, *, features: Features, classes: int, engine: Engine, params: Params) -> Cell:
     """Train a two-layer head on one label draw.
 
     Args:
         draw: rows of the labelled images and their labels.
         features: frozen and scaled, (images, width) float32.
         classes: the number of target classes.
+        engine: what trains it.
         params: the head and its schedule.
 
     Returns:
         The cell; its weights are the two layers' kernels and biases, for scaled features.
     """
-    from transfer.training import fresh_weights
-
-    program = _program(features.train.shape[1], classes, params.units, params.dropout)
+    head = layers(features.train.shape[1], classes, params)
+    program = _program(head, engine)
     plan = params.plan(len(draw.rows), draw.shots, draw.seed)
-    program.start(fresh_weights(program.model, draw.seed), draw.seed)
+    program.start(fresh_weights(head.weights, draw.seed), draw.seed)
     program.train(features.train[draw.rows], draw.labels, plan, seed=draw.seed)
     return Cell(softmax(program.predict(features.test)), program.weights(), len(plan.rates), plan.examples_seen)
 
 
 @cache
-def _program(width: int, classes: int, units: int, dropout: float) -> Program:
-    """The head's training, traced once in a process."""
-    from transfer.backend import keras
-    from transfer.training import Program
-
-    layers = keras.layers
-    head = [layers.Dense(units, activation="relu"), layers.Dropout(dropout), layers.Dense(classes)]
-    return Program(keras.Sequential([keras.Input((width,)), *head]))
+def _program(head: Layers, engine: Engine) -> Program:
+    """The head's training, made once in a process."""
+    return engines.program(head, engine)
 
 
 def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from transfer import fine_tuning
+import numpy as np
 
-if TYPE_CHECKING:
-    from transfer.fine_tuning import Network
+from transfer import engines, fine_tuning
+from transfer.engines import Engine
+from transfer.layers import Layers, read_network
 
 Params = fine_tuning.Params
 fit = fine_tuning.fit
 ship = fine_tuning.ship
 
 
+def layers(source: Path, classes: int) -> Layers:
+    """The source CNN's layers under a head for the target's classes."""
+    return replace(read_network(source)[0], classes=classes)
+
+
 @cache
-def network(source: Path, classes: int, shift: int) -> Network:
-    """The source CNN under a head that starts at zero; traced once in a process.
+def network(source: Path, classes: int, shift: int, engine: Engine) -> fine_tuning.Network:
+    """The source CNN under a head that starts at zero; made once in a process.
 
     Args:
-        source: file of the source model.
+        source: file of the source network.
         classes: the number of target classes.
         shift: pixels that training images are moved by.
+        engine: what trains it.
     """
-    from transfer import models
-    from transfer.backend import keras
-    from transfer.training import Program
-
-    source_model = models.load_model(source)
-    body = keras.Model(source_model.inputs[0], source_model.layers[-1].input)
-    head = keras.layers.Dense(classes, kernel_initializer="zeros", name="target_logits")
-    program = Program(models.with_head(body, head, name="end_to_end"), shift=shift)
-    start = program.weights()
-    return fine_tuning.Network(program, lambda _seed: start)
+    target = layers(source, classes)
+    *body, _, _ = read_network(source)[1]
+    start = [*body, *(np.zeros(shape, np.float32) for shape in target.weights[-2:])]
+    return fine_tuning.Network(engines.program(target, engine, shift=shift), lambda _seed: start)

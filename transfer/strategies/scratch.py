@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
-from transfer import cnn, fine_tuning
-
-if TYPE_CHECKING:
-    from transfer.fine_tuning import Network
+from transfer import engines, fine_tuning
+from transfer.engines import Engine
+from transfer.layers import Layers, fresh_weights
 
 Params = fine_tuning.Params
 fit = fine_tuning.fit
@@ -16,16 +14,12 @@ ship = fine_tuning.ship
 
 
 @cache
-def network(architecture: cnn.Params, image_shape: tuple[int, int, int], classes: int, shift: int) -> Network:
-    """The source CNN's layers, to start from random weights; traced once in a process.
+def network(layers: Layers, shift: int, engine: Engine) -> fine_tuning.Network:
+    """The source CNN's layers, to start from random weights; made once in a process.
 
     Args:
-        architecture: the layers.
-        image_shape: (height, width, channels).
-        classes: the number of target classes.
+        layers: the source CNN's, with a head for the target's classes.
         shift: pixels that training images are moved by.
+        engine: what trains it.
     """
-    from transfer.training import Program, fresh_weights
-
-    model = cnn.build(architecture, image_shape=image_shape, classes=classes, name="scratch")
-    return fine_tuning.Network(Program(model, shift=shift), partial(fresh_weights, model))
+    return fine_tuning.Network(engines.program(layers, engine, shift=shift), partial(fresh_weights, layers.weights))

@@ -1,0 +1,82 @@
+"""What trains a network: kernels of our own on the processor, or Keras and TensorFlow.
+
+Both do the same steps on the same batches. They round differently, and draw other dropout masks and shifts, so that
+the engine is a parameter like any other and part of what a remembered cell depends on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from transfer import native
+from transfer.console import UserError
+from transfer.layers import Layers
+from transfer.params import PARAMS, Section
+from transfer.schedule import Plan
+
+Engine = Literal["native", "keras"]
+
+
+class Program(Protocol):
+    """A network's training and prediction."""
+
+    def start(self, weights: list[np.ndarray], seed: int) -> None:
+        """Set the trainable weights, forget the optimizer's moments, and seed dropout."""
+
+    def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
+        """Take gradient steps on the mean cross-entropy with Adam; the mean loss over them.
+
+        Args:
+            images: what the network takes, (n, …).
+            labels: classes, (n,) int32.
+            plan: rows and rate of every step.
+            seed: of the random shifts.
+            first_step: how many steps went before since `start`.
+        """
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits of every image, (n, classes) float32."""
+
+    def features(self, images: np.ndarray, taps: list[str]) -> list[np.ndarray]:
+        """What some layers make of every image, (n, width) float32 each."""
+
+    def weights(self) -> list[np.ndarray]:
+        """The trainable weights as they are now."""
+
+
+class Params(Section):
+    """The `training` section."""
+
+    engine: Literal["auto", "native", "keras"]
+
+    def engine_for(self, layers: Layers) -> Engine:
+        """The engine of a network: `auto` is native wherever that can be.
+
+        Raises:
+            UserError: if native is asked for and cannot be; says why.
+        """
+        if self.engine == "keras":
+            return "keras"
+        if why := native.hindrance(layers):
+            if self.engine == "native":
+                raise UserError(f"{PARAMS}: training.engine is native, but {why}: set it to keras or auto")
+            return "keras"
+        return "native"
+
+
+def program(layers: Layers, engine: Engine, *, threads: int = 1, **options: Any) -> Program:
+    """A network's program.
+
+    Args:
+        layers: the network.
+        engine: what trains it.
+        threads: that the native engine computes with; Keras's are fixed for the process (`transfer.threads`).
+        options: `shift`, `beta_1` and `beta_2`, as `transfer.training.Program` explains.
+    """
+    if engine == "native":
+        return native.Program(layers, threads=threads, **options)
+    from transfer import training
+
+    return training.Program(layers.build("network"), **options)
