@@ -38,6 +38,7 @@ def main() -> None:
         model=model,
         workers=compute.workers,
         memory=compute.memory(__file__),
+        engine=str(engine),
         label="dense_head",
     )
     write_predictions(Path("data/predictions/dense_head.npz"), cells)

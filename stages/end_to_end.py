@@ -37,6 +37,7 @@ def main() -> None:
         model=model,
         workers=compute.workers,
         memory=compute.memory(__file__),
+        engine=str(engine),
         label="end_to_end",
     )
     write_predictions(Path("data/predictions/end_to_end.npz"), cells)

@@ -37,6 +37,7 @@ def main() -> None:
         model=model,
         workers=compute.workers,
         memory=compute.memory(__file__),
+        engine=str(engine),
         label="scratch",
     )
     write_predictions(Path("data/predictions/scratch.npz"), cells)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -89,6 +89,7 @@ def run_cells(
     model: Path | None = None,
     workers: int,
     memory: Memory | None = None,
+    engine: str = "",
     label: str,
 ) -> Predictions:
     """Train every cell of a study that is not remembered, the largest first; ship the model of most shots and seed 0.
@@ -101,6 +102,7 @@ def run_cells(
         model: the file to ship, if any.
         workers: processes side by side; 0 takes one per processor core.
         memory: of cells that were trained before, if any.
+        engine: what trains networks in the cells, to be kept with the predictions.
         label: stands before the progress.
 
     Returns:
@@ -125,16 +127,17 @@ def run_cells(
         outcomes[cell] = outcome
     if memory:
         memory.trim()
-    return gather(target, [outcomes[cell] for cell in range(len(draws))], params, model.stat().st_size if model else 0)
+    made = made_with(params.model_dump(mode="json"), engine)
+    return gather(target, [outcomes[cell] for cell in range(len(draws))], made, model.stat().st_size if model else 0)
 
 
-def gather(target: Target, cells: Sequence[Cell | Outcome], params: Section, model_bytes: int) -> Predictions:
+def gather(target: Target, cells: Sequence[Cell | Outcome], made: dict[str, Any], model_bytes: int) -> Predictions:
     """Put the results of a study's cells beside each other.
 
     Args:
         target: gives the draws, in the order of the cells.
         cells: their results.
-        params: of the strategy.
+        made: what they were made with.
         model_bytes: size of its model file, 0 if it ships none.
     """
     draws = target.cells()
@@ -151,7 +154,7 @@ def gather(target: Target, cells: Sequence[Cell | Outcome], params: Section, mod
         gradient_steps=np.array([cell.gradient_steps for cell in cells], dtype=np.int64),
         examples_seen=np.array([cell.examples_seen for cell in cells], dtype=np.int64),
         model_bytes=np.full(len(cells), model_bytes, dtype=np.int64),
-        made_with=np.array(json.dumps(made_with(params.model_dump(mode="json")))),
+        made_with=np.array(json.dumps(made)),
     )
 
 
