@@ -45,8 +45,8 @@ rehearse: ## tune on source digits alone
 	$(SETUP) base
 	$(RUN) python -m benchmarks.rehearsal $(ARGS)
 
-clean-cache: ## forget the trained cells that no edit makes train twice
-	rm -rf .cache/cells
+clean-cache: ## forget the trained cells that no edit makes train twice, and trainings that were cut off
+	rm -rf .cache/cells .cache/checkpoints
 
 clean: clean-cache ## remove .venv and the tools' caches too; data, models and results stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -97,11 +97,11 @@ def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> N
     images, labels = select_classes(*train, task.source)
     layers = cnn.layers(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(task.source))
     training = read_section("training", engines.Params)
-    *_, (program, _) = pretrain.train_source(
+    *_, last = pretrain.train_source(
         images, labels, layers=layers, engine=training.engine_for(layers), params=task.pretraining
     )
     source = folder / "source.npz"
-    write_network(source, layers, program.weights())
+    write_network(source, layers, last.program.weights())
     images, labels = select_classes(*train, task.target)
     write_target(folder / "target.npz", few_shot(images, labels, task.target, shots, seeds))
     test_images, test_labels = select_classes(data["validation_images"][..., 0], data["validation_labels"], task.target)

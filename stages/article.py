@@ -4,7 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from transfer import article, engines
-from transfer.cells import Compute, run_cells
+from transfer.cells import run_cells
+from transfer.compute import Compute
 from transfer.console import run, say
 from transfer.files import read_arrays
 from transfer.outcomes import SPECIMENS

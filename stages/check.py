@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transfer import article, cells, cnn, download, engines, pretrain, selection, split, strategies, taps
+from transfer import article, cnn, compute, download, engines, pretrain, selection, split, strategies, taps
 from transfer.console import UserError, run
 from transfer.mnist import MNIST
 from transfer.params import PARAMS, Section, parse_section, read_params
@@ -21,7 +21,7 @@ SECTIONS: dict[str, type[Section]] = {
     "taps": taps.Params,
     "article": article.Params,
     "report": selection.Params,
-    "compute": cells.Compute,
+    "compute": compute.Compute,
 }
 
 

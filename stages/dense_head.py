@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from transfer import engines
-from transfer.cells import Compute, run_cells
+from transfer.cells import run_cells
+from transfer.compute import Compute
 from transfer.console import run, say
 from transfer.features import Scaling, read_features
 from transfer.params import read_section

@@ -3,14 +3,16 @@
 from functools import partial
 from pathlib import Path
 
-from transfer import engines
-from transfer.cells import Compute, run_cells
+from transfer import distribute, engines
+from transfer.cells import run_cells
+from transfer.compute import Compute
 from transfer.console import run, say
 from transfer.files import read_arrays
 from transfer.params import read_section
 from transfer.predictions import write_predictions
 from transfer.strategies import end_to_end
 from transfer.target import read_target
+from transfer.threads import set_threads
 
 
 def main() -> None:
@@ -18,28 +20,41 @@ def main() -> None:
     params = read_section("end_to_end", end_to_end.Params)
     say("end_to_end: fine-tune every layer of the source CNN on target images")
     compute = read_section("compute", Compute)
-    target = read_target(Path("data/target_train.npz"))
-    test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
-    to_predict = target.to_predict(test_images, target.images)
+    training = read_section("training", engines.Params)
+    memory = compute.memory(__file__)  # before TensorFlow, which changes the settings that cells are known by
+    set_threads(1)  # in worker processes and, where all workers train one cell, in this one
 
-    source = Path("models/source.npz")
-    layers = end_to_end.layers(source, len(target.classes))
-    engine = read_section("training", engines.Params).engine_for(layers)
-    network = partial(end_to_end.network, source, len(target.classes), params.shift, engine)
-    fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
-    ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
-    model = Path("models/end_to_end.keras")
-    cells = run_cells(
-        fit,
-        ship,
-        target,
-        params=params,
-        model=model,
-        workers=compute.workers,
-        memory=compute.memory(__file__),
-        engine=str(engine),
-        label="end_to_end",
-    )
+    with distribute.team(compute.distribute, training) as team:  # which waits for all: files may be made until then
+        target = read_target(Path("data/target_train.npz"))
+        test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
+        to_predict = target.to_predict(test_images, target.images)
+
+        source = Path("models/source.npz")
+        layers = end_to_end.layers(source, len(target.classes))
+        engine = training.engine_for(layers)
+        network = partial(end_to_end.network, source, len(target.classes), params.shift, engine)
+        fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
+        ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
+        model = Path("models/end_to_end.keras")
+        team.agree(memory.keys(fit, ["cells"])[0])
+        if compute.distribute != "none":
+            with team.scope():
+                network()  # made once in a process
+        if not team.chief:
+            team.follow(fit, target.cells())
+            return
+        cells = run_cells(
+            fit,
+            ship,
+            target,
+            params=params,
+            model=model,
+            workers=compute.workers,
+            run=team.lead if compute.distribute != "none" else None,
+            memory=memory,
+            engine=str(engine),
+            label="end_to_end",
+        )
     write_predictions(Path("data/predictions/end_to_end.npz"), cells)
 
 

@@ -1,8 +1,10 @@
 """Stage `pretrain`: train the source CNN on the source task and measure it on images it has never seen."""
 
+from functools import partial
 from pathlib import Path
 
-from transfer import cnn, engines, pretrain
+from transfer import checkpoints, cnn, distribute, engines, pretrain
+from transfer.compute import Compute
 from transfer.console import counted, run, say
 from transfer.files import read_arrays, write_facts
 from transfer.layers import write_network
@@ -12,22 +14,33 @@ from transfer.threads import set_threads
 
 
 def main() -> None:
-    """Train, save the model, and write down its accuracy."""
+    """Train with all workers of `compute.distribute`, save the model, and write down its accuracy."""
     params = read_section("pretrain", pretrain.Params)
     architecture = read_section("cnn", cnn.Params)
-    source = read_arrays(Path("data/source.npz"))
-    images, labels, classes = source["train_images"], source["train_labels"], len(source["classes"])
-    layers = cnn.layers(architecture, image_shape=images.shape[1:], classes=classes)
-    engine = read_section("training", engines.Params).engine_for(layers)
-    how = f"{engine}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
-    say(f"pretrain: {counted(len(images), 'image')} of {classes} classes, {how}")
+    training = read_section("training", engines.Params)
+    compute = read_section("compute", Compute)
+    memory = compute.memory(__file__)  # before TensorFlow, which changes the settings that trainings are known by
     set_threads(params.threads)
 
-    validation = source["validation_images"], source["validation_labels"]
-    trained = pretrain.train_source(images, labels, layers=layers, engine=engine, params=params)
-    for epoch, (program, loss) in enumerate(trained, 1):
-        accuracy = pretrain.accuracy(program, *validation)
-        say(f"pretrain: epoch {epoch} of {params.epochs}, loss {loss:.4f}, validation accuracy {accuracy:.4f}")
+    with distribute.team(compute.distribute, training) as team:  # which waits for all: files may be made until then
+        source = read_arrays(Path("data/source.npz"))
+        images, labels, classes = source["train_images"], source["train_labels"], len(source["classes"])
+        layers = cnn.layers(architecture, image_shape=images.shape[1:], classes=classes)
+        engine = training.engine_for(layers)
+        how = f"{engine}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
+        say(f"pretrain: {counted(len(images), 'image')} of {classes} classes, {how}")
+
+        train = partial(pretrain.train_source, images, labels, layers=layers, engine=engine, params=params)
+        (key,) = memory.keys(train, ["source"])
+        team.agree(key)
+        checkpoint = checkpoints.Checkpoint(checkpoints.FOLDER / f"pretrain-{key}.npz", team)
+        validation = source["validation_images"], source["validation_labels"]
+        with team.scope():
+            for program, loss, epoch in train(checkpoint=checkpoint):
+                accuracy = pretrain.accuracy(program, *validation)
+                say(f"pretrain: epoch {epoch} of {params.epochs}, loss {loss:.4f}, validation accuracy {accuracy:.4f}")
+    if not team.chief:
+        return
 
     from transfer.models import save_model
 
@@ -38,6 +51,7 @@ def main() -> None:
     sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
     facts |= made_with(sections, str(engine))
     write_facts(Path("models/source.json"), facts)
+    checkpoint.delete()
     tested = counted(len(source["test_labels"]), "test image")
     say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {tested}")
 

@@ -19,7 +19,8 @@ import pytest
 from conftest import ROOT
 from test_strategies import TARGET, fake_fit, fake_ship
 
-from transfer.cells import Cell, Compute, run_cells
+from transfer.cells import Cell, run_cells
+from transfer.compute import Compute
 from transfer.features import Features
 from transfer.memory import Memory, surroundings
 from transfer.params import Section
@@ -320,5 +321,5 @@ def test_a_stage_s_memory_lies_in_the_repository_s_root(tmp_path: Path) -> None:
     stage = tmp_path / "stages" / "a.py"
     stage.parent.mkdir()
     stage.write_text("")
-    Compute(workers=1, remember=1).memory(str(stage)).keep("0" * 32, 1)
+    Compute(workers=1, distribute="none", remember=1).memory(str(stage)).keep("0" * 32, 1)
     assert next((tmp_path / ".cache" / "cells").rglob("output.pkl"))

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from pydantic import Field
 
 from transfer.console import counted, progress, say
-from transfer.memory import FOLDER, Memory
+from transfer.memory import Memory
 from transfer.params import Section
 from transfer.predictions import Predictions
 from transfer.provenance import made_with
 from transfer.target import Draw, Target
 from transfer.workers import run_in_workers
-
-
-class Compute(Section):
-    """The `compute` section: how cells are run. It changes no result, so no stage depends on it."""
-
-    workers: Annotated[int, Field(ge=0, le=1024)]
-    remember: Annotated[int, Field(ge=0, le=1_000_000)]  # megabytes
-
-    def memory(self, stage: str) -> Memory:
-        """What is remembered of a stage's trainings.
-
-        Args:
-            stage: the file of its module, which lies in a folder of the repository's root.
-        """
-        root = Path(stage).resolve().parents[1]
-        return Memory(root / FOLDER, code=Path(stage).resolve(), root=root, megabytes=self.remember)
 
 
 @dataclass(frozen=True)
@@ -88,6 +71,7 @@ def run_cells(
     params: Section,
     model: Path | None = None,
     workers: int,
+    run: Callable[..., Iterator[tuple[int, Outcome]]] | None = None,
     memory: Memory | None = None,
     engine: str = "",
     label: str,
@@ -101,6 +85,7 @@ def run_cells(
         params: the strategy's section, to be kept with its predictions.
         model: the file to ship, if any.
         workers: processes side by side; 0 takes one per processor core.
+        run: does tasks in another way than in worker processes, called with what does one and with all of them.
         memory: of cells that were trained before, if any.
         engine: what trains networks in the cells, to be kept with the predictions.
         label: stands before the progress.
@@ -119,7 +104,8 @@ def run_cells(
     shipped = order[0] if ship else None
     waiting = [cell for cell in order if cell not in outcomes or cell == shipped]
     work = partial(_run_cell, fit=fit, ship=ship, model=model, shipped=shipped)
-    done = run_in_workers(work, [(cell, draws[cell], outcomes.get(cell)) for cell in waiting], workers)
+    tasks = [(cell, draws[cell], outcomes.get(cell)) for cell in waiting]
+    done = run(work, tasks) if run else run_in_workers(work, tasks, workers)
     effort = [0.01 if cell in outcomes else draws[cell].shots ** 0.5 for cell in waiting]
     for cell, outcome in progress(done, label, "cell", effort):
         if memory and cell not in outcomes:

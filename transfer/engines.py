@@ -6,6 +6,7 @@ the engine is a parameter like any other and part of what a remembered cell depe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -56,6 +57,12 @@ class Program(Protocol):
 
     def weights(self) -> list[np.ndarray]:
         """The trainable weights as they are now."""
+
+    def state(self) -> list[np.ndarray]:
+        """All that training goes on from beside the seeds and the number of steps, float32: weights and moments."""
+
+    def restore(self, state: Sequence[np.ndarray], seed: int) -> None:
+        """Go on from what `state` gave; `seed` as in `start`."""
 
 
 class Params(Section):

@@ -97,7 +97,8 @@ def _content(value: Any) -> Any:
 def surroundings() -> dict[str, Any]:
     """What the bits of a training depend on beside its code and its arguments.
 
-    How many threads a process computes with is left out: worker processes set it themselves.
+    How many threads a process computes with is left out, as worker processes set it themselves, and where the other
+    workers of a training are.
     """
     return {
         "python": platform.python_version(),
@@ -110,6 +111,6 @@ def surroundings() -> dict[str, Any]:
         "settings": {
             name: value
             for name, value in os.environ.items()
-            if name.startswith(NUMERIC) and not name.endswith("_THREADS")
+            if name.startswith(NUMERIC) and not name.endswith("_THREADS") and name != "TF_CONFIG"
         },
     }

@@ -96,6 +96,15 @@ class Program:
         parts = np.split(self._state[0], np.cumsum(self._sizes)[:-1])
         return [unpack(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
+    def state(self) -> list[np.ndarray]:
+        """All that training goes on from beside the seeds and the number of steps, float32: weights and moments."""
+        return [self._state.copy()]
+
+    def restore(self, state: Sequence[np.ndarray], seed: int) -> None:
+        """Go on from what `state` gave; `seed` as in `start`."""
+        self._state[:] = state[0]
+        self._seed = seed
+
     def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
         """Take gradient steps on the mean cross-entropy with Adam.
 

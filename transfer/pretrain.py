@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from transfer import engines
+from transfer.checkpoints import Checkpoint
 from transfer.console import UserError
 from transfer.engines import Engine, Program
 from transfer.layers import Layers, fresh_weights
@@ -32,10 +33,24 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
 
+class Epoch(NamedTuple):
+    """What an epoch of pretraining has come to."""
+
+    program: Program
+    loss: float  # its mean training loss
+    number: int  # of the epoch, from 1
+
+
 def train_source(
-    images: np.ndarray, labels: np.ndarray, *, layers: Layers, engine: Engine, params: Params
-) -> Iterator[tuple[Program, float]]:
-    """Train the source CNN, yielding its program with the mean training loss after every epoch.
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    layers: Layers,
+    engine: Engine,
+    params: Params,
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[Epoch]:
+    """Train the source CNN, yielding after every epoch that was not done before.
 
     Args:
         images: (n, height, width, channels) uint8.
@@ -43,6 +58,7 @@ def train_source(
         layers: the network.
         engine: what trains it.
         params: epochs, batch, rates and seed.
+        checkpoint: to go on from, and to keep every epoch but the last in.
 
     Raises:
         UserError: if the loss is no longer a number.
@@ -53,12 +69,20 @@ def train_source(
     batches = shuffled_batches(len(images), min(params.batch, len(images)), params.epochs * steps, params.seed)
     rates = warmup_cosine(len(batches), params.peak_rate, params.warmup)
     program.start(fresh_weights(layers.weights, params.seed), params.seed)
-    for first in range(0, len(batches), steps):
-        plan = Plan(batches[first : first + steps], rates[first : first + steps])
-        loss = program.train(images, labels, plan, seed=params.seed, first_step=first)
+    done = 0
+    if checkpoint:
+        number, *state = checkpoint.read([np.array(0, np.float32), *program.state()])
+        program.restore(state, params.seed)
+        done = int(number)
+    for epoch in range(done, params.epochs):
+        part = slice(epoch * steps, (epoch + 1) * steps)
+        plan = Plan(batches[part], rates[part])
+        loss = program.train(images, labels, plan, seed=params.seed, first_step=part.start)
         if not np.isfinite(loss):
             raise UserError(f"pretraining diverged, its loss is {loss}: lower pretrain.peak_rate")
-        yield program, loss
+        if checkpoint and epoch + 1 < params.epochs:
+            checkpoint.write([np.array(epoch + 1, np.float32), *program.state()])
+        yield Epoch(program, loss, epoch + 1)
 
 
 def accuracy(program: Program, images: np.ndarray, labels: np.ndarray) -> float:

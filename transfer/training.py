@@ -7,10 +7,13 @@ the batch size and the number of steps are inputs of the graph.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from transfer import models
 from transfer.backend import keras, tf
+from transfer.console import UserError
 from transfer.precision import Precision, computing_in
 from transfer.schedule import Plan
 
@@ -20,6 +23,9 @@ class Program:
 
     What a step does follows from the weights and moments, its number and the seeds alone, so that a training can be
     cut anywhere. Predictions are float32 whatever the training was in, as is the model that is saved.
+
+    If a strategy of `tf.distribute` is current, all its replicas train, each on its share of every batch; the model
+    must have been made under it. Batch normalisation and dropout know of their share alone.
 
     Args:
         model: takes one array, gives logits, (batch, classes) float32.
@@ -40,11 +46,13 @@ class Program:
         self.model = model
         self.shift = shift
         self.betas = (beta_1, beta_2)
+        self._strategy = tf.distribute.get_strategy()
+        resolver = self._strategy.cluster_resolver  # which only a strategy of several workers has
+        self._worker = (resolver.task_id, resolver.cluster_spec().num_tasks("worker")) if resolver else (0, 1)
         self._trained = computing_in(model, precision)
         self._weights = [weight.value for weight in model.trainable_variables]
-        self._moments = [
-            (tf.Variable(tf.zeros_like(weight)), tf.Variable(tf.zeros_like(weight))) for weight in self._weights
-        ]
+        with self._strategy.scope():
+            self._moments = [tuple(tf.Variable(tf.zeros(value.shape)) for _ in range(2)) for value in self._weights]
         self._others = [(variable.path, variable.value) for variable in model.non_trainable_variables]
         self._statistics = [value for path, value in self._others if not is_seed(path)]
         self._fresh_statistics = [value.numpy() for value in self._statistics]
@@ -65,12 +73,7 @@ class Program:
             seed: of dropout.
         """
         every = weights if len(weights) > len(self._weights) else [*weights, *self._fresh_statistics]
-        for variable, value in zip([*self._weights, *self._statistics], every, strict=True):
-            variable.assign(value)
-        for moments in self._moments:
-            for moment in moments:
-                moment.assign(tf.zeros_like(moment))
-        self._seed = seed
+        self.restore([*every, *(np.zeros(value.shape, np.float32) for value in self._weights for _ in range(2))], seed)
 
     def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
         """Take gradient steps on the mean cross-entropy with Adam.
@@ -84,7 +87,13 @@ class Program:
 
         Returns:
             The mean loss over the steps.
+
+        Raises:
+            UserError: if a batch is too small to be shared by all replicas.
         """
+        size, replicas = plan.batches.shape[1], self._strategy.num_replicas_in_sync
+        if size < replicas:
+            raise UserError(f"a batch of {size} cannot be shared by {replicas} devices: set compute.distribute to none")
         seeds = np.array([seed, self._seed], np.int32)
         arguments = (images, labels, plan.batches, plan.rates, seeds, np.int32(first_step))
         return float(self._train(*(tf.convert_to_tensor(argument) for argument in arguments)))
@@ -102,6 +111,19 @@ class Program:
         """The weights as they are now: the trainable ones, then running statistics, such as batch normalisation's."""
         return [variable.numpy() for variable in [*self._weights, *self._statistics]]
 
+    def state(self) -> list[np.ndarray]:
+        """All that training goes on from beside the seeds and the number of steps, float32: weights and moments."""
+        return [variable.numpy() for variable in self._variables()]
+
+    def restore(self, state: Sequence[np.ndarray], seed: int) -> None:
+        """Go on from what `state` gave; `seed` as in `start`."""
+        for variable, value in zip(self._variables(), state, strict=True):
+            variable.assign(value)
+        self._seed = seed
+
+    def _variables(self) -> list[tf.Variable]:
+        return [*self._weights, *self._statistics, *(moment for moments in self._moments for moment in moments)]
+
     def _train_loop(
         self,
         images: tf.Tensor,
@@ -111,34 +133,57 @@ class Program:
         seeds: tf.Tensor,
         first_step: tf.Tensor,
     ) -> tf.Tensor:
-        steps = tf.shape(batches)[0]
+        steps, batch = tf.unstack(tf.shape(batches))
         shift_seed, dropout_seed = tf.unstack(seeds)
 
         def step(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            rows, before = batches[number], first_step + number
+            before = first_step + number
+            rows = share(batches[number], *self._worker)
             inputs = tf.gather(images, rows)
             if self.shift:
-                inputs = shift_images(inputs, self.shift, tf.stack([shift_seed, before]))
-            loss = self._step(inputs, tf.gather(labels, rows), rates[number], tf.stack([dropout_seed, before]))
-            return number + 1, total + loss
+                moves = random_moves(batch, self.shift, tf.stack([shift_seed, before]))
+                inputs = shift_images(inputs, self.shift, [share(move, *self._worker) for move in moves])
+            when = tf.stack([dropout_seed, before])
+            arguments = inputs, tf.gather(labels, rows), rates[number], when, tf.cast(batch, tf.float32)
+            losses = self._strategy.run(self._step, arguments)
+            return number + 1, total + self._strategy.experimental_local_results(losses)[0]
 
         _, total = tf.while_loop(lambda number, _: number < steps, step, (0, 0.0), parallel_iterations=1)
         return total / tf.cast(steps, tf.float32)
 
-    def _step(self, inputs: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor, when: tf.Tensor) -> tf.Tensor:
-        """One gradient step; `when` holds the seed of dropout and how many steps went before."""
+    def _step(
+        self, inputs: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor, when: tf.Tensor, batch: tf.Tensor
+    ) -> tf.Tensor:
+        """A replica's part in one gradient step.
+
+        Args:
+            inputs, labels: of all replicas of this worker.
+            rate: of learning.
+            when: seed of dropout, and how many steps went before, (2,) int32.
+            batch: examples on all workers.
+
+        Returns:
+            The mean loss over the batch.
+        """
+        replica = tf.distribute.get_replica_context()
+        number, replicas = replica.replica_id_in_sync_group, replica.num_replicas_in_sync // self._worker[1]
+        inputs, labels = (share(rows, number % replicas, replicas) for rows in (inputs, labels))
+        seed = tf.random.fold_in(when, number)  # masks of its own
         others = [
-            tf.cast(tf.random.fold_in(when, number), value.dtype) if is_seed(path) else tf.convert_to_tensor(value)
-            for number, (path, value) in enumerate(self._others)
+            tf.cast(tf.random.fold_in(seed, layer), value.dtype) if is_seed(path) else tf.convert_to_tensor(value)
+            for layer, (path, value) in enumerate(self._others)
         ]
         with tf.GradientTape() as tape:
             logits, moved = self._trained.stateless_call(self._weights, others, inputs, training=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)) / batch
         gradients = tape.gradient(loss, self._weights, unconnected_gradients="zero")
+        changes = zip(self._others, others, moved, strict=True)
+        statistics = [(value, new) for (path, value), old, new in changes if new is not old and not is_seed(path)]
+        means = [new / replica.num_replicas_in_sync for _, new in statistics]
+        gradients, loss, means = replica.all_reduce("sum", ([*map(tf.convert_to_tensor, gradients)], loss, means))
         self._adam(gradients, rate, when[1] + 1)
-        for (path, value), old, new in zip(self._others, others, moved, strict=True):
-            if new is not old and not is_seed(path):
-                tf.raw_ops.AssignVariableOp(resource=value.handle, value=new)
+        for (value, _), mean in zip(statistics, means, strict=True):
+            tf.raw_ops.AssignVariableOp(resource=value.handle, value=mean)
         return loss
 
     def _adam(self, gradients: list[tf.Tensor], rate: tf.Tensor, step: tf.Tensor) -> None:
@@ -156,30 +201,49 @@ class Program:
                 beta1=beta_1,
                 beta2=beta_2,
                 epsilon=1e-7,
-                grad=tf.convert_to_tensor(gradient),
+                grad=gradient,
             )
 
 
-def shift_images(images: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
-    """Move each image by up to `most` pixels along each axis at random; zeros come in at the edge.
+def random_moves(batch: int | tf.Tensor, most: int, seed: tf.Tensor) -> list[tf.Tensor]:
+    """How far images move down and right, each from 0 to 2 × `most`, where `most` is no move; twice (batch,) int32.
+
+    Args:
+        batch: the number of images.
+        most: pixels.
+        seed: (2,) int32; the same seed gives the same moves.
+    """
+    return tf.unstack(tf.random.stateless_uniform([2, batch], seed, 0, 2 * most + 1, tf.int32))
+
+
+def shift_images(images: tf.Tensor, most: int, moves: list[tf.Tensor]) -> tf.Tensor:
+    """Move each image by up to `most` pixels along each axis; zeros come in at the edge.
 
     Args:
         images: (batch, height, width, channels).
         most: pixels.
-        seed: (2,) int32; the same seed gives the same moves.
+        moves: what `random_moves` gives.
 
     Returns:
         As `images`.
     """
     batch, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
     tall, wide = height + 2 * most, width + 2 * most
-    down, right = tf.unstack(tf.random.stateless_uniform([2, batch], seed, 0, 2 * most + 1, tf.int32))
+    down, right = moves
     padded = tf.pad(images, [[0, 0], [most, most], [most, most], [0, 0]])
     # One gather of whole pixels from all images laid end to end: a gather per axis takes three times as long.
     first = (tf.range(batch) * tall + down) * wide + right
     pixels = tf.range(height)[:, tf.newaxis] * wide + tf.range(width)
     places = first[:, tf.newaxis, tf.newaxis] + pixels
     return tf.gather(tf.reshape(padded, [-1, channels]), places)
+
+
+def share(rows: tf.Tensor, number: int | tf.Tensor, count: int) -> tf.Tensor:
+    """The part of some rows that is for one of `count`, all as equal as can be."""
+    if count == 1:
+        return rows
+    size = tf.shape(rows)[0]
+    return rows[size * number // count : size * (number + 1) // count]
 
 
 def is_seed(path: str) -> bool:
