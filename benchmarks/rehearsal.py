@@ -136,11 +136,11 @@ def _fit_of(trial: Trial) -> Callable[[Draw], Cell]:
         case "end_to_end":
             source = trial.source / "source.npz"
             engine = training.engine_for(end_to_end.layers(source, classes))
-            network = partial(end_to_end.network, source, classes, params.shift, engine)
+            network = partial(end_to_end.network, source, classes, params, engine)
         case _:
             architecture = read_section("cnn", cnn.Params)
             layers = cnn.layers(architecture, image_shape=target.images.shape[1:], classes=classes)
-            network = partial(scratch.network, layers, params.shift, training.engine_for(layers))
+            network = partial(scratch.network, layers, params, training.engine_for(layers))
     return partial(fine_tuning.fit, network=network, images=target.images, to_predict=test_images, params=params)
 
 

@@ -25,7 +25,7 @@ def main() -> None:
     source = Path("models/source.npz")
     layers = end_to_end.layers(source, len(target.classes))
     engine = read_section("training", engines.Params).engine_for(layers)
-    network = partial(end_to_end.network, source, len(target.classes), params.shift, engine)
+    network = partial(end_to_end.network, source, len(target.classes), params, engine)
     fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
     ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
     model = Path("models/end_to_end.keras")

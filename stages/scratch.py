@@ -25,7 +25,7 @@ def main() -> None:
 
     layers = cnn.layers(architecture, image_shape=target.images.shape[1:], classes=len(target.classes))
     engine = read_section("training", engines.Params).engine_for(layers)
-    network = partial(scratch.network, layers, params.shift, engine)
+    network = partial(scratch.network, layers, params, engine)
     fit = partial(scratch.fit, network=network, images=target.images, to_predict=to_predict, params=params)
     ship = partial(scratch.ship, layers=layers, name="scratch")
     model = Path("models/scratch.keras")

@@ -11,7 +11,7 @@ import numpy as np
 
 from transfer import models
 from transfer.backend import keras, tf
-from transfer.schedule import Plan
+from transfer.schedule import BETAS, Plan
 
 
 class Program:
@@ -20,13 +20,13 @@ class Program:
     Args:
         model: takes one array, gives logits, (batch, classes) float32.
         shift: training images are moved by up to this many pixels each way at random, anew in every step.
-        beta_1, beta_2: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
+        betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
     """
 
-    def __init__(self, model: keras.Model, *, shift: int = 0, beta_1: float = 0.9, beta_2: float = 0.999) -> None:
+    def __init__(self, model: keras.Model, *, shift: int = 0, betas: tuple[float, float] = BETAS) -> None:
         self.model = model
         self.shift = shift
-        self.betas = (beta_1, beta_2)
+        self.betas = betas
         self._weights = [weight.value for weight in model.trainable_variables]
         self._moments = [
             (tf.Variable(tf.zeros_like(weight)), tf.Variable(tf.zeros_like(weight))) for weight in self._weights
