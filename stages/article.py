@@ -32,7 +32,7 @@ def main() -> None:
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
 
     for name, task, tested in zip(SPECIMENS, (target, same_task), (test_images, source["test_images"]), strict=True):
-        network = partial(article.network, Path("models/source.keras"), len(task.classes))
+        network = partial(article.network, Path("models/source.keras"), len(task.classes), params.betas)
         to_predict = task.to_predict(tested, task.images)
         fit = partial(article.fit, network=network, images=task.images, to_predict=to_predict, params=params)
         cells = run_cells(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transfer import models
+from transfer import engines, models
 from transfer.backend import keras
 from transfer.console import UserError
 from transfer.features import Features, Scaling, extract, read_features, write_features
@@ -16,19 +16,18 @@ from transfer.predictions import softmax
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 1), np.uint8)
 ROOT = Path(__file__).resolve().parents[1]
+AUTO = engines.Params(engine="auto")
 
 BUILD = """
 import sys
 import numpy as np
 from pathlib import Path
-from transfer import cnn, models
-from transfer.training import fresh_weights
-blocks = [{"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 3, "pool": 2}]
-params = cnn.Params.model_validate({"blocks": blocks, "dense": [8]})
-model = cnn.build(params, image_shape=(12, 12, 1), classes=5, name="source")
-for variable, value in zip(model.trainable_variables, fresh_weights(model, 0)):
-    variable.assign(value)
-models.save_model(Path(sys.argv[1]), model)
+from transfer import models
+from transfer.layers import Convolution, Layers, fresh_weights, write_network
+layers = Layers((12, 12, 1), (Convolution(3, 3, 2), Convolution(4, 3, 2)), (8,), 5)
+weights = fresh_weights(layers.weights, 0)
+models.save_model(Path(sys.argv[1]), layers.build("source", weights))
+write_network(Path(sys.argv[1]).with_suffix(".npz"), layers, weights)
 """
 
 
@@ -52,7 +51,7 @@ def test_another_process_saves_the_same_bytes(sources: list[Path]) -> None:
 
 
 def test_saving_leaves_one_file_and_no_clock_in_it(source: Path) -> None:
-    assert [file.name for file in source.parent.iterdir()] == ["source.keras"]
+    assert sorted(file.name for file in source.parent.iterdir()) == ["source.keras", "source.npz"]
     with zipfile.ZipFile(source) as archive:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
@@ -92,6 +91,8 @@ def test_taps_give_flat_features_and_unknown_ones_are_refused(source: Path) -> N
     assert (one >= 0).all()
     with pytest.raises(UserError, match="tap 'block3' is not in the source model: choose from block1, block2, dense1"):
         models.backbone(model, "block3")
+    with pytest.raises(UserError, match="tap 'block3' is not in the source model: choose from block1, block2, dense1"):
+        extract(source.with_suffix(".npz"), ["block3"], IMAGES, IMAGES, training=AUTO)
 
 
 def test_a_weight_that_moved_is_noticed(source: Path) -> None:
@@ -105,7 +106,7 @@ def test_a_weight_that_moved_is_noticed(source: Path) -> None:
 
 
 def test_features_are_written_per_tap_and_read_back(source: Path, tmp_path: Path) -> None:
-    taken = extract(source, ["block1", "dense1"], IMAGES, IMAGES[:5])
+    taken = extract(source.with_suffix(".npz"), ["block1", "dense1"], IMAGES, IMAGES[:5], training=AUTO)
     write_features(tmp_path / "features.npz", taken)
     again = read_features(tmp_path / "features.npz", "dense1")
     assert (again.train == taken["dense1"].train).all()
@@ -138,7 +139,7 @@ def test_the_scaling_layers_do_what_the_arrays_get() -> None:
 
 
 def test_a_head_is_saved_on_the_backbone_and_reproduces_its_probabilities(source: Path, tmp_path: Path) -> None:
-    features = extract(source, ["block2"], IMAGES, IMAGES)["block2"]
+    features = extract(source.with_suffix(".npz"), ["block2"], IMAGES, IMAGES, training=AUTO)["block2"]
     scaling = Scaling.of_pool(features.train)
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)

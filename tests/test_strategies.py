@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from transfer.cells import Cell, run_cells
 from transfer.console import UserError
+from transfer.engines import Engine
 from transfer.features import Features
 from transfer.params import Section
 from transfer.strategies import dense_head, feature_extraction
@@ -27,9 +28,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PROBE = feature_extraction.Params(
     tap="block2", l2=(0.01, 1.0), l2_default=0.1, folds=3, enough_held_out=500, max_iterations=200
 )
-HEAD = dense_head.Params(
-    tap="block2", units=16, dropout=0.2, steps=60, steps_growth=0.0, batch=8, peak_rate=0.01, warmup=0.1
-)
+SCHEDULE = {
+    "steps": 60,
+    "steps_growth": 0.0,
+    "batch": 8,
+    "peak_rate": 0.01,
+    "warmup": 0.1,
+    "beta_1": 0.9,
+    "beta_2": 0.99,
+}
+HEAD = dense_head.Params(tap="block2", units=16, dropout=0.2, **SCHEDULE)
 
 
 def task(classes: int, images: int = 60, seed: int = 0) -> tuple[Features, np.ndarray]:
@@ -89,9 +97,10 @@ def test_features_outside_the_draw_do_not_reach_the_probe() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_a_dense_head_learns_and_is_repeatable(classes: int) -> None:
+@pytest.mark.parametrize("engine", ["native", "keras"])
+def test_a_dense_head_learns_and_is_repeatable(classes: int, engine: Engine) -> None:
     features, labels = task(classes)
-    fit = partial(dense_head.fit, features=features, classes=classes, params=HEAD)
+    fit = partial(dense_head.fit, features=features, classes=classes, engine=engine, params=HEAD)
     cell, again, other = fit(draw(labels, 6)), fit(draw(labels, 6)), fit(draw(labels, 6, seed=1))
     assert np.mean(cell.probabilities.argmax(axis=1) == labels) > 0.85
     assert cell.probabilities.tobytes() == again.probabilities.tobytes()
