@@ -10,10 +10,11 @@ import time
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import psutil  # which DVC brings
 import pytest
-from sklearn.linear_model import LogisticRegression
+from hypothesis import strategies as st
 
 from transfer.cells import Cell, run_cells
 from transfer.console import UserError
@@ -66,16 +67,6 @@ def test_a_linear_probe_is_a_softmax_over_its_weights(classes: int, shots: int) 
     assert np.mean(cell.probabilities.argmax(axis=1) == labels) > (0.6 if shots < 3 else 0.85)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_a_probe_without_choice_is_scikit_learn_s(classes: int) -> None:
-    features, labels = task(classes)
-    given = draw(labels, 2)
-    cell = feature_extraction.fit(given, features=features, params=PROBE)
-    reference = LogisticRegression(C=1 / (0.1 * len(given.rows)), max_iter=200)
-    reference.fit(features.train[given.rows], given.labels)
-    np.testing.assert_allclose(cell.probabilities, reference.predict_proba(features.test), atol=1e-4)
-
-
 def test_the_penalty_is_chosen_by_held_out_log_loss_inside_the_draw() -> None:
     """Labels that are pure chance ask for the strongest penalty, clean ones for a weak one."""
     features, labels = task(2, images=80)
@@ -84,6 +75,37 @@ def test_the_penalty_is_chosen_by_held_out_log_loss_inside_the_draw() -> None:
     chance = dataclasses.replace(clean, labels=np.random.default_rng(0).permutation(clean.labels))
     assert feature_extraction.choose_l2(features.train[clean.rows], clean.labels, clean, params) == 1e-4
     assert feature_extraction.choose_l2(features.train[chance.rows], chance.labels, chance, params) == 100.0
+
+
+def test_of_penalties_that_predict_alike_the_larger_is_chosen() -> None:
+    """Features that are all zero tell nothing, so that no penalty matters."""
+    _, labels = task(2)
+    given = draw(labels, 4)
+    blank = np.zeros((8, 10), np.float32)
+    params = PROBE.model_copy(update={"l2": (1.0, 10.0, 0.1)})
+    assert feature_extraction.choose_l2(blank, given.labels, given, params) == 10.0
+
+
+def test_a_penalty_is_chosen_as_well_in_as_many_coordinates_as_there_are_images() -> None:
+    """Turned into a space of more dimensions than images, features have the same inner products."""
+    features, labels = task(3)
+    given = draw(labels, 10)
+    mislabelled = np.where(np.arange(30) % 7, given.labels, 0)
+    narrow = features.train[given.rows]  # (30, 10)
+    turned = narrow @ np.linalg.qr(np.random.default_rng(1).normal(size=(50, 10)))[0].T.astype(np.float32)
+    params = PROBE.model_copy(update={"l2": (1e-3, 1e-2, 0.1, 1.0)})
+    assert [feature_extraction.choose_l2(x, mislabelled, given, params) for x in (narrow, turned)] == [0.1, 0.1]
+
+
+@hypothesis.given(shots=st.integers(2, 30), classes=st.integers(2, 6), count=st.integers(2, 6), seed=st.integers(0, 99))
+def test_folds_are_dealt_evenly_and_at_random(shots: int, classes: int, count: int, seed: int) -> None:
+    y = np.repeat(np.arange(classes), shots)
+    folds = feature_extraction.stratified_folds(y, count, seed)
+    of_class = np.stack([np.bincount(folds[y == name], minlength=count) for name in range(classes)])
+    assert set(np.unique(of_class)) <= {shots // count, -(-shots // count)}
+    assert np.ptp(of_class.sum(axis=0)) <= 1
+    assert (folds == feature_extraction.stratified_folds(y, count, seed)).all()
+    assert shots * classes < 20 or (folds != feature_extraction.stratified_folds(y, count, seed + 1)).any()
 
 
 def test_features_outside_the_draw_do_not_reach_the_probe() -> None:
