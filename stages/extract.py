@@ -8,7 +8,7 @@ from typing import Any
 
 from transfer import taps
 from transfer.console import UserError, counted, run, say
-from transfer.features import extract, write_features
+from transfer.features import extract
 from transfer.files import read_arrays
 from transfer.params import PARAMS, read_params, read_section
 from transfer.target import read_target
@@ -31,15 +31,15 @@ def main() -> None:
     wanted = sorted({tap_of(name, content) for name, content in sections.items() if "tap" in content})
     sample = read_section("taps", taps.Params)
     source = Path("models/source.keras")
-    target = read_target(Path("data/target_train.npz"))
+    target = read_target(Path("data/target_train"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     both = f"{counted(len(target.images), 'target image')} and {counted(len(test_images), 'test image')}"
     say(f"extract: {', '.join(wanted)} of {both}; every tap of a sample")
-    write_features(Path("data/features.npz"), extract(source, wanted, target.images, test_images))
+    extract(Path("data/features"), source, wanted, target.images, test_images)
 
     images = target.images[taps.labelled_rows(target, sample)]
     test_images = test_images[taps.sampled_rows(len(test_images), sample)]
-    write_features(Path("data/tap_features.npz"), extract(source, None, images, test_images))
+    extract(Path("data/tap_features"), source, None, images, test_images)
 
 
 if __name__ == "__main__":

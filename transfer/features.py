@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from transfer.console import UserError
-from transfer.files import read_arrays, write_arrays
+from transfer.files import read_facts, write_facts, write_whole
+from transfer.mapped import Mapped, Rows, write_side_by_side
 
 if TYPE_CHECKING:
     import keras
+
+CHUNK = 1024  # rows that statistics take in at once: few enough for the processor's cache
 
 
 @dataclass(frozen=True)
@@ -20,16 +23,17 @@ class Features:
     """Frozen features of one tap.
 
     Attributes:
-        train: of the target images that draws are made from, (images, width) float32.
+        train: of the target images that draws are made from, (images, width) float32; in their file, where they were
+            read from one.
         test: of the test images, (test images, width) float32.
     """
 
-    train: np.ndarray
+    train: Rows
     test: np.ndarray
 
     def scaled(self, scaling: Scaling) -> Self:
-        """The same features, scaled."""
-        return type(self)(scaling.apply(self.train), scaling.apply(self.test))
+        """The same features, scaled: those of the test images now, the others when they are asked for."""
+        return type(self)(Scaled(self.train, scaling), scaling.apply(self.test))
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,27 @@ class Scaling:
     variance: np.ndarray
 
     @classmethod
-    def of_pool(cls, features: np.ndarray) -> Self:
-        """The scaling by the statistics of images whose labels nobody needs to know, (images, width) float32."""
-        variance = features.var(axis=0, dtype=np.float64)
+    def of_pool(cls, *parts: Rows) -> Self:
+        """The scaling by the statistics of images whose labels nobody needs to know.
+
+        Computed in float64, a chunk of rows after the other (Chan, Golub & LeVeque 1983, equation 2.1).
+
+        Args:
+            parts: of the pool, (images, width) float32 each.
+        """
+        count, mean, squares = 0, np.zeros(parts[0].shape[1]), np.zeros(parts[0].shape[1])
+        for part in parts:
+            for start in range(0, len(part), CHUNK):
+                chunk = part[start : start + CHUNK].astype(np.float64)
+                chunk_mean = chunk.mean(axis=0)
+                gap, share = chunk_mean - mean, len(chunk) / (count + len(chunk))
+                chunk -= chunk_mean
+                squares += np.einsum("ij,ij->j", chunk, chunk) + gap**2 * count * share
+                mean += gap * share
+                count += len(chunk)
+        variance = squares / count
         floor = 0.1 * variance.mean() or 1.0
-        return cls(features.mean(axis=0, dtype=np.float64).astype(np.float32), (variance + floor).astype(np.float32))
+        return cls(mean.astype(np.float32), (variance + floor).astype(np.float32))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """Scale features, (images, width) float32: each image's mean square becomes 1."""
@@ -69,10 +89,37 @@ class Scaling:
         ]
 
 
-def extract(source: Path, taps: list[str] | None, images: np.ndarray, test_images: np.ndarray) -> dict[str, Features]:
-    """Run images through the frozen backbone, once for all taps.
+@dataclass(frozen=True)
+class Scaled:
+    """Features that are scaled when they are asked for, so that a pool larger than memory needs no copy.
+
+    Attributes:
+        features: not scaled, (images, width) float32.
+        scaling: of them.
+    """
+
+    features: Rows
+    scaling: Scaling
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all features."""
+        return self.features.shape
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.features)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Some of the images' features, scaled."""
+        return self.scaling.apply(self.features[rows])
+
+
+def extract(path: Path, source: Path, taps: list[str] | None, images: Rows, test_images: np.ndarray) -> None:
+    """Run images through the frozen backbone, once for all taps, and write what they give, batch by batch.
 
     Args:
+        path: of the folder to write.
         source: file of the source model.
         taps: layers to take features from; None takes all that the source model has.
         images: of the target task, (n, height, width, channels) uint8.
@@ -86,28 +133,30 @@ def extract(source: Path, taps: list[str] | None, images: np.ndarray, test_image
     source_model = models.load_model(source)
     taps = taps or models.taps(source_model)
     body = models.backbone(source_model, *taps)
-    train, test = models.predict(body, images), models.predict(body, test_images)
-    return {tap: Features(*parts) for tap, *parts in zip(taps, train, test, strict=True)}
+    parts = {"train": images, "test": test_images}
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        write_facts(folder / "taps.json", {"taps": taps})
+        for part, given in parts.items():
+            write_side_by_side(folder, [f"{tap}_{part}" for tap in taps], models.predict(body, given), len(given))
+
+    write_whole(path, write)
 
 
 def read_taps(path: Path) -> dict[str, Features]:
-    """Read every tap's features."""
-    arrays = read_arrays(path)
-    taps = [name.removesuffix("_train") for name in arrays if name.endswith("_train")]
-    return {tap: Features(arrays[f"{tap}_train"], arrays[f"{tap}_test"]) for tap in taps}
-
-
-def write_features(path: Path, features: dict[str, Features]) -> None:
-    """Write every tap's features as one npz file."""
-    arrays = {f"{tap}_{part}": getattr(taken, part) for tap, taken in features.items() for part in ("train", "test")}
-    write_arrays(path, **arrays)
+    """Read every tap's features, from the image on; those of the target images stay in their files."""
+    return {
+        tap: Features(Mapped(path / f"{tap}_train.npy"), Mapped(path / f"{tap}_test.npy")[:])
+        for tap in read_facts(path / "taps.json", "taps")["taps"]
+    }
 
 
 def read_features(path: Path, tap: str) -> Features:
     """Read one tap's features.
 
     Raises:
-        UserError: if the file lacks the tap.
+        UserError: if the folder lacks the tap.
     """
     features = read_taps(path)
     if tap not in features:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from transfer.backend import keras, tf
 from transfer.console import UserError
 from transfer.files import write_whole, zip_member
+from transfer.mapped import Rows
 
 
 def save_model(path: Path, model: keras.Model) -> None:
@@ -59,12 +61,12 @@ def load_model(path: Path) -> keras.Model:
         raise UserError(f"{path} is not a model that can be loaded ({reason}): delete it and run `dvc repro`") from None
 
 
-def predict(model: keras.Model, images: np.ndarray, batch: int = 256) -> list[np.ndarray]:
-    """Every output of a model for every image, (n, …) each, batch by batch in one graph."""
+def predict(model: keras.Model, images: Rows, batch: int = 256) -> Iterator[list[np.ndarray]]:
+    """Every output of a model, (batch, …) each, for one batch of images after the other, in one graph."""
     inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
     call = tf.function(lambda part: keras.tree.flatten(model(part, training=False)), [inputs], autograph=False)
-    parts = [call(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
-    return [np.concatenate([part.numpy() for part in output]) for output in zip(*parts, strict=True)]
+    for start in range(0, len(images), batch):
+        yield [output.numpy() for output in call(tf.constant(images[start : start + batch]))]
 
 
 def taps(source: keras.Model) -> list[str]:
