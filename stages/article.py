@@ -25,7 +25,7 @@ def main() -> None:
         return
     say("article: train the article's printed code, on the target and on the source's own classes")
     compute = read_section("compute", Compute)
-    target = read_target(Path("data/target_train.npz"))
+    target = read_target(Path("data/target_train"))
     source = read_arrays(Path("data/source.npz"), "train_images", "train_labels", "test_images", "classes")
     known = source["train_images"], source["train_labels"], source["classes"]
     same_task = article.same_task(*known, shots=target.shots, seeds=len(target.draws))

@@ -18,7 +18,7 @@ def main() -> None:
     params = read_section("end_to_end", end_to_end.Params)
     say("end_to_end: fine-tune every layer of the source CNN on target images")
     compute = read_section("compute", Compute)
-    target = read_target(Path("data/target_train.npz"))
+    target = read_target(Path("data/target_train"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     to_predict = target.to_predict(test_images, target.images)
 

@@ -19,7 +19,7 @@ def main() -> None:
     architecture = read_section("cnn", cnn.Params)
     say("scratch: train every layer on target images, from random weights")
     compute = read_section("compute", Compute)
-    target = read_target(Path("data/target_train.npz"))
+    target = read_target(Path("data/target_train"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     to_predict = target.to_predict(test_images, target.images)
 

@@ -20,8 +20,8 @@ def main() -> None:
     """Read the features of a sample; write the places of its test images, and what the probes take them for."""
     set_threads(THREADS)
     params = read_section("taps", taps.Params)
-    target = read_target(Path("data/target_train.npz"))
-    features = read_taps(Path("data/tap_features.npz"))
+    target = read_target(Path("data/target_train"))
+    features = read_taps(Path("data/tap_features"))
     shots, images = taps.probed_shots(target, params), len(next(iter(features.values())).test)
     how = f"{counted(shots, 'label')} per class, {counted(len(target.draws), 'draw')}, {counted(images, 'test image')}"
     say(f"taps: probe {', '.join(features)} with {how}")

@@ -20,7 +20,8 @@ from conftest import ROOT
 from test_strategies import TARGET, fake_fit, fake_ship
 
 from transfer.cells import Cell, Compute, run_cells
-from transfer.features import Features
+from transfer.features import Features, Scaling
+from transfer.mapped import Mapped
 from transfer.memory import Memory, surroundings
 from transfer.params import Section
 from transfer.predictions import Predictions
@@ -148,6 +149,18 @@ def test_a_key_depends_on_every_argument_and_on_the_draw(root: Path) -> None:
         key(root, draw=replace(DRAW, shots=2)),
     ]
     assert len(set(keys)) == len(keys)
+
+
+def test_a_key_depends_on_what_is_in_the_file_of_an_array(root: Path) -> None:
+    scaling = Scaling.of_pool(FEATURES.train)
+
+    def mapped(name: str, array: np.ndarray) -> str:
+        np.save(root / name, array)
+        return key(root, features=Features(Mapped(root / name), FEATURES.test).scaled(scaling))
+
+    before = mapped("a.npy", FEATURES.train)
+    assert mapped("b.npy", FEATURES.train) == before
+    assert mapped("a.npy", FEATURES.train * 2) != before
 
 
 def test_the_surroundings_name_what_bits_depend_on() -> None:

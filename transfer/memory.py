@@ -6,11 +6,11 @@ of the files among them, the libraries, the processor and the settings that chan
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -20,7 +20,7 @@ import joblib
 
 from transfer.code import closure, fingerprint
 from transfer.console import say
-from transfer.files import read_bytes
+from transfer.files import digest
 from transfer.provenance import processor, versions
 
 FOLDER = Path(".cache", "cells")
@@ -58,7 +58,8 @@ class Memory:
         """The key of every task: of all that its result depends on.
 
         Args:
-            work: a function, or a `partial` with its arguments, and so on inside: a path stands for its file's content.
+            work: a function, or a `partial` with its arguments, and so on inside and in dataclasses; a path stands for
+                its file's content.
             tasks: what it is called with.
         """
         common = joblib.hash([self._surroundings, _content(work)])
@@ -91,7 +92,9 @@ def _content(value: Any) -> Any:
     if isinstance(value, partial):
         named = {name: _content(argument) for name, argument in value.keywords.items()}
         return value.func, [_content(argument) for argument in value.args], named
-    return hashlib.sha256(read_bytes(value)).hexdigest() if isinstance(value, Path) else value
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value).__qualname__, {field.name: _content(getattr(value, field.name)) for field in fields(value)}
+    return digest(value) if isinstance(value, Path) else value
 
 
 def surroundings() -> dict[str, Any]:

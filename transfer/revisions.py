@@ -125,7 +125,7 @@ def differing_params(revisions: Sequence[Revision]) -> dict[str, list[Any]]:
 
 
 TEST = ("data/target_test_images.npz", "data/target_test_labels.npz")
-DRAWS = "data/target_train.npz"
+DRAWS = "data/target_train"
 GRID = ("split.seeds", "split.shots")  # more of them leave the draws that were there as they were
 
 

@@ -68,7 +68,7 @@ def probe(features: Features, target: Target, params: Params) -> np.ndarray:
         Predicted classes, (seeds, test images) int16.
     """
     rows = labelled_rows(target, params)
-    scaled = features.scaled(Scaling.of_pool(np.concatenate([features.train, features.test])))
+    scaled = features.scaled(Scaling.of_pool(features.train, features.test))
     predicted = []
     for seed in range(len(target.draws)):
         draw = target.draw(probed_shots(target, params), seed)

@@ -7,6 +7,8 @@ the batch size and the number of steps are inputs of the graph.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from transfer import models
@@ -27,6 +29,7 @@ class Program:
         self.model = model
         self.shift = shift
         self.betas = betas
+        self._predictors: dict[tuple[str, ...], Callable[[np.ndarray], list[np.ndarray]]] = {}
         self._weights = [weight.value for weight in model.trainable_variables]
         self._moments = [
             (tf.Variable(tf.zeros_like(weight)), tf.Variable(tf.zeros_like(weight))) for weight in self._weights
@@ -71,7 +74,9 @@ class Program:
 
     def features(self, images: np.ndarray, taps: list[str]) -> list[np.ndarray]:
         """What some layers make of every image, (n, width) float32 each."""
-        return models.predict(models.backbone(self.model, *taps), images)
+        if tuple(taps) not in self._predictors:
+            self._predictors[tuple(taps)] = models.predictor(models.backbone(self.model, *taps))
+        return self._predictors[tuple(taps)](images)
 
     def weights(self) -> list[np.ndarray]:
         """The trainable weights as they are now."""
