@@ -15,7 +15,7 @@ import psutil  # which DVC brings
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from transfer.cells import Cell, run_cells
+from transfer.cells import Cell, Compute, run_cells
 from transfer.console import UserError
 from transfer.features import Features
 from transfer.params import Section
@@ -124,8 +124,9 @@ def fake_ship(weights: list[np.ndarray], path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers: int) -> None:
     fit = partial(fake_fit, log=tmp_path / "log")
-    params = Section()
-    done = run_cells(fit, fake_ship, TARGET, params=params, model=tmp_path / "model", workers=workers, label="x")
+    compute = Compute(engine="local", address="", workers=workers, remember=0)
+    model, code = tmp_path / "model", Path(__file__)
+    done = run_cells(fit, fake_ship, TARGET, params=Section(), model=model, compute=compute, code=code, label="x")
     assert list(zip(done.shots, done.seed, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     np.testing.assert_allclose(done.probabilities[:, 0, 0], [1, 1.1, 2, 2.1])
     assert done.trainable_parameters.tolist() == [5, 5, 5, 5]
