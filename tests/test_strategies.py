@@ -195,27 +195,28 @@ def test_a_worker_that_is_killed_is_one_line_that_says_what_to_do() -> None:
 SLEEPERS = """
 import sys
 from pathlib import Path
-from tests.test_strategies import sleep_long
+from test_strategies import sleep_long
+from transfer.cells import Compute
 from transfer.console import run
-from transfer.workers import run_in_workers
 if __name__ == "__main__":
-    run(lambda: list(run_in_workers(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)], 2)))
+    compute = Compute(engine=sys.argv[2], address=sys.argv[3], workers=2, remember=0)
+    run(lambda: list(compute.results(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)])))
 """
 
 
-def start_sleepers(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+def start_sleepers(folder: Path, engine: str = "local", address: str = "") -> tuple[subprocess.Popen[str], list[int]]:
     """A process whose two workers would take a minute, and the workers' identifiers."""
     script = folder / "script.py"
     script.write_text(SLEEPERS)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(folder)],
+        [sys.executable, str(script), str(folder), engine, address],
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(started := [path for path in folder.iterdir() if path.suffix == ".pid"]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
