@@ -35,9 +35,7 @@ def main() -> None:
         network = partial(article.network, Path("models/source.keras"), len(task.classes), params.betas)
         to_predict = task.to_predict(tested, task.images)
         fit = partial(article.fit, network=network, images=task.images, to_predict=to_predict, params=params)
-        cells = run_cells(
-            fit, None, task, params=params, workers=compute.workers, memory=compute.memory(__file__), label=name
-        )
+        cells = run_cells(fit, None, task, params=params, compute=compute, code=Path(__file__), label=name)
         write_predictions(FOLDER / f"{name}.npz", cells)
 
 

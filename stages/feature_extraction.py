@@ -28,14 +28,7 @@ def main() -> None:
     ship = partial(feature_extraction.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
     model = Path("models/feature_extraction.keras")
     cells = run_cells(
-        fit,
-        ship,
-        target,
-        params=params,
-        model=model,
-        workers=compute.workers,
-        memory=compute.memory(__file__),
-        label="feature_extraction",
+        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), label="feature_extraction"
     )
     write_predictions(Path("data/predictions/feature_extraction.npz"), cells)
 

@@ -30,14 +30,7 @@ def main() -> None:
     ship = partial(scratch.ship, layers=layers, name="scratch")
     model = Path("models/scratch.keras")
     cells = run_cells(
-        fit,
-        ship,
-        target,
-        params=params,
-        model=model,
-        workers=compute.workers,
-        memory=compute.memory(__file__),
-        label="scratch",
+        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), label="scratch"
     )
     write_predictions(Path("data/predictions/scratch.npz"), cells)
 

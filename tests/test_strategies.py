@@ -16,7 +16,7 @@ import psutil  # which DVC brings
 import pytest
 from hypothesis import strategies as st
 
-from transfer.cells import Cell, run_cells
+from transfer.cells import Cell, Compute, run_cells
 from transfer.console import UserError
 from transfer.engines import Engine
 from transfer.features import Features
@@ -155,8 +155,9 @@ def fake_ship(weights: list[np.ndarray], path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers: int) -> None:
     fit = partial(fake_fit, log=tmp_path / "log")
-    params = Section()
-    done = run_cells(fit, fake_ship, TARGET, params=params, model=tmp_path / "model", workers=workers, label="x")
+    compute = Compute(engine="local", address="", workers=workers, remember=0)
+    model, code = tmp_path / "model", Path(__file__)
+    done = run_cells(fit, fake_ship, TARGET, params=Section(), model=model, compute=compute, code=code, label="x")
     assert list(zip(done.shots, done.seed, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     np.testing.assert_allclose(done.probabilities[:, 0, 0], [1, 1.1, 2, 2.1])
     assert done.trainable_parameters.tolist() == [5, 5, 5, 5]
@@ -225,27 +226,28 @@ def test_a_worker_that_is_killed_is_one_line_that_says_what_to_do() -> None:
 SLEEPERS = """
 import sys
 from pathlib import Path
-from tests.test_strategies import sleep_long
+from test_strategies import sleep_long
+from transfer.cells import Compute
 from transfer.console import run
-from transfer.workers import run_in_workers
 if __name__ == "__main__":
-    run(lambda: list(run_in_workers(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)], 2)))
+    compute = Compute(engine=sys.argv[2], address=sys.argv[3], workers=2, remember=0)
+    run(lambda: list(compute.results(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)])))
 """
 
 
-def start_sleepers(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+def start_sleepers(folder: Path, engine: str = "local", address: str = "") -> tuple[subprocess.Popen[str], list[int]]:
     """A process whose two workers would take a minute, and the workers' identifiers."""
     script = folder / "script.py"
     script.write_text(SLEEPERS)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(folder)],
+        [sys.executable, str(script), str(folder), engine, address],
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(started := [path for path in folder.iterdir() if path.suffix == ".pid"]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)

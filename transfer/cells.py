@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from transfer.cluster import run_on_ray
 from transfer.console import counted, progress, say
+from transfer.files import read_bytes, write_whole
 from transfer.memory import FOLDER, Memory
 from transfer.params import Section
 from transfer.predictions import Predictions
@@ -20,21 +24,39 @@ from transfer.provenance import made_with
 from transfer.target import Draw, Target
 from transfer.workers import run_in_workers
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
 
 class Compute(Section):
     """The `compute` section: how cells are run. It changes no result, so no stage depends on it."""
 
+    engine: Literal["local", "ray"]
+    address: str
     workers: Annotated[int, Field(ge=0, le=1024)]
     remember: Annotated[int, Field(ge=0, le=1_000_000)]  # megabytes
 
-    def memory(self, stage: str) -> Memory:
+    @field_validator("address")
+    @classmethod
+    def _is_one(cls, address: str) -> str:
+        if not re.fullmatch(r"auto|[^\s/]+:\d+|", address):
+            raise ValueError("empty for a Ray of our own, auto, or host:port of a running cluster")
+        return address
+
+    def memory(self, code: Path) -> Memory:
         """What is remembered of a stage's trainings.
 
         Args:
-            stage: the file of its module, which lies in a folder of the repository's root.
+            code: the file of its module, which lies in a folder of the repository's root.
         """
-        root = Path(stage).resolve().parents[1]
-        return Memory(root / FOLDER, code=Path(stage).resolve(), root=root, megabytes=self.remember)
+        root = code.resolve().parents[1]
+        return Memory(root / FOLDER, code=code.resolve(), root=root, megabytes=self.remember)
+
+    def results(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Yield the result of every task as it comes; arguments and errors as in `run_in_workers`, `run_on_ray`."""
+        if self.engine == "ray":
+            return run_on_ray(work, tasks, self.workers, self.address)
+        return run_in_workers(work, tasks, self.workers)
 
 
 @dataclass(frozen=True)
@@ -87,8 +109,8 @@ def run_cells(
     *,
     params: Section,
     model: Path | None = None,
-    workers: int,
-    memory: Memory | None = None,
+    compute: Compute,
+    code: Path,
     label: str,
 ) -> Predictions:
     """Train every cell of a study that is not remembered, the largest first; ship the model of most shots and seed 0.
@@ -99,16 +121,16 @@ def run_cells(
         target: gives the cells.
         params: the strategy's section, to be kept with its predictions.
         model: the file to ship, if any.
-        workers: processes side by side; 0 takes one per processor core.
-        memory: of cells that were trained before, if any.
+        compute: how cells are run, and how many are remembered.
+        code: the file of the stage's module, which remembered cells depend on.
         label: stands before the progress.
 
     Returns:
         Predictions in the order of `target.cells()`.
     """
-    draws = target.cells()
-    keys = memory.keys(fit, draws) if memory else []
-    recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)} if memory else {}
+    draws, memory = target.cells(), compute.memory(code)
+    keys = memory.keys(fit, draws)
+    recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)}
     outcomes: dict[int, Outcome] = {cell: outcome for cell, outcome in recalled.items() if outcome is not None}
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
     remembered = f", {len(outcomes):,} of them remembered" if outcomes else ""
@@ -116,15 +138,16 @@ def run_cells(
 
     shipped = order[0] if ship else None
     waiting = [cell for cell in order if cell not in outcomes or cell == shipped]
-    work = partial(_run_cell, fit=fit, ship=ship, model=model, shipped=shipped)
-    done = run_in_workers(work, [(cell, draws[cell], outcomes.get(cell)) for cell in waiting], workers)
+    work = partial(_run_cell, fit=fit, ship=ship, shipped=shipped)
+    done = compute.results(work, [(cell, draws[cell], outcomes.get(cell)) for cell in waiting])
     effort = [0.01 if cell in outcomes else draws[cell].shots ** 0.5 for cell in waiting]
-    for cell, outcome in progress(done, label, "cell", effort):
-        if memory and cell not in outcomes:
+    for cell, outcome, content in progress(done, label, "cell", effort):
+        if cell not in outcomes:
             memory.keep(keys[cell], outcome)
         outcomes[cell] = outcome
-    if memory:
-        memory.trim()
+        if model and content is not None:
+            write_whole(model, partial(Path.write_bytes, data=content))
+    memory.trim()
     return gather(target, [outcomes[cell] for cell in range(len(draws))], params, model.stat().st_size if model else 0)
 
 
@@ -156,13 +179,20 @@ def gather(target: Target, cells: Sequence[Cell | Outcome], params: Section, mod
 
 
 def _run_cell(
-    task: tuple[int, Draw, Outcome | None], *, fit: Fit, ship: Ship | None, model: Path | None, shipped: int | None
-) -> tuple[int, Outcome]:
+    task: tuple[int, Draw, Outcome | None], *, fit: Fit, ship: Ship | None, shipped: int | None
+) -> tuple[int, Outcome, bytes | None]:
+    """A cell's number, what is kept of it, and its model file if it is the one to ship."""
     number, draw, outcome = task
     outcome = outcome or _outcome(fit(draw), draw)
-    if ship and model and number == shipped and outcome.weights:
-        ship(outcome.weights, path=model)
-    return number, outcome
+    model = _shipped(ship, outcome.weights) if ship and number == shipped and outcome.weights else None
+    return number, outcome, model
+
+
+def _shipped(ship: Ship, weights: list[np.ndarray]) -> bytes:
+    """A model file's content: a worker may run on another machine than the one where the file belongs."""
+    with tempfile.TemporaryDirectory() as folder:
+        ship(weights, path=(path := Path(folder, "model")))
+        return read_bytes(path)
 
 
 def _outcome(cell: Cell, draw: Draw) -> Outcome:
