@@ -13,7 +13,7 @@ from transfer.threads import set_threads
 SIDE = 2048  # of the matrices; large enough that a thread reaches its best
 
 
-def multiply_adds(architecture: cnn.Params, image_shape: tuple[int, int, int], classes: int) -> list[int]:
+def multiply_adds(architecture: cnn.Params, image_shape: tuple[int, ...], classes: int) -> list[int]:
     """Multiply-adds of one image's way through every layer that has a kernel.
 
     A convolution's are counted as it is defined: at every place where the kernel fits, before pooling.
@@ -39,7 +39,7 @@ def multiply_adds(architecture: cnn.Params, image_shape: tuple[int, int, int], c
     return counts
 
 
-def training_operations(architecture: cnn.Params, image_shape: tuple[int, int, int], classes: int) -> int:
+def training_operations(architecture: cnn.Params, image_shape: tuple[int, ...], classes: int) -> int:
     """Floating-point operations of one image in one gradient step, two for every multiply-add.
 
     Every layer is gone through forward, again for the gradient of its kernel, and again for that of its input, which

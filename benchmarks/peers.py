@@ -50,7 +50,7 @@ class Task(NamedTuple):
     def read(cls) -> Task:
         """The study's task."""
         test = read_arrays(Path("data/target_test_images.npz"))["images"]
-        return cls(read_target(Path("data/target_train.npz")), test)
+        return cls(read_target(Path("data/target_train")), test)
 
     @property
     def to_predict(self) -> np.ndarray:

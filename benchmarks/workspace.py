@@ -25,7 +25,7 @@ from transfer.target import read_target, write_target
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW = Path("data/raw/mnist.npz")
-TARGET = Path("data/target_train.npz")
+TARGET = Path("data/target_train")
 
 
 class Workspace:
@@ -114,7 +114,7 @@ class Workspace:
     def tile(self, times: int) -> None:
         """Give the target as many copies of its images; the draws stay those of the first."""
         target = read_target(self.root / TARGET)
-        tiled = np.tile(target.images, (times, 1, 1, 1))
+        tiled = np.tile(target.images[:], (times, 1, 1, 1))
         write_target(self.root / TARGET, type(target)(**vars(target) | {"images": tiled}))
 
     def accuracy(self, predictions: str) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,19 +47,34 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file that a stage has made, which need not fit into memory.
-
-    Raises:
-        UserError: if it is missing or cannot be read.
-    """
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        yield
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file that a stage has made.
+
+    Raises:
+        UserError: if it is missing or cannot be read.
+    """
+    with _reading(path):
+        return path.read_bytes()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file that a stage has made, which need not fit into memory.
+
+    Raises:
+        UserError: as `read_bytes` does.
+    """
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
