@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from transfer import cnn
 from transfer.console import run
 from transfer.files import read_arrays, write_arrays
+from transfer.layers import Layers, read_network
 from transfer.params import read_section
 from transfer.predictions import softmax
 from transfer.schedule import FewShotSchedule, Plan
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import torch
 
 SOURCE = Path("models/source.keras")
-WEIGHTS = Path("data/source_weights.npz")
 
 Recipe = Callable[[Draw], np.ndarray]  # trains a cell; its logits for every image to predict
 
@@ -82,7 +81,7 @@ def frozen(task: Task) -> Recipe:
     params = read_section("dense_head", dense_head.Params)
     body = models.backbone(models.load_model(SOURCE), params.tap)
     body.trainable = False
-    scaling = Scaling.of_pool(body.predict(task.target.images, batch_size=256, verbose=0))
+    scaling = Scaling.of_pool(body.predict(task.target.images[:], batch_size=256, verbose=0))
 
     def train(draw: Draw) -> np.ndarray:
         inputs = keras.Input(body.inputs[0].shape[1:], dtype="uint8")
@@ -131,7 +130,7 @@ def _keras_fit(model: keras.Model, task: Task, draw: Draw, params: FewShotSchedu
         warmup_steps=rising,
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss)
+    model.compile(keras.optimizers.Adam(rate, *params.betas), loss)
     model.fit(images, labels, batch_size=plan.batches.shape[1], shuffle=False, verbose=0)
     return model.predict(task.to_predict, batch_size=256, verbose=0)
 
@@ -141,18 +140,17 @@ def pytorch(task: Task) -> Recipe:
     import torch
 
     params = read_section("end_to_end", end_to_end.Params)
-    architecture = read_section("cnn", cnn.Params)
-    source = list(read_arrays(WEIGHTS).values())
-    pool = torch.from_numpy(task.target.images).permute(0, 3, 1, 2)
+    layers, source = read_network(Path("models/source.npz"))
+    pool = torch.from_numpy(task.target.images[:]).permute(0, 3, 1, 2)
     to_predict = torch.from_numpy(task.to_predict).permute(0, 3, 1, 2)
 
     def train(draw: Draw) -> np.ndarray:
         torch.manual_seed(draw.seed)
-        network = _torch_network(architecture, source, task.classes)
+        network = _torch_network(layers, source, task.classes)
         plan = params.plan(len(draw.rows), draw.shots, draw.seed)
         rows = torch.from_numpy(draw.rows[plan.batches].astype(np.int64))
         labels = torch.from_numpy(draw.labels[plan.batches].astype(np.int64))
-        optimizer = torch.optim.Adam(network.parameters(), lr=1.0, eps=1e-7)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1.0, betas=params.betas, eps=1e-7)
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, [*plan.rates.tolist(), 0.0].__getitem__)
         loss = torch.nn.CrossEntropyLoss()
         network.train()
@@ -168,11 +166,11 @@ def pytorch(task: Task) -> Recipe:
     return train
 
 
-def _torch_network(architecture: cnn.Params, source: list[np.ndarray], classes: int) -> torch.nn.Module:
+def _torch_network(described: Layers, source: list[np.ndarray], classes: int) -> torch.nn.Module:
     """The source CNN under a head that starts at zero.
 
     Args:
-        architecture: its layers.
+        described: its layers.
         source: its weights as Keras has them: kernels (height, width, in, out) or (in, out), channels last.
         classes: of the head.
     """
@@ -185,11 +183,11 @@ def _torch_network(architecture: cnn.Params, source: list[np.ndarray], classes: 
     *pairs, (old_head, _) = zip(source[::2], source[1::2], strict=True)
     trained: list[nn.Conv2d | nn.Linear] = []
     layers: list[nn.Module] = []
-    for block, (kernel, _) in zip(architecture.blocks, pairs, strict=False):
+    for block, (kernel, _) in zip(described.blocks, pairs, strict=False):
         trained.append(nn.Conv2d(kernel.shape[2], block.filters, block.kernel))
         layers += [trained[-1], nn.MaxPool2d(block.pool), nn.ReLU()]
     layers.append(Flatten())
-    for kernel, _ in pairs[len(architecture.blocks) :]:
+    for kernel, _ in pairs[len(described.blocks) :]:
         trained.append(nn.Linear(*kernel.shape))
         layers += [trained[-1], nn.ReLU()]
     head = nn.Linear(len(old_head), classes)
@@ -217,27 +215,13 @@ def _torch_shift(images: torch.Tensor, most: int) -> torch.Tensor:
 RECIPES: dict[str, Callable[[Task], Recipe]] = {"frozen": frozen, "fit": fit, "pytorch": pytorch}
 
 
-def write_source_weights() -> None:
-    """Write the source CNN's weights for a library that does not read Keras' files."""
-    from transfer import models
-
-    weights = models.load_model(SOURCE).get_weights()
-    write_arrays(WEIGHTS, **{f"weight{number:02}": weight for number, weight in enumerate(weights)})
-
-
 def main() -> None:
-    """Train every cell by the recipe that the command line names; write the probabilities to the file that it names.
-
-    With `weights` and no file, write what PyTorch starts from.
-    """
-    recipe, *path = sys.argv[1:]
-    if recipe == "weights":
-        write_source_weights()
-        return
+    """Train every cell by the recipe that the command line names; write the probabilities to the file that it names."""
+    recipe, path = sys.argv[1:]
     task = Task.read()
     train = RECIPES[recipe](task)
     probabilities = [softmax(train(draw))[: len(task.test)] for draw in task.target.cells()]
-    write_arrays(Path(*path), probabilities=np.stack(probabilities))
+    write_arrays(Path(path), probabilities=np.stack(probabilities))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,6 @@ class Bench:
         say("bench: prepare the source CNN and its features for what follows")
         with self.fresh() as workspace:
             workspace.prepare()
-            workspace.module("benchmarks.peers", "weights")
             return Workspace(Path(shutil.move(workspace.root, self.folder / "prepared")))
 
 
