@@ -85,10 +85,11 @@ class Bench:
     def copy(self) -> Iterator[Workspace]:
         """A workspace in which features are there already, for a while."""
         with TemporaryDirectory(dir=self.folder) as folder:
-            yield self._prepared.copy(Path(folder, "study"))
+            yield self.prepared.copy(Path(folder, "study"))
 
     @cached_property
-    def _prepared(self) -> Workspace:
+    def prepared(self) -> Workspace:
+        """What `copy` copies; made once."""
         say("bench: prepare the source CNN and its features for what follows")
         with self.fresh() as workspace:
             workspace.prepare()
