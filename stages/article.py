@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from transfer import article
+from transfer import article, engines
 from transfer.cells import Compute, run_cells
 from transfer.console import run, say
 from transfer.files import read_arrays
@@ -25,6 +25,7 @@ def main() -> None:
         return
     say("article: train the article's printed code, on the target and on the source's own classes")
     compute = read_section("compute", Compute)
+    engine = read_section("training", engines.Params).keras()
     target = read_target(Path("data/target_train"))
     source = read_arrays(Path("data/source.npz"), "train_images", "train_labels", "test_images", "classes")
     known = source["train_images"], source["train_labels"], source["classes"]
@@ -32,10 +33,12 @@ def main() -> None:
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
 
     for name, task, tested in zip(SPECIMENS, (target, same_task), (test_images, source["test_images"]), strict=True):
-        network = partial(article.network, Path("models/source.keras"), len(task.classes), params.betas)
+        network = partial(article.network, Path("models/source.keras"), len(task.classes), engine, params.betas)
         to_predict = task.to_predict(tested, task.images)
         fit = partial(article.fit, network=network, images=task.images, to_predict=to_predict, params=params)
-        cells = run_cells(fit, None, task, params=params, compute=compute, code=Path(__file__), label=name)
+        cells = run_cells(
+            fit, None, task, params=params, compute=compute, code=Path(__file__), engine=str(engine), label=name
+        )
         write_predictions(FOLDER / f"{name}.npz", cells)
 
 

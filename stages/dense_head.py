@@ -31,7 +31,7 @@ def main() -> None:
     ship = partial(dense_head.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
     model = Path("models/dense_head.keras")
     cells = run_cells(
-        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), label="dense_head"
+        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), engine=engine
     )
     write_predictions(Path("data/predictions/dense_head.npz"), cells)
 

@@ -30,7 +30,7 @@ def main() -> None:
     ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
     model = Path("models/end_to_end.keras")
     cells = run_cells(
-        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), label="end_to_end"
+        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), engine=engine
     )
     write_predictions(Path("data/predictions/end_to_end.npz"), cells)
 

@@ -27,9 +27,7 @@ def main() -> None:
     fit = partial(feature_extraction.fit, features=scaled, params=params)
     ship = partial(feature_extraction.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
     model = Path("models/feature_extraction.keras")
-    cells = run_cells(
-        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), label="feature_extraction"
-    )
+    cells = run_cells(fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__))
     write_predictions(Path("data/predictions/feature_extraction.npz"), cells)
 
 

@@ -19,7 +19,7 @@ def main() -> None:
     images, labels, classes = source["train_images"], source["train_labels"], len(source["classes"])
     layers = cnn.layers(architecture, image_shape=images.shape[1:], classes=classes)
     engine = read_section("training", engines.Params).engine_for(layers)
-    how = f"{engine} engine, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
+    how = f"{engine}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
     say(f"pretrain: {counted(len(images), 'image')} of {classes} classes, {how}")
     set_threads(params.threads)
 
@@ -35,7 +35,8 @@ def main() -> None:
     save_model(Path("models/source.keras"), layers.build("source", program.weights()))
     write_network(Path("models/source.npz"), layers, program.weights())
     facts = {"accuracy": test_accuracy, "validation_accuracy": accuracy, "classes": source["classes"].tolist()}
-    facts |= made_with({"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")})
+    sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
+    facts |= made_with(sections, str(engine))
     write_facts(Path("models/source.json"), facts)
     tested = counted(len(source["test_labels"]), "test image")
     say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {tested}")

@@ -30,7 +30,7 @@ def main() -> None:
     ship = partial(scratch.ship, layers=layers, name="scratch")
     model = Path("models/scratch.keras")
     cells = run_cells(
-        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), label="scratch"
+        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), engine=engine
     )
     write_predictions(Path("data/predictions/scratch.npz"), cells)
 

@@ -230,3 +230,48 @@ def test_pretraining_goes_through_its_epochs(engine: Engine) -> None:
     assert len(results) == 3
     assert all(np.isfinite(loss) for _, loss in results)
     assert 0 <= pretrain.accuracy(results[-1][0], IMAGES, LABELS) <= 1
+
+
+def test_running_statistics_are_weights_that_training_moves_and_a_start_sets() -> None:
+    layers = keras.layers
+    head = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, use_bias=False), layers.BatchNormalization(), layers.Dense(2)]
+    )
+    program = Program(head)
+    features = RNG.normal(size=(40, 6)).astype(np.float32)
+    start = [variable.numpy() for variable in head.trainable_variables]
+
+    def weights() -> list[np.ndarray]:
+        program.start(start, 0)
+        program.train(features, LABELS, plan(), seed=0)
+        return program.weights()
+
+    first = weights()
+    assert len(first) == len(start) + 2
+    assert np.abs(first[-2]).max() > 0
+    assert same(weights(), first)  # nothing is left of the training before
+    logits = program.predict(features)
+    weights()
+    program.start(first, 0)
+    assert (program.predict(features) == logits).all()
+    np.testing.assert_allclose(head(features, training=False), logits, atol=1e-6)
+
+
+def test_dropout_masks_follow_from_the_seed_the_step_and_the_layer_alone() -> None:
+    layers = keras.layers
+    inputs = keras.Input((6,))
+    x = layers.Dense(16)(inputs)
+    masked = layers.Concatenate()([layers.Dropout(0.5)(x), layers.Dropout(0.5)(x)])
+    program = Program(keras.Model(inputs, layers.Dense(2)(masked)))
+    features = RNG.normal(size=(40, 6)).astype(np.float32)
+    start = [variable.numpy() for variable in program.model.trainable_variables]
+    batches, rates = plan()
+    program.start(start, 3)
+    program.train(features, LABELS, Plan(batches, rates), seed=0)
+    whole = program.weights()
+    program.start(start, 3)
+    program.train(features, LABELS, Plan(batches[:5], rates[:5]), seed=0)
+    program.train(features, LABELS, Plan(batches[5:], rates[5:]), seed=0, first_step=5)
+    assert same(program.weights(), whole)
+    halves = np.split(whole[2] - start[2], 2)
+    assert np.abs(halves[0] - halves[1]).max() > 1e-4  # each layer has masks of its own

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer import fine_tuning
+from transfer.engines import Engine
 from transfer.layers import fresh_weights
 from transfer.schedule import FewShotSchedule
 from transfer.target import Target, few_shot
@@ -27,12 +28,13 @@ class Params(FewShotSchedule):
 
 
 @cache
-def network(source: Path, classes: int, betas: tuple[float, float]) -> fine_tuning.Network:
+def network(source: Path, classes: int, engine: Engine, betas: tuple[float, float]) -> fine_tuning.Network:
     """The source CNN, its probabilities, and a new head on them, every weight trainable; traced once in a process.
 
     Args:
         source: file of the source model.
         classes: the number of target classes.
+        engine: Keras, in some precision.
         betas: decay of Adam's moments.
     """
     from transfer import models
@@ -41,7 +43,8 @@ def network(source: Path, classes: int, betas: tuple[float, float]) -> fine_tuni
 
     probabilities = keras.layers.Softmax(name="source_probabilities")
     head = keras.layers.Dense(classes, name="target_logits")  # its softmax is in the loss
-    program = Program(models.with_head(models.load_model(source), probabilities, head, name="article"), betas=betas)
+    model = models.with_head(models.load_model(source), probabilities, head, name="article")
+    program = Program(model, betas=betas, precision=engine.precision)
     *learnt, kernel, bias = program.weights()
     shapes = [weight.shape for weight in (*learnt, kernel, bias)]
     return fine_tuning.Network(program, lambda seed: [*learnt, *fresh_weights(shapes, seed)[-2:]])

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from transfer.cluster import run_on_ray
 from transfer.console import counted, progress, say
+from transfer.engines import Engine
 from transfer.files import read_bytes, write_whole
 from transfer.memory import FOLDER, Memory
 from transfer.params import Section
@@ -111,7 +112,8 @@ def run_cells(
     model: Path | None = None,
     compute: Compute,
     code: Path,
-    label: str,
+    engine: Engine | None = None,
+    label: str = "",
 ) -> Predictions:
     """Train every cell of a study that is not remembered, the largest first; ship the model of most shots and seed 0.
 
@@ -123,12 +125,13 @@ def run_cells(
         model: the file to ship, if any.
         compute: how cells are run, and how many are remembered.
         code: the file of the stage's module, which remembered cells depend on.
-        label: stands before the progress.
+        engine: what trains networks in the cells, to be kept with the predictions.
+        label: stands before the progress; without one, the module's name.
 
     Returns:
         Predictions in the order of `target.cells()`.
     """
-    draws, memory = target.cells(), compute.memory(code)
+    draws, memory, label = target.cells(), compute.memory(code), label or code.stem
     keys = memory.keys(fit, draws)
     recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)}
     outcomes: dict[int, Outcome] = {cell: outcome for cell, outcome in recalled.items() if outcome is not None}
@@ -148,16 +151,17 @@ def run_cells(
         if model and content is not None:
             write_whole(model, partial(Path.write_bytes, data=content))
     memory.trim()
-    return gather(target, [outcomes[cell] for cell in range(len(draws))], params, model.stat().st_size if model else 0)
+    made = made_with(params.model_dump(mode="json"), str(engine or ""))
+    return gather(target, [outcomes[cell] for cell in range(len(draws))], made, model.stat().st_size if model else 0)
 
 
-def gather(target: Target, cells: Sequence[Cell | Outcome], params: Section, model_bytes: int) -> Predictions:
+def gather(target: Target, cells: Sequence[Cell | Outcome], made: dict[str, Any], model_bytes: int) -> Predictions:
     """Put the results of a study's cells beside each other.
 
     Args:
         target: gives the draws, in the order of the cells.
         cells: their results.
-        params: of the strategy.
+        made: what they were made with.
         model_bytes: size of its model file, 0 if it ships none.
     """
     draws = target.cells()
@@ -174,7 +178,7 @@ def gather(target: Target, cells: Sequence[Cell | Outcome], params: Section, mod
         gradient_steps=np.array([cell.gradient_steps for cell in cells], dtype=np.int64),
         examples_seen=np.array([cell.examples_seen for cell in cells], dtype=np.int64),
         model_bytes=np.full(len(cells), model_bytes, dtype=np.int64),
-        made_with=np.array(json.dumps(made_with(params.model_dump(mode="json")))),
+        made_with=np.array(json.dumps(made)),
     )
 
 

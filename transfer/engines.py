@@ -6,17 +6,29 @@ the engine is a parameter like any other and part of what a remembered cell depe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
-from transfer import native
+from transfer import native, precision
 from transfer.console import UserError
 from transfer.layers import Layers
 from transfer.params import PARAMS, Section
+from transfer.precision import Precision
 from transfer.schedule import BETAS, Plan
 
-Engine = Literal["native", "keras"]
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that was chosen, and the numbers that it trains in; the native one knows float32 alone."""
+
+    name: Literal["native", "keras"]
+    precision: Precision = "float32"
+
+    def __str__(self) -> str:
+        """As in `keras engine, mixed bfloat16`."""
+        return f"{self.name} engine, {self.precision.replace('_', ' ')}"
 
 
 class Program(Protocol):
@@ -50,6 +62,7 @@ class Params(Section):
     """The `training` section."""
 
     engine: Literal["auto", "native", "keras"]
+    precision: Literal["float32", "mixed_bfloat16", "auto"]
 
     def engine_for(self, layers: Layers) -> Engine:
         """The engine of a network: `auto` is native wherever that can be.
@@ -58,12 +71,17 @@ class Params(Section):
             UserError: if native is asked for and cannot be; says why.
         """
         if self.engine == "keras":
-            return "keras"
-        if why := native.hindrance(layers):
+            return self.keras()
+        mixed = "training.precision is mixed_bfloat16" if self.precision == "mixed_bfloat16" else None
+        if why := mixed or native.hindrance(layers):
             if self.engine == "native":
                 raise UserError(f"{PARAMS}: training.engine is native, but {why}: set it to keras or auto")
-            return "keras"
-        return "native"
+            return self.keras()
+        return Engine("native")
+
+    def keras(self) -> Engine:
+        """The Keras engine, in the precision that is asked for or, if that is `auto`, is fast on this machine."""
+        return Engine("keras", precision.choose(self.precision))
 
 
 def program(
@@ -78,8 +96,8 @@ def program(
         betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
         threads: that the native engine computes with; Keras's are fixed for the process (`transfer.threads`).
     """
-    if engine == "native":
+    if engine.name == "native":
         return native.Program(layers, shift=shift, betas=betas, threads=threads)
     from transfer import training
 
-    return training.Program(layers.build("network"), shift=shift, betas=betas)
+    return training.Program(layers.build("network"), shift=shift, betas=betas, precision=engine.precision)

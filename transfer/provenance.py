@@ -30,10 +30,11 @@ def processor() -> list[str]:
     return [platform.machine(), *found.get("baseline", []), *found.get("found", [])]
 
 
-def made_with(params: Mapping[str, Any]) -> dict[str, Any]:
+def made_with(params: Mapping[str, Any], engine: str = "") -> dict[str, Any]:
     """Parameters and versions of the libraries, ready for JSON.
 
     Args:
         params: a section of `params.yaml`, or several by their names.
+        engine: what networks were trained by, if any were.
     """
-    return {"params": dict(params), "versions": versions()}
+    return {"params": dict(params), "versions": versions()} | ({"engine": engine} if engine else {})

@@ -13,43 +13,66 @@ import numpy as np
 
 from transfer import models
 from transfer.backend import keras, tf
+from transfer.precision import Precision, computing_in
 from transfer.schedule import BETAS, Plan
 
 
 class Program:
     """A model's training and prediction, traced once.
 
+    What a step does follows from the weights and moments, its number and the seeds alone, so that a training can be
+    cut anywhere. Predictions are float32 whatever the training was in, as is the model that is saved.
+
     Args:
         model: takes one array, gives logits, (batch, classes) float32.
         shift: training images are moved by up to this many pixels each way at random, anew in every step.
         betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
+        precision: what gradients are computed in.
     """
 
-    def __init__(self, model: keras.Model, *, shift: int = 0, betas: tuple[float, float] = BETAS) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        shift: int = 0,
+        betas: tuple[float, float] = BETAS,
+        precision: Precision = "float32",
+    ) -> None:
         self.model = model
         self.shift = shift
         self.betas = betas
+        self._trained = computing_in(model, precision)
         self._predictors: dict[tuple[str, ...], Callable[[np.ndarray], list[np.ndarray]]] = {}
         self._weights = [weight.value for weight in model.trainable_variables]
         self._moments = [
             (tf.Variable(tf.zeros_like(weight)), tf.Variable(tf.zeros_like(weight))) for weight in self._weights
         ]
+        self._others = [(variable.path, variable.value) for variable in model.non_trainable_variables]
+        self._statistics = [value for path, value in self._others if not is_seed(path)]
+        self._fresh_statistics = [value.numpy() for value in self._statistics]
+        self._seed = 0
         inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
         labels, batches = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
-        rates, number = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)
-        self._train = tf.function(self._train_loop, [inputs, labels, batches, rates, number, number], autograph=False)
+        rates, seeds, number = (
+            tf.TensorSpec(shape, kind) for shape, kind in (([None], tf.float32), ([2], tf.int32), ([], tf.int32))
+        )
+        self._train = tf.function(self._train_loop, [inputs, labels, batches, rates, seeds, number], autograph=False)
         self._predict = tf.function(lambda images: model(images, training=False), [inputs], autograph=False)
-        self._dropout_states = [value for value in model.variables if value.path.endswith("seed_generator_state")]
 
     def start(self, weights: list[np.ndarray], seed: int) -> None:
-        """Set the trainable weights, forget the optimizer's moments, and seed dropout."""
-        for variable, value in zip(self._weights, weights, strict=True):
+        """Set the weights, forget the optimizer's moments, and seed dropout.
+
+        Args:
+            weights: the trainable ones, or all that `weights` gives.
+            seed: of dropout.
+        """
+        every = weights if len(weights) > len(self._weights) else [*weights, *self._fresh_statistics]
+        for variable, value in zip([*self._weights, *self._statistics], every, strict=True):
             variable.assign(value)
         for moments in self._moments:
             for moment in moments:
                 moment.assign(tf.zeros_like(moment))
-        for state in self._dropout_states:
-            state.assign(np.array([seed, 0], state.dtype))
+        self._seed = seed
 
     def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
         """Take gradient steps on the mean cross-entropy with Adam.
@@ -64,7 +87,8 @@ class Program:
         Returns:
             The mean loss over the steps.
         """
-        arguments = (images, labels, plan.batches, plan.rates, np.int32(seed), np.int32(first_step))
+        seeds = np.array([seed, self._seed], np.int32)
+        arguments = (images, labels, plan.batches, plan.rates, seeds, np.int32(first_step))
         return float(self._train(*(tf.convert_to_tensor(argument) for argument in arguments)))
 
     def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
@@ -79,8 +103,8 @@ class Program:
         return self._predictors[tuple(taps)](images)
 
     def weights(self) -> list[np.ndarray]:
-        """The trainable weights as they are now."""
-        return [variable.numpy() for variable in self._weights]
+        """The weights as they are now: the trainable ones, then running statistics, such as batch normalisation's."""
+        return [variable.numpy() for variable in [*self._weights, *self._statistics]]
 
     def _train_loop(
         self,
@@ -88,25 +112,38 @@ class Program:
         labels: tf.Tensor,
         batches: tf.Tensor,
         rates: tf.Tensor,
-        seed: tf.Tensor,
+        seeds: tf.Tensor,
         first_step: tf.Tensor,
     ) -> tf.Tensor:
         steps = tf.shape(batches)[0]
+        shift_seed, dropout_seed = tf.unstack(seeds)
 
         def step(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            rows = batches[number]
+            rows, before = batches[number], first_step + number
             inputs = tf.gather(images, rows)
             if self.shift:
-                inputs = shift_images(inputs, self.shift, tf.stack([seed, first_step + number]))
-            with tf.GradientTape() as tape:
-                logits = self.model(inputs, training=True)
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, rows), logits)
-                loss = tf.reduce_mean(losses)
-            self._adam(tape.gradient(loss, self._weights), rates[number], first_step + number + 1)
+                inputs = shift_images(inputs, self.shift, tf.stack([shift_seed, before]))
+            loss = self._step(inputs, tf.gather(labels, rows), rates[number], tf.stack([dropout_seed, before]))
             return number + 1, total + loss
 
         _, total = tf.while_loop(lambda number, _: number < steps, step, (0, 0.0), parallel_iterations=1)
         return total / tf.cast(steps, tf.float32)
+
+    def _step(self, inputs: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor, when: tf.Tensor) -> tf.Tensor:
+        """One gradient step; `when` holds the seed of dropout and how many steps went before."""
+        others = [
+            tf.cast(tf.random.fold_in(when, number), value.dtype) if is_seed(path) else tf.convert_to_tensor(value)
+            for number, (path, value) in enumerate(self._others)
+        ]
+        with tf.GradientTape() as tape:
+            logits, moved = self._trained.stateless_call(self._weights, others, inputs, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, self._weights, unconnected_gradients="zero")
+        self._adam(gradients, rate, when[1] + 1)
+        for (path, value), old, new in zip(self._others, others, moved, strict=True):
+            if new is not old and not is_seed(path):
+                tf.raw_ops.AssignVariableOp(resource=value.handle, value=new)
+        return loss
 
     def _adam(self, gradients: list[tf.Tensor], rate: tf.Tensor, step: tf.Tensor) -> None:
         """One update by the fused kernel: a single pass over each weight and its moments."""
@@ -123,7 +160,7 @@ class Program:
                 beta1=beta_1,
                 beta2=beta_2,
                 epsilon=1e-7,
-                grad=gradient,
+                grad=tf.convert_to_tensor(gradient),
             )
 
 
@@ -147,3 +184,8 @@ def shift_images(images: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
     pixels = tf.range(height)[:, tf.newaxis] * wide + tf.range(width)
     places = first[:, tf.newaxis, tf.newaxis] + pixels
     return tf.gather(tf.reshape(padded, [-1, channels]), places)
+
+
+def is_seed(path: str) -> bool:
+    """Whether a variable of a model is what its random layers draw from, by its path."""
+    return path.endswith("seed_generator_state")
