@@ -37,7 +37,7 @@ def main() -> None:
         to_predict = task.to_predict(tested, task.images)
         fit = partial(article.fit, network=network, images=task.images, to_predict=to_predict, params=params)
         cells = run_cells(
-            fit, None, task, params=params, compute=compute, code=Path(__file__), engine=str(engine), label=name
+            fit, None, task, params=params, compute=compute, code=Path(__file__), engine=engine, label=name
         )
         write_predictions(FOLDER / f"{name}.npz", cells)
 

@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import hypothesis
 import numpy as np
@@ -120,9 +121,9 @@ def test_features_outside_the_draw_do_not_reach_the_probe() -> None:
 
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("engine", ["native", "keras"])
-def test_a_dense_head_learns_and_is_repeatable(classes: int, engine: Engine) -> None:
+def test_a_dense_head_learns_and_is_repeatable(classes: int, engine: Literal["native", "keras"]) -> None:
     features, labels = task(classes)
-    fit = partial(dense_head.fit, features=features, classes=classes, engine=engine, params=HEAD)
+    fit = partial(dense_head.fit, features=features, classes=classes, engine=Engine(engine), params=HEAD)
     cell, again, other = fit(draw(labels, 6)), fit(draw(labels, 6)), fit(draw(labels, 6, seed=1))
     assert np.mean(cell.probabilities.argmax(axis=1) == labels) > 0.85
     assert cell.probabilities.tobytes() == again.probabilities.tobytes()
