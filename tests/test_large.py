@@ -20,12 +20,13 @@ import psutil  # which DVC brings
 import pytest
 from conftest import CODE, ROOT, SMALL, Study, synthetic_digits
 
-from transfer import cnn
+from transfer import cnn, engines
 from transfer.files import write_arrays
+from transfer.layers import fresh_weights, write_network
 from transfer.target import few_shot, write_target
 
 IMAGES = 400_000
-LIMIT = 500  # MB of any process; about 300 are TensorFlow's, and all images would be 314 more, all features 1,280
+LIMITS = {"native": 300, "keras": 500}  # MB of any process; all images would be 314 more, all features 1,280
 SETTINGS = SMALL | {
     "cnn.blocks": [{"filters": 50, "kernel": 3, "pool": 6}],  # 4 × 4 × 50 features an image, quickly computed
     "feature_extraction.tap": "block1",
@@ -40,6 +41,12 @@ pytestmark = [
 ]
 
 
+ARCHITECTURE = cnn.Params.model_validate({"blocks": SETTINGS["cnn.blocks"], "dense": SETTINGS["cnn.dense"]})
+LAYERS = cnn.layers(ARCHITECTURE, image_shape=(28, 28, 1), classes=5)
+WEIGHTS = fresh_weights(LAYERS.weights, 0)
+LIMIT = LIMITS[engines.Params(engine="auto").engine_for(LAYERS)]
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     """The stages in a folder, an untrained source model, and a large target; deleted when done, as it takes 1.6 GB."""
@@ -51,8 +58,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
         copy(ROOT / name, root / name)
     study = Study(root)
     study.set(**{key.replace(".", "__"): value for key, value in SETTINGS.items()})
-    architecture = cnn.Params.model_validate({"blocks": SETTINGS["cnn.blocks"], "dense": SETTINGS["cnn.dense"]})
-    save_model(root / "models/source.keras", cnn.build(architecture, image_shape=(28, 28, 1), classes=5))
+    save_model(root / "models/source.keras", LAYERS.build("source", WEIGHTS))
+    write_network(root / "models/source.npz", LAYERS, WEIGHTS)
     images, labels = synthetic_digits(24, seed=0)
     tiled = np.resize(images, (IMAGES, 28, 28))[..., np.newaxis]
     write_target(root / "data/target_train", few_shot(tiled, np.resize(labels % 5, IMAGES), range(5, 10), [4], 2))
