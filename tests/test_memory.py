@@ -169,8 +169,8 @@ def test_a_key_depends_on_what_is_in_the_file_of_an_array(root: Path) -> None:
 
 def test_the_surroundings_name_what_bits_depend_on() -> None:
     found = surroundings()
-    assert found["processor"][1]["found"]
-    assert set(found["versions"]) >= {"numpy", "scipy", "scikit-learn", "tensorflow", "keras"}
+    assert len(found["processor"]) > 1
+    assert set(found["versions"]) >= {"numpy", "scipy", "scikit-learn", "tensorflow", "keras", "ziglang"}
     assert not any(name.endswith("_THREADS") for name in found["settings"])
 
 

@@ -105,7 +105,14 @@ def test_a_weight_that_moved_is_noticed(source: Path) -> None:
 
 
 def take(source: Path, path: Path, taps: list[str] | None, images: np.ndarray, test_images: np.ndarray) -> None:
-    extract(path, taps, images, test_images, source=source.with_suffix(".npz"), training=engines.Params(engine="auto"))
+    extract(
+        path,
+        taps,
+        images,
+        test_images,
+        source=source.with_suffix(".npz"),
+        training=engines.Params(engine="auto", precision="float32"),
+    )
 
 
 def test_features_are_written_per_tap_and_read_back(source: Path, tmp_path: Path) -> None:

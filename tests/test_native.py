@@ -144,13 +144,13 @@ def test_images_of_another_shape_are_refused() -> None:
 
 def test_a_network_out_of_reach_is_keras_s_and_said_if_native_is_asked_for() -> None:
     deep = replace(SMALL, dense=(4,) * 9)
-    assert engines.Params(engine="auto").engine_for(SMALL) == "native"
-    assert engines.Params(engine="auto").engine_for(deep) == "keras"
-    assert engines.Params(engine="keras").engine_for(SMALL) == "keras"
+    assert engines.Params(engine="auto", precision="float32").engine_for(SMALL).name == "native"
+    assert engines.Params(engine="auto", precision="float32").engine_for(deep).name == "keras"
+    assert engines.Params(engine="keras", precision="float32").engine_for(SMALL).name == "keras"
     with pytest.raises(
         UserError, match=r"training\.engine is native, but there are 9 dense layers, and it takes at most 8"
     ):
-        engines.Params(engine="native").engine_for(deep)
+        engines.Params(engine="native", precision="float32").engine_for(deep)
 
 
 @pytest.fixture
@@ -192,6 +192,6 @@ def test_without_a_compiler_keras_trains(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     monkeypatch.setattr(native, "FOLDER", tmp_path)
     monkeypatch.setattr(subprocess, "run", fail)
-    assert engines.Params(engine="auto").engine_for(SMALL) == "keras"
+    assert engines.Params(engine="auto", precision="float32").engine_for(SMALL).name == "keras"
     with pytest.raises(UserError, match=r"cannot be compiled here \(error: unknown processor\)"):
-        engines.Params(engine="native").engine_for(SMALL)
+        engines.Params(engine="native", precision="float32").engine_for(SMALL)
