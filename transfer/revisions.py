@@ -59,8 +59,8 @@ def parse_cells(text: str, where: str) -> Cells:
         )
     cells: Cells = {}
     for number, entries in enumerate(rows, 2):
-        row = dict(zip(head, entries, strict=False))
         try:
+            row = dict(zip(head, entries, strict=True))
             name, shots, seed = row["strategy"], int(row["shots"]), int(row["seed"])
             values = {metric: float(row[metric] or "nan") for metric in METRICS if metric in row}
         except (ValueError, KeyError):
