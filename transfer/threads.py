@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from threadpoolctl import threadpool_limits
+
 SETTINGS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -23,3 +25,4 @@ def set_threads(count: int) -> None:
     if "tensorflow" in sys.modules and any(os.environ.get(name) != value for name, value in settings.items()):
         raise RuntimeError("the number of threads must be set before TensorFlow is imported")
     os.environ.update(settings)
+    threadpool_limits(count)  # of what is loaded already, such as numpy's BLAS
