@@ -29,9 +29,9 @@ gpu: ## add the CUDA libraries to .venv
 lock: ## renew requirements/*.txt within the bounds of pyproject.toml
 	$(SETUP) lock
 
-bench: ## time one run of the classic Keras example, to compare the study with
+bench: ## time the study beside its peers (ARGS="--only frozen --runs 1" for a part)
 	$(SETUP) base
-	$(RUN) python -m benchmarks.keras_example
+	$(RUN) python -m benchmarks $(ARGS)
 
 compare: ## compare the results of revisions, as in ARGS="main my-branch"
 	$(SETUP) base

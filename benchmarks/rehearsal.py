@@ -26,7 +26,7 @@ from ruamel.yaml.error import YAMLError
 from transfer import cnn, engines, fine_tuning, metrics, pretrain
 from transfer.cells import Cell
 from transfer.console import UserError, progress, run, say
-from transfer.features import Features, Scaling, extract, read_features, write_features
+from transfer.features import Features, Scaling, extract, read_features
 from transfer.files import read_arrays, write_arrays
 from transfer.layers import write_network
 from transfer.params import Section, parse_section, read_params, read_section
@@ -103,21 +103,21 @@ def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> N
     source = folder / "source.npz"
     write_network(source, layers, last.program.weights())
     images, labels = select_classes(*train, task.target)
-    write_target(folder / "target.npz", few_shot(images, labels, task.target, shots, seeds))
+    write_target(folder / "target", few_shot(images, labels, task.target, shots, seeds))
     test_images, test_labels = select_classes(data["validation_images"][..., 0], data["validation_labels"], task.target)
     write_arrays(folder / "validation.npz", images=test_images, labels=test_labels)
     if taps:
-        write_features(folder / "features.npz", extract(source, taps, images, test_images, training=training))
+        extract(folder / "features", taps, images, test_images, source=source, training=training)
 
 
 @cache
 def _task(folder: Path) -> tuple[Target, dict[str, np.ndarray]]:
-    return read_target(folder / "target.npz"), read_arrays(folder / "validation.npz")
+    return read_target(folder / "target"), read_arrays(folder / "validation.npz")
 
 
 @cache
 def _features(folder: Path, tap: str) -> Features:
-    features = read_features(folder / "features.npz", tap)
+    features = read_features(folder / "features", tap)
     return features.scaled(Scaling.of_pool(features.train))
 
 
@@ -136,11 +136,11 @@ def _fit_of(trial: Trial) -> Callable[[Draw], Cell]:
         case "end_to_end":
             source = trial.source / "source.npz"
             engine = training.engine_for(end_to_end.layers(source, classes))
-            network = partial(end_to_end.network, source, classes, params.shift, engine)
+            network = partial(end_to_end.network, source, classes, params, engine)
         case _:
             architecture = read_section("cnn", cnn.Params)
             layers = cnn.layers(architecture, image_shape=target.images.shape[1:], classes=classes)
-            network = partial(scratch.network, layers, params.shift, training.engine_for(layers))
+            network = partial(scratch.network, layers, params, training.engine_for(layers))
     return partial(fine_tuning.fit, network=network, images=target.images, to_predict=test_images, params=params)
 
 

@@ -27,25 +27,18 @@ def main() -> None:
     say("article: train the article's printed code, on the target and on the source's own classes")
     compute = read_section("compute", Compute)
     engine = read_section("training", engines.Params).keras()
-    target = read_target(Path("data/target_train.npz"))
+    target = read_target(Path("data/target_train"))
     source = read_arrays(Path("data/source.npz"), "train_images", "train_labels", "test_images", "classes")
     known = source["train_images"], source["train_labels"], source["classes"]
     same_task = article.same_task(*known, shots=target.shots, seeds=len(target.draws))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
 
     for name, task, tested in zip(SPECIMENS, (target, same_task), (test_images, source["test_images"]), strict=True):
-        network = partial(article.network, Path("models/source.keras"), len(task.classes), engine)
+        network = partial(article.network, Path("models/source.keras"), len(task.classes), engine, params.betas)
         to_predict = task.to_predict(tested, task.images)
         fit = partial(article.fit, network=network, images=task.images, to_predict=to_predict, params=params)
         cells = run_cells(
-            fit,
-            None,
-            task,
-            params=params,
-            workers=compute.workers,
-            memory=compute.memory(__file__),
-            engine=str(engine),
-            label=name,
+            fit, None, task, params=params, compute=compute, code=Path(__file__), engine=engine, label=name
         )
         write_predictions(FOLDER / f"{name}.npz", cells)
 

@@ -20,8 +20,8 @@ def main() -> None:
     params = read_section("dense_head", dense_head.Params)
     say(f"dense_head: train new dense layers on features of {params.tap}, the backbone frozen")
     compute = read_section("compute", Compute)
-    target = read_target(Path("data/target_train.npz"))
-    features = read_features(Path("data/features.npz"), params.tap)
+    target = read_target(Path("data/target_train"))
+    features = read_features(Path("data/features"), params.tap)
     scaling = Scaling.of_pool(features.train)
     scaled = features.scaled(scaling)
     scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))
@@ -32,15 +32,7 @@ def main() -> None:
     ship = partial(dense_head.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
     model = Path("models/dense_head.keras")
     cells = run_cells(
-        fit,
-        ship,
-        target,
-        params=params,
-        model=model,
-        workers=compute.workers,
-        memory=compute.memory(__file__),
-        engine=str(engine),
-        label="dense_head",
+        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), engine=engine
     )
     write_predictions(Path("data/predictions/dense_head.npz"), cells)
 

@@ -21,39 +21,30 @@ def main() -> None:
     say("end_to_end: fine-tune every layer of the source CNN on target images")
     compute = read_section("compute", Compute)
     training = read_section("training", engines.Params)
-    memory = compute.memory(__file__)  # before TensorFlow, which changes the settings that cells are known by
-    set_threads(1)  # in worker processes and, where all workers train one cell, in this one
+    set_threads(1)  # in worker processes and, where all workers of `compute.distribute` train each cell, in this one
 
     with distribute.team(compute.distribute, training) as team:  # which waits for all: files may be made until then
-        target = read_target(Path("data/target_train.npz"))
+        target = read_target(Path("data/target_train"))
         test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
         to_predict = target.to_predict(test_images, target.images)
 
         source = Path("models/source.npz")
         layers = end_to_end.layers(source, len(target.classes))
         engine = training.engine_for(layers)
-        network = partial(end_to_end.network, source, len(target.classes), params.shift, engine)
+        network = partial(end_to_end.network, source, len(target.classes), params, engine)
         fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
         ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
-        model = Path("models/end_to_end.keras")
-        team.agree(memory.keys(fit, ["cells"])[0])
-        if compute.distribute != "none":
+        model, code = Path("models/end_to_end.keras"), Path(__file__)
+        if team.strategy:
+            team.agree(compute.memory(code).keys(fit, ["cells"])[0])
             with team.scope():
                 network()  # made once in a process
         if not team.chief:
             team.follow(fit, target.cells())
             return
+        how = team.lead if team.strategy else None
         cells = run_cells(
-            fit,
-            ship,
-            target,
-            params=params,
-            model=model,
-            workers=compute.workers,
-            run=team.lead if compute.distribute != "none" else None,
-            memory=memory,
-            engine=str(engine),
-            label="end_to_end",
+            fit, ship, target, params=params, model=model, compute=compute, code=code, run=how, engine=engine
         )
     write_predictions(Path("data/predictions/end_to_end.npz"), cells)
 

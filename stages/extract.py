@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transfer import engines, features, taps
+from transfer import engines, taps
 from transfer.console import UserError, counted, run, say
-from transfer.features import write_features
+from transfer.features import extract
 from transfer.files import read_arrays
 from transfer.params import PARAMS, read_params, read_section
 from transfer.target import read_target
@@ -32,19 +32,16 @@ def main() -> None:
     wanted = sorted({tap_of(name, content) for name, content in sections.items() if "tap" in content})
     sample = read_section("taps", taps.Params)
     training = read_section("training", engines.Params)
-    take = partial(features.extract, Path("models/source.npz"), training=training, threads=THREADS)
-    target = read_target(Path("data/target_train.npz"))
+    take = partial(extract, source=Path("models/source.npz"), training=training, threads=THREADS)
+    target = read_target(Path("data/target_train"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     both = f"{counted(len(target.images), 'target image')} and {counted(len(test_images), 'test image')}"
     say(f"extract: {', '.join(wanted)} of {both}; every tap of a sample")
-    write_features(
-        Path("data/features.npz"),
-        take(wanted, target.images, test_images),
-    )
+    take(Path("data/features"), wanted, target.images, test_images)
 
     images = target.images[taps.labelled_rows(target, sample)]
     test_images = test_images[taps.sampled_rows(len(test_images), sample)]
-    write_features(Path("data/tap_features.npz"), take(None, images, test_images))
+    take(Path("data/tap_features"), None, images, test_images)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ def main() -> None:
     params = read_section("feature_extraction", feature_extraction.Params)
     say(f"feature_extraction: fit a linear classifier on features of {params.tap}, the backbone frozen")
     compute = read_section("compute", Compute)
-    target = read_target(Path("data/target_train.npz"))
-    features = read_features(Path("data/features.npz"), params.tap)
+    target = read_target(Path("data/target_train"))
+    features = read_features(Path("data/features"), params.tap)
     scaling = Scaling.of_pool(features.train)
     scaled = features.scaled(scaling)
     scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))
@@ -28,16 +28,7 @@ def main() -> None:
     fit = partial(feature_extraction.fit, features=scaled, params=params)
     ship = partial(feature_extraction.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
     model = Path("models/feature_extraction.keras")
-    cells = run_cells(
-        fit,
-        ship,
-        target,
-        params=params,
-        model=model,
-        workers=compute.workers,
-        memory=compute.memory(__file__),
-        label="feature_extraction",
-    )
+    cells = run_cells(fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__))
     write_predictions(Path("data/predictions/feature_extraction.npz"), cells)
 
 

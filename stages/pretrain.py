@@ -19,7 +19,6 @@ def main() -> None:
     architecture = read_section("cnn", cnn.Params)
     training = read_section("training", engines.Params)
     compute = read_section("compute", Compute)
-    memory = compute.memory(__file__)  # before TensorFlow, which changes the settings that trainings are known by
     set_threads(params.threads)
 
     with distribute.team(compute.distribute, training) as team:  # which waits for all: files may be made until then
@@ -31,7 +30,7 @@ def main() -> None:
         say(f"pretrain: {counted(len(images), 'image')} of {classes} classes, {how}")
 
         train = partial(pretrain.train_source, images, labels, layers=layers, engine=engine, params=params)
-        (key,) = memory.keys(train, ["source"])
+        (key,) = compute.memory(Path(__file__)).keys(train, ["source"])
         team.agree(key)
         checkpoint = checkpoints.Checkpoint(checkpoints.FOLDER / f"pretrain-{key}.npz", team)
         validation = source["validation_images"], source["validation_labels"]

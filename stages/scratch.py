@@ -20,26 +20,18 @@ def main() -> None:
     architecture = read_section("cnn", cnn.Params)
     say("scratch: train every layer on target images, from random weights")
     compute = read_section("compute", Compute)
-    target = read_target(Path("data/target_train.npz"))
+    target = read_target(Path("data/target_train"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     to_predict = target.to_predict(test_images, target.images)
 
     layers = cnn.layers(architecture, image_shape=target.images.shape[1:], classes=len(target.classes))
     engine = read_section("training", engines.Params).engine_for(layers)
-    network = partial(scratch.network, layers, params.shift, engine)
+    network = partial(scratch.network, layers, params, engine)
     fit = partial(scratch.fit, network=network, images=target.images, to_predict=to_predict, params=params)
     ship = partial(scratch.ship, layers=layers, name="scratch")
     model = Path("models/scratch.keras")
     cells = run_cells(
-        fit,
-        ship,
-        target,
-        params=params,
-        model=model,
-        workers=compute.workers,
-        memory=compute.memory(__file__),
-        engine=str(engine),
-        label="scratch",
+        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), engine=engine
     )
     write_predictions(Path("data/predictions/scratch.npz"), cells)
 

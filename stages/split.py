@@ -28,7 +28,7 @@ def main() -> None:
     train, test = ((raw[f"{half}_images"], raw[f"{half}_labels"]) for half in ("train", "test"))
 
     write_arrays(DATA / "source.npz", **split.split_source(train, test, params))
-    write_target(DATA / "target_train.npz", split.split_target(train, params))
+    write_target(DATA / "target_train", split.split_target(train, params))
     images, labels = split.select_classes(*test, params.target_classes)
     write_arrays(DATA / "target_test_images.npz", images=images)
     write_arrays(DATA / "target_test_labels.npz", labels=labels, classes=np.array(params.target_classes, np.int32))

@@ -1,5 +1,7 @@
 """Stage `taps`: picture what every tap of the source CNN makes of the target, and probe each linearly."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +15,26 @@ from transfer.params import read_section
 from transfer.target import read_target
 from transfer.threads import set_threads
 
-THREADS = 2  # fixed, so that the pictures do not depend on how many cores there are
-
 
 def main() -> None:
     """Read the features of a sample; write the places of its test images, and what the probes take them for."""
-    set_threads(THREADS)
+    set_threads(1)  # for each map: the bits do not depend on how many cores there are, and no thread waits for another
     params = read_section("taps", taps.Params)
-    target = read_target(Path("data/target_train.npz"))
-    features = read_taps(Path("data/tap_features.npz"))
+    target = read_target(Path("data/target_train"))
+    features = read_taps(Path("data/tap_features"))
     shots, images = taps.probed_shots(target, params), len(next(iter(features.values())).test)
     how = f"{counted(shots, 'label')} per class, {counted(len(target.draws), 'draw')}, {counted(images, 'test image')}"
     say(f"taps: probe {', '.join(features)} with {how}")
     total = len(read_arrays(Path("data/target_test_images.npz"))["images"])
+    with ThreadPoolExecutor() as pool:  # side by side: scikit-learn computes without Python's lock
+        places = pool.map(taps.project, [taken.test for taken in features.values()])
+        predicted = pool.map(partial(taps.probe, target=target, params=params), features.values())
     views = TapViews(
         names=np.array(list(features)),
         shots=np.array(shots, np.int32),
         rows=taps.sampled_rows(total, params),
-        places=np.stack([taps.project(taken.test) for taken in features.values()]),
-        predicted=np.stack([taps.probe(taken, target, params) for taken in features.values()]),
+        places=np.stack(list(places)),
+        predicted=np.stack(list(predicted)),
     )
     write_record(Path("data/taps.npz"), views)
 

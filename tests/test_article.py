@@ -22,8 +22,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
     from transfer.models import save_model
 
     path = tmp_path_factory.mktemp("article") / "source.keras"
-    save_model(path, cnn.build(SMALL_CNN, image_shape=(28, 28, 1), classes=3))
-    return article.network(path, 2)
+    save_model(path, cnn.layers(SMALL_CNN, image_shape=(28, 28, 1), classes=3).build("source"))
+    return article.network(path, 2, (0.9, 0.999))
 
 
 def test_its_head_sees_probabilities(network: Network) -> None:
@@ -36,7 +36,16 @@ def test_its_head_sees_probabilities(network: Network) -> None:
 
 
 def test_nothing_is_frozen(network: Network) -> None:
-    params = article.Params(measure=True, steps=3, steps_growth=0, batch=4, peak_rate=0.01, warmup=0)
+    schedule = {
+        "steps": 3,
+        "steps_growth": 0,
+        "batch": 4,
+        "peak_rate": 0.01,
+        "warmup": 0,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+    }
+    params = article.Params(measure=True, **schedule)
     target = article.same_task(
         IMAGES, np.arange(12, dtype=np.int32) % 2, np.array([0, 1]), shots=np.array([4]), seeds=1
     )

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,28 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_whole(path, half)
     assert path.read_bytes() == "zwölf\n".encode()
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+
+    def fill(*names: str) -> Callable[[Path], None]:
+        def write(partial: Path) -> None:
+            partial.mkdir()
+            for name in names:
+                (partial / name).write_text(name)
+            if "broken" in names:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        return write
+
+    write_whole(path, fill("a", "b"))
+    with pytest.raises(UserError, match="folder cannot be written: No space left on device"):
+        write_whole(path, fill("broken"))
+    assert sorted(file.name for file in path.iterdir()) == ["a", "b"]
+    write_whole(path, fill("c"))
+    assert [file.name for file in path.iterdir()] == ["c"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_arrays_come_back_and_their_file_is_repeatable(tmp_path: Path) -> None:

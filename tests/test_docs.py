@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 REPORT = (ROOT / "results" / "report.md").read_text(encoding="utf-8")
 CELLS = pd.read_csv(ROOT / "results" / "cells.csv")
 METRICS = json.loads((ROOT / "results" / "metrics.json").read_text(encoding="utf-8"))
-DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").iterdir())
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 

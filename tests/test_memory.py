@@ -21,8 +21,9 @@ from test_strategies import TARGET, fake_fit, fake_ship
 
 from transfer.cells import Cell, run_cells
 from transfer.compute import Compute
-from transfer.features import Features
-from transfer.memory import Memory, surroundings
+from transfer.features import Features, Scaling
+from transfer.mapped import Mapped
+from transfer.memory import FOLDER, Memory, surroundings
 from transfer.params import Section
 from transfer.predictions import Predictions
 from transfer.target import Draw, Target
@@ -46,8 +47,12 @@ def other_fit() -> None:
     """Another function."""
 
 
+def compute(megabytes: int = 10) -> Compute:
+    return Compute(engine="local", address="", workers=1, distribute="none", remember=megabytes)
+
+
 def memory_of(root: Path, megabytes: int = 10) -> Memory:
-    return Memory(root / "cells", code=root / "stages/a.py", root=root, megabytes=megabytes)
+    return compute(megabytes).memory(root / "stages/a.py")
 
 
 @pytest.fixture
@@ -115,6 +120,8 @@ HITS: dict[str, Edit] = {
     "a comment and a docstring": write("helper.py", '"""Other words."""\nRATE = 1  # why\n'),
     "code that it does not import": write("apart.py", "x = 1"),
     "the number of threads outside": lambda _, patch: patch.setenv("OMP_NUM_THREADS", "7"),
+    "where the other workers of a training are": lambda _, patch: patch.setenv("TF_CONFIG", "{}"),
+    "whether TensorFlow was imported": lambda _, patch: patch.setenv("TF2_BEHAVIOR", "1"),
     "another setting": lambda _, patch: patch.setenv("LANG", "C"),
 }
 
@@ -151,10 +158,22 @@ def test_a_key_depends_on_every_argument_and_on_the_draw(root: Path) -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_a_key_depends_on_what_is_in_the_file_of_an_array(root: Path) -> None:
+    scaling = Scaling.of_pool(FEATURES.train)
+
+    def mapped(name: str, array: np.ndarray) -> str:
+        np.save(root / name, array)
+        return key(root, features=Features(Mapped(root / name), FEATURES.test).scaled(scaling))
+
+    before = mapped("a.npy", FEATURES.train)
+    assert mapped("b.npy", FEATURES.train) == before
+    assert mapped("a.npy", FEATURES.train * 2) != before
+
+
 def test_the_surroundings_name_what_bits_depend_on() -> None:
     found = surroundings()
-    assert found["processor"][1]["found"]
-    assert set(found["versions"]) >= {"numpy", "scipy", "scikit-learn", "tensorflow", "keras"}
+    assert len(found["processor"]) > 1
+    assert set(found["versions"]) >= {"numpy", "scipy", "scikit-learn", "tensorflow", "keras", "ziglang"}
     assert not any(name.endswith("_THREADS") for name in found["settings"])
 
 
@@ -167,10 +186,8 @@ def run(root: Path, megabytes: int = 10, target: Target = TARGET) -> tuple[Predi
     log = root / "log"
     log.unlink(missing_ok=True)
     fit = partial(fit_and_log, log=str(log))  # a path would stand for what is in the file
-    memory = memory_of(root, megabytes)
-    done = run_cells(
-        fit, fake_ship, target, params=Section(), model=root / "model", workers=1, memory=memory, label="x"
-    )
+    how = {"compute": compute(megabytes), "code": root / "stages/a.py", "label": "x"}
+    done = run_cells(fit, fake_ship, target, params=Section(), model=root / "model", **how)
     return done, sorted(line[:3] for line in log.read_text().splitlines()) if log.exists() else []
 
 
@@ -200,7 +217,7 @@ def test_more_seeds_and_shots_train_the_new_cells_alone(root: Path) -> None:
     assert (root / "model").read_text() == "3 0"
     more = replace(larger, draws=np.concatenate([TARGET.draws, TARGET.draws[:1, :, ::-1]]))
     assert run(root, target=more)[1] == ["1 2", "2 2", "3 2"]
-    shutil.rmtree(root / "cells")
+    shutil.rmtree(root / FOLDER)
     (root / "model").unlink()
     warm = run(root, target=TARGET)[0]
     assert same(warm, run(root)[0])
@@ -222,7 +239,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(root: Path) -> None:
     assert {"2 0", "2 1"} <= before
     warm, trained = run(root)
     assert set(trained) <= set(ALL) - {"2 0", "2 1"}
-    shutil.rmtree(root / "cells")
+    shutil.rmtree(root / FOLDER)
     assert same(warm, run(root)[0])
 
 
@@ -244,23 +261,23 @@ def run_and_die(root: Path) -> None:
 
 def test_a_damaged_or_deleted_store_is_trained_again(root: Path) -> None:
     cold, _ = run(root)
-    for file in (root / "cells").rglob("output.pkl"):
+    for file in (root / FOLDER).rglob("output.pkl"):
         file.write_bytes(b"damaged")
     again, trained = run(root)
     assert trained == ALL
     assert same(cold, again)
     assert run(root)[1] == []
-    next((root / "cells").rglob("output.pkl")).unlink()
+    next((root / FOLDER).rglob("output.pkl")).unlink()
     assert len(run(root)[1]) == 1
     memory = memory_of(root)
-    shutil.rmtree(root / "cells")  # while it is open
+    shutil.rmtree(root / FOLDER)  # while it is open
     memory.keep("0" * 32, [1])
     assert memory.recall("0" * 32) == [1]
 
 
 def test_a_memory_of_nothing_trains_all_and_leaves_no_folder(root: Path) -> None:
     assert run(root, megabytes=0)[1] == run(root, megabytes=0)[1] == ALL
-    assert not (root / "cells").exists()
+    assert not (root / FOLDER).exists()
 
 
 def test_the_store_keeps_within_its_size_and_drops_the_oldest(root: Path) -> None:
@@ -268,11 +285,11 @@ def test_the_store_keeps_within_its_size_and_drops_the_oldest(root: Path) -> Non
     results = {f"{number:032}": np.full(50_000, number) for number in range(4)}  # 0.4 MB each
     for number, (name, result) in enumerate(results.items()):
         memory.keep(name, result)
-        file = max((root / "cells").rglob("output.pkl"), key=os.path.getctime)
+        file = max((root / FOLDER).rglob("output.pkl"), key=os.path.getctime)
         os.utime(file, (1000 + number, 1000 + number))
     memory.trim()
     assert [memory.recall(name) is not None for name in results] == [False, False, True, True]
-    size = sum(file.stat().st_size for file in (root / "cells").rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in (root / FOLDER).rglob("*") if file.is_file())
     assert size <= 1_000_000
 
 
@@ -280,8 +297,8 @@ def test_a_disk_that_refuses_is_said_once_and_costs_nothing_else(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     memory = memory_of(root)
-    shutil.rmtree(root / "cells")
-    (root / "cells").write_text("")  # where folders would be made
+    shutil.rmtree(root / FOLDER)
+    (root / FOLDER).write_text("")  # where folders would be made
     for _ in range(2):
         memory.keep("0" * 32, 1)
         assert memory.recall("0" * 32) is None
@@ -292,7 +309,8 @@ def test_a_disk_that_refuses_is_said_once_and_costs_nothing_else(
 def test_a_file_in_the_folder_s_place_is_said_once_and_costs_nothing_else(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (root / "cells").write_text("")
+    (root / FOLDER).parent.mkdir()
+    (root / FOLDER).write_text("")
     assert run(root)[1] == ALL
     assert capsys.readouterr().out.count("these trainings are not remembered: ") == 1
 
@@ -321,5 +339,5 @@ def test_a_stage_s_memory_lies_in_the_repository_s_root(tmp_path: Path) -> None:
     stage = tmp_path / "stages" / "a.py"
     stage.parent.mkdir()
     stage.write_text("")
-    Compute(workers=1, distribute="none", remember=1).memory(str(stage)).keep("0" * 32, 1)
+    compute().memory(stage).keep("0" * 32, 1)
     assert next((tmp_path / ".cache" / "cells").rglob("output.pkl"))

@@ -195,6 +195,8 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study, key: str
     [
         ("split", "data/raw/mnist.npz"),
         ("extract", "models/source.keras"),
+        ("extract", "data/target_train/images.npy"),
+        ("dense_head", "data/features/block2_train.npy"),
         ("evaluate", "models/source.json"),
         ("report", "results/cells.csv"),
         ("report", "data/outcomes.npz"),

@@ -46,7 +46,7 @@ def outcomes_of(
         predicted.append(np.where(ease < accuracy, labels, wrong))
         confidence.append(rng.uniform(0.4, 1, images))
     names, budgets, seed_of = (list(column) for column in zip(*grid, strict=True))
-    versions = {"versions": {"keras": "3"}, "params": {"tap": "block2"}}
+    versions = {"versions": {"keras": "3"}, "params": {"tap": "block2"}, "engine": "native engine, float32"}
     return Outcomes(
         strategy=np.array(names),
         shots=np.array(budgets, np.int32),
@@ -87,7 +87,13 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
         outcomes=outcomes,
         views=views,
         test_images=np.random.default_rng(4).integers(0, 256, (len(outcomes.labels), 28, 28, 1)).astype(np.uint8),
-        source={"accuracy": 0.99, "classes": [0, 1], "params": {"cnn": {"dense": [8]}}, "versions": {"keras": "3"}},
+        source={
+            "accuracy": 0.99,
+            "classes": [0, 1],
+            "params": {"cnn": {"dense": [8]}},
+            "versions": {"keras": "3"},
+            "engine": "keras engine, mixed bfloat16",
+        },
         raw={"train_images": {"shape": [4, 28, 28], "sha256": "abc"}},
         replicates=300,
     )

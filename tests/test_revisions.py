@@ -84,7 +84,7 @@ def lock(**changes: Any) -> dict[str, Any]:
             "deps": [{"path": "data/raw.npz", "md5": part["raw"]}, {"path": "stages/split.py", "md5": part["code"]}],
             "params": {"params.yaml": {"split": {"seeds": part["seeds"], "target_classes": part["classes"]}}},
             "outs": [
-                {"path": "data/target_train.npz", "md5": part["draws"]},
+                {"path": "data/target_train", "md5": part["draws"]},
                 {"path": "data/target_test_images.npz", "md5": part["images"]},
                 {"path": "data/target_test_labels.npz", "md5": part["labels"]},
             ],
@@ -92,7 +92,7 @@ def lock(**changes: Any) -> dict[str, Any]:
         "train": {
             "cmd": "x",
             "deps": [
-                {"path": "data/target_train.npz", "md5": part["draws"]},
+                {"path": "data/target_train", "md5": part["draws"]},
                 {"path": "stages/train.py", "md5": part["train_code"]},
             ],
             "params": {"params.yaml": {"train.tap": "block2"}},

@@ -9,14 +9,18 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import hypothesis
 import numpy as np
 import psutil  # which DVC brings
 import pytest
-from sklearn.linear_model import LogisticRegression
+from hypothesis import strategies as st
 
 from transfer.cells import Cell, run_cells
+from transfer.compute import Compute
 from transfer.console import UserError
+from transfer.engines import Engine
 from transfer.features import Features
 from transfer.params import Section
 from transfer.strategies import dense_head, feature_extraction
@@ -27,9 +31,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PROBE = feature_extraction.Params(
     tap="block2", l2=(0.01, 1.0), l2_default=0.1, folds=3, enough_held_out=500, max_iterations=200
 )
-HEAD = dense_head.Params(
-    tap="block2", units=16, dropout=0.2, steps=60, steps_growth=0.0, batch=8, peak_rate=0.01, warmup=0.1
-)
+SCHEDULE = {
+    "steps": 60,
+    "steps_growth": 0.0,
+    "batch": 8,
+    "peak_rate": 0.01,
+    "warmup": 0.1,
+    "beta_1": 0.9,
+    "beta_2": 0.99,
+}
+HEAD = dense_head.Params(tap="block2", units=16, dropout=0.2, **SCHEDULE)
 
 
 def task(classes: int, images: int = 60, seed: int = 0) -> tuple[Features, np.ndarray]:
@@ -58,16 +69,6 @@ def test_a_linear_probe_is_a_softmax_over_its_weights(classes: int, shots: int) 
     assert np.mean(cell.probabilities.argmax(axis=1) == labels) > (0.6 if shots < 3 else 0.85)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_a_probe_without_choice_is_scikit_learn_s(classes: int) -> None:
-    features, labels = task(classes)
-    given = draw(labels, 2)
-    cell = feature_extraction.fit(given, features=features, params=PROBE)
-    reference = LogisticRegression(C=1 / (0.1 * len(given.rows)), max_iter=200)
-    reference.fit(features.train[given.rows], given.labels)
-    np.testing.assert_allclose(cell.probabilities, reference.predict_proba(features.test), atol=1e-4)
-
-
 def test_the_penalty_is_chosen_by_held_out_log_loss_inside_the_draw() -> None:
     """Labels that are pure chance ask for the strongest penalty, clean ones for a weak one."""
     features, labels = task(2, images=80)
@@ -76,6 +77,37 @@ def test_the_penalty_is_chosen_by_held_out_log_loss_inside_the_draw() -> None:
     chance = dataclasses.replace(clean, labels=np.random.default_rng(0).permutation(clean.labels))
     assert feature_extraction.choose_l2(features.train[clean.rows], clean.labels, clean, params) == 1e-4
     assert feature_extraction.choose_l2(features.train[chance.rows], chance.labels, chance, params) == 100.0
+
+
+def test_of_penalties_that_predict_alike_the_larger_is_chosen() -> None:
+    """Features that are all zero tell nothing, so that no penalty matters."""
+    _, labels = task(2)
+    given = draw(labels, 4)
+    blank = np.zeros((8, 10), np.float32)
+    params = PROBE.model_copy(update={"l2": (1.0, 10.0, 0.1)})
+    assert feature_extraction.choose_l2(blank, given.labels, given, params) == 10.0
+
+
+def test_a_penalty_is_chosen_as_well_in_as_many_coordinates_as_there_are_images() -> None:
+    """Turned into a space of more dimensions than images, features have the same inner products."""
+    features, labels = task(3)
+    given = draw(labels, 10)
+    mislabelled = np.where(np.arange(30) % 7, given.labels, 0)
+    narrow = features.train[given.rows]  # (30, 10)
+    turned = narrow @ np.linalg.qr(np.random.default_rng(1).normal(size=(50, 10)))[0].T.astype(np.float32)
+    params = PROBE.model_copy(update={"l2": (1e-3, 1e-2, 0.1, 1.0)})
+    assert [feature_extraction.choose_l2(x, mislabelled, given, params) for x in (narrow, turned)] == [0.1, 0.1]
+
+
+@hypothesis.given(shots=st.integers(2, 30), classes=st.integers(2, 6), count=st.integers(2, 6), seed=st.integers(0, 99))
+def test_folds_are_dealt_evenly_and_at_random(shots: int, classes: int, count: int, seed: int) -> None:
+    y = np.repeat(np.arange(classes), shots)
+    folds = feature_extraction.stratified_folds(y, count, seed)
+    of_class = np.stack([np.bincount(folds[y == name], minlength=count) for name in range(classes)])
+    assert set(np.unique(of_class)) <= {shots // count, -(-shots // count)}
+    assert np.ptp(of_class.sum(axis=0)) <= 1
+    assert (folds == feature_extraction.stratified_folds(y, count, seed)).all()
+    assert shots * classes < 20 or (folds != feature_extraction.stratified_folds(y, count, seed + 1)).any()
 
 
 def test_features_outside_the_draw_do_not_reach_the_probe() -> None:
@@ -89,9 +121,10 @@ def test_features_outside_the_draw_do_not_reach_the_probe() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_a_dense_head_learns_and_is_repeatable(classes: int) -> None:
+@pytest.mark.parametrize("engine", ["native", "keras"])
+def test_a_dense_head_learns_and_is_repeatable(classes: int, engine: Literal["native", "keras"]) -> None:
     features, labels = task(classes)
-    fit = partial(dense_head.fit, features=features, classes=classes, params=HEAD)
+    fit = partial(dense_head.fit, features=features, classes=classes, engine=Engine(engine), params=HEAD)
     cell, again, other = fit(draw(labels, 6)), fit(draw(labels, 6)), fit(draw(labels, 6, seed=1))
     assert np.mean(cell.probabilities.argmax(axis=1) == labels) > 0.85
     assert cell.probabilities.tobytes() == again.probabilities.tobytes()
@@ -124,8 +157,9 @@ def fake_ship(weights: list[np.ndarray], path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers: int) -> None:
     fit = partial(fake_fit, log=tmp_path / "log")
-    params = Section()
-    done = run_cells(fit, fake_ship, TARGET, params=params, model=tmp_path / "model", workers=workers, label="x")
+    compute = Compute(engine="local", address="", workers=workers, distribute="none", remember=0)
+    model, code = tmp_path / "model", Path(__file__)
+    done = run_cells(fit, fake_ship, TARGET, params=Section(), model=model, compute=compute, code=code, label="x")
     assert list(zip(done.shots, done.seed, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     np.testing.assert_allclose(done.probabilities[:, 0, 0], [1, 1.1, 2, 2.1])
     assert done.trainable_parameters.tolist() == [5, 5, 5, 5]
@@ -194,27 +228,28 @@ def test_a_worker_that_is_killed_is_one_line_that_says_what_to_do() -> None:
 SLEEPERS = """
 import sys
 from pathlib import Path
-from tests.test_strategies import sleep_long
+from test_strategies import sleep_long
+from transfer.compute import Compute
 from transfer.console import run
-from transfer.workers import run_in_workers
 if __name__ == "__main__":
-    run(lambda: list(run_in_workers(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)], 2)))
+    compute = Compute(engine=sys.argv[2], address=sys.argv[3], workers=2, distribute="none", remember=0)
+    run(lambda: list(compute.results(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)])))
 """
 
 
-def start_sleepers(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+def start_sleepers(folder: Path, engine: str = "local", address: str = "") -> tuple[subprocess.Popen[str], list[int]]:
     """A process whose two workers would take a minute, and the workers' identifiers."""
     script = folder / "script.py"
     script.write_text(SLEEPERS)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(folder)],
+        [sys.executable, str(script), str(folder), engine, address],
         env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while len(started := [path for path in folder.iterdir() if path.suffix == ".pid"]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -37,7 +37,7 @@ def sections_read(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_exactly_the_local_code_that_it_can_reach(stage: str) -> None:
-    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith((".py", ".c"))}
     assert listed == closure(stage)
 
 
@@ -50,7 +50,7 @@ def test_a_stage_lists_the_sections_that_it_reads(stage: str) -> None:
 
 def test_extract_lists_the_tap_of_every_strategy_that_has_one() -> None:
     taps = {f"{name}.tap" for name, section in PARAMS.items() if isinstance(section, dict) and "tap" in section}
-    assert set(STAGES["extract"]["params"]) == taps | {"taps"}  # its own section, of the sample
+    assert set(STAGES["extract"]["params"]) == taps | {"taps", "training"}  # of the sample, and of the engine
 
 
 def test_library_code_reads_no_parameters_of_its_own() -> None:

@@ -28,13 +28,14 @@ class Params(FewShotSchedule):
 
 
 @cache
-def network(source: Path, classes: int, engine: Engine) -> fine_tuning.Network:
+def network(source: Path, classes: int, engine: Engine, betas: tuple[float, float]) -> fine_tuning.Network:
     """The source CNN, its probabilities, and a new head on them, every weight trainable; traced once in a process.
 
     Args:
         source: file of the source model.
         classes: the number of target classes.
         engine: Keras, in some precision.
+        betas: decay of Adam's moments.
     """
     from transfer import models
     from transfer.backend import keras
@@ -43,7 +44,7 @@ def network(source: Path, classes: int, engine: Engine) -> fine_tuning.Network:
     probabilities = keras.layers.Softmax(name="source_probabilities")
     head = keras.layers.Dense(classes, name="target_logits")  # its softmax is in the loss
     model = models.with_head(models.load_model(source), probabilities, head, name="article")
-    program = Program(model, precision=engine.precision)
+    program = Program(model, betas=betas, precision=engine.precision)
     *learnt, kernel, bias = program.weights()
     shapes = [weight.shape for weight in (*learnt, kernel, bias)]
     return fine_tuning.Network(program, lambda seed: [*learnt, *fresh_weights(shapes, seed)[-2:]])

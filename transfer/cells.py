@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,13 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from transfer.compute import Compute
 from transfer.console import counted, progress, say
-from transfer.memory import Memory
+from transfer.engines import Engine
+from transfer.files import read_bytes, write_whole
 from transfer.params import Section
 from transfer.predictions import Predictions
 from transfer.provenance import made_with
 from transfer.target import Draw, Target
-from transfer.workers import run_in_workers
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Outcome:
 
 
 Fit = Callable[[Draw], Cell]
+Run = Callable[[Callable[..., Any], Sequence[Any]], Iterator[Any]]
 
 
 class Ship(Protocol):
@@ -70,11 +73,11 @@ def run_cells(
     *,
     params: Section,
     model: Path | None = None,
-    workers: int,
-    run: Callable[..., Iterator[tuple[int, Outcome]]] | None = None,
-    memory: Memory | None = None,
-    engine: str = "",
-    label: str,
+    compute: Compute,
+    code: Path,
+    run: Run | None = None,
+    engine: Engine | None = None,
+    label: str = "",
 ) -> Predictions:
     """Train every cell of a study that is not remembered, the largest first; ship the model of most shots and seed 0.
 
@@ -84,18 +87,18 @@ def run_cells(
         target: gives the cells.
         params: the strategy's section, to be kept with its predictions.
         model: the file to ship, if any.
-        workers: processes side by side; 0 takes one per processor core.
-        run: does tasks in another way than in worker processes, called with what does one and with all of them.
-        memory: of cells that were trained before, if any.
+        compute: how cells are run, and how many are remembered.
+        code: the file of the stage's module, which remembered cells depend on.
+        run: does the tasks, where it is not `compute` that says how.
         engine: what trains networks in the cells, to be kept with the predictions.
-        label: stands before the progress.
+        label: stands before the progress; without one, the module's name.
 
     Returns:
         Predictions in the order of `target.cells()`.
     """
-    draws = target.cells()
-    keys = memory.keys(fit, draws) if memory else []
-    recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)} if memory else {}
+    draws, memory, label = target.cells(), compute.memory(code), label or code.stem
+    keys = memory.keys(fit, draws)
+    recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)}
     outcomes: dict[int, Outcome] = {cell: outcome for cell, outcome in recalled.items() if outcome is not None}
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
     remembered = f", {len(outcomes):,} of them remembered" if outcomes else ""
@@ -103,17 +106,17 @@ def run_cells(
 
     shipped = order[0] if ship else None
     waiting = [cell for cell in order if cell not in outcomes or cell == shipped]
-    work = partial(_run_cell, fit=fit, ship=ship, model=model, shipped=shipped)
-    tasks = [(cell, draws[cell], outcomes.get(cell)) for cell in waiting]
-    done = run(work, tasks) if run else run_in_workers(work, tasks, workers)
+    work = partial(_run_cell, fit=fit, ship=ship, shipped=shipped)
+    done = (run or compute.results)(work, [(cell, draws[cell], outcomes.get(cell)) for cell in waiting])
     effort = [0.01 if cell in outcomes else draws[cell].shots ** 0.5 for cell in waiting]
-    for cell, outcome in progress(done, label, "cell", effort):
-        if memory and cell not in outcomes:
+    for cell, outcome, content in progress(done, label, "cell", effort):
+        if cell not in outcomes:
             memory.keep(keys[cell], outcome)
         outcomes[cell] = outcome
-    if memory:
-        memory.trim()
-    made = made_with(params.model_dump(mode="json"), engine)
+        if model and content is not None:
+            write_whole(model, partial(Path.write_bytes, data=content))
+    memory.trim()
+    made = made_with(params.model_dump(mode="json"), str(engine or ""))
     return gather(target, [outcomes[cell] for cell in range(len(draws))], made, model.stat().st_size if model else 0)
 
 
@@ -145,13 +148,20 @@ def gather(target: Target, cells: Sequence[Cell | Outcome], made: dict[str, Any]
 
 
 def _run_cell(
-    task: tuple[int, Draw, Outcome | None], *, fit: Fit, ship: Ship | None, model: Path | None, shipped: int | None
-) -> tuple[int, Outcome]:
+    task: tuple[int, Draw, Outcome | None], *, fit: Fit, ship: Ship | None, shipped: int | None
+) -> tuple[int, Outcome, bytes | None]:
+    """A cell's number, what is kept of it, and its model file if it is the one to ship."""
     number, draw, outcome = task
     outcome = outcome or _outcome(fit(draw), draw)
-    if ship and model and number == shipped and outcome.weights:
-        ship(outcome.weights, path=model)
-    return number, outcome
+    model = _shipped(ship, outcome.weights) if ship and number == shipped and outcome.weights else None
+    return number, outcome, model
+
+
+def _shipped(ship: Ship, weights: list[np.ndarray]) -> bytes:
+    """A model file's content: a worker may run on another machine than the one where the file belongs."""
+    with tempfile.TemporaryDirectory() as folder:
+        ship(weights, path=(path := Path(folder, "model")))
+        return read_bytes(path)
 
 
 def _outcome(cell: Cell, draw: Draw) -> Outcome:

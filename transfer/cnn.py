@@ -43,7 +43,7 @@ def check_fits(params: Params, height: int, width: int) -> None:
         height, width = ((side - block.kernel + 1) // block.pool for side in (height, width))
 
 
-def layers(params: Params, *, image_shape: tuple[int, int, int], classes: int) -> Layers:
+def layers(params: Params, *, image_shape: tuple[int, ...], classes: int) -> Layers:
     """The CNN: raw uint8 images in, logits out.
 
     Args:

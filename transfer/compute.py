@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from transfer.cluster import run_on_ray
 from transfer.memory import FOLDER, Memory
 from transfer.params import Section
+from transfer.workers import run_in_workers
 
 Distribute = Literal["none", "mirrored", "multi_worker"]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 class Compute(Section):
     """The `compute` section: how trainings are run. It changes no result, so no stage depends on it."""
 
+    engine: Literal["local", "ray"]
+    address: str
     workers: Annotated[int, Field(ge=0, le=1024)]
     distribute: Distribute
     remember: Annotated[int, Field(ge=0, le=1_000_000)]  # megabytes
 
-    def memory(self, stage: str) -> Memory:
+    @field_validator("address")
+    @classmethod
+    def _is_one(cls, address: str) -> str:
+        if not re.fullmatch(r"auto|[^\s/]+:\d+|", address):
+            raise ValueError("empty for a Ray of our own, auto, or host:port of a running cluster")
+        return address
+
+    def memory(self, code: Path) -> Memory:
         """What is remembered of a stage's trainings.
 
         Args:
-            stage: the file of its module, which lies in a folder of the repository's root.
+            code: the file of its module, which lies in a folder of the repository's root.
         """
-        root = Path(stage).resolve().parents[1]
-        return Memory(root / FOLDER, code=Path(stage).resolve(), root=root, megabytes=self.remember)
+        root = code.resolve().parents[1]
+        return Memory(root / FOLDER, code=code.resolve(), root=root, megabytes=self.remember)
+
+    def results(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+        """Yield the result of every task as it comes; arguments and errors as in `run_in_workers`, `run_on_ray`."""
+        if self.engine == "ray":
+            return run_on_ray(work, tasks, self.workers, self.address)
+        return run_in_workers(work, tasks, self.workers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from transfer.console import UserError
 from transfer.layers import Layers
 from transfer.params import PARAMS, Section
 from transfer.precision import Precision
-from transfer.schedule import Plan
+from transfer.schedule import BETAS, Plan
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,20 @@ class Params(Section):
         return Engine("keras", precision.choose(self.precision))
 
 
-def program(layers: Layers, engine: Engine, *, threads: int = 1, **options: Any) -> Program:
+def program(
+    layers: Layers, engine: Engine, *, shift: int = 0, betas: tuple[float, float] = BETAS, threads: int = 1
+) -> Program:
     """A network's program.
 
     Args:
         layers: the network.
         engine: what trains it.
+        shift: training images are moved by up to this many pixels each way at random, anew in every step.
+        betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
         threads: that the native engine computes with; Keras's are fixed for the process (`transfer.threads`).
-        options: `shift`, `beta_1` and `beta_2`, as `transfer.training.Program` explains.
     """
     if engine.name == "native":
-        return native.Program(layers, threads=threads, **options)
+        return native.Program(layers, shift=shift, betas=betas, threads=threads)
     from transfer import training
 
-    return training.Program(layers.build("network"), precision=engine.precision, **options)
+    return training.Program(layers.build("network"), shift=shift, betas=betas, precision=engine.precision)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from transfer import engines
 from transfer.console import UserError
-from transfer.files import read_arrays, write_arrays
+from transfer.files import read_facts, write_facts, write_whole
 from transfer.layers import read_network
+from transfer.mapped import Mapped, Rows, write_side_by_side
 
 if TYPE_CHECKING:
     import keras
+
+CHUNK = 1024  # rows that statistics take in at once: few enough for the processor's cache
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,17 @@ class Features:
     """Frozen features of one tap.
 
     Attributes:
-        train: of the target images that draws are made from, (images, width) float32.
+        train: of the target images that draws are made from, (images, width) float32; in their file, where they were
+            read from one.
         test: of the test images, (test images, width) float32.
     """
 
-    train: np.ndarray
+    train: Rows
     test: np.ndarray
 
     def scaled(self, scaling: Scaling) -> Self:
-        """The same features, scaled."""
-        return type(self)(scaling.apply(self.train), scaling.apply(self.test))
+        """The same features, scaled: those of the test images now, the others when they are asked for."""
+        return type(self)(Scaled(self.train, scaling), scaling.apply(self.test))
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,27 @@ class Scaling:
     variance: np.ndarray
 
     @classmethod
-    def of_pool(cls, features: np.ndarray) -> Self:
-        """The scaling by the statistics of images whose labels nobody needs to know, (images, width) float32."""
-        variance = features.var(axis=0, dtype=np.float64)
+    def of_pool(cls, *parts: Rows) -> Self:
+        """The scaling by the statistics of images whose labels nobody needs to know.
+
+        Computed in float64, a chunk of rows after the other (Chan, Golub & LeVeque 1983, equation 2.1).
+
+        Args:
+            parts: of the pool, (images, width) float32 each.
+        """
+        count, mean, squares = 0, np.zeros(parts[0].shape[1]), np.zeros(parts[0].shape[1])
+        for part in parts:
+            for start in range(0, len(part), CHUNK):
+                chunk = part[start : start + CHUNK].astype(np.float64)
+                chunk_mean = chunk.mean(axis=0)
+                gap, share = chunk_mean - mean, len(chunk) / (count + len(chunk))
+                chunk -= chunk_mean
+                squares += np.einsum("ij,ij->j", chunk, chunk) + gap**2 * count * share
+                mean += gap * share
+                count += len(chunk)
+        variance = squares / count
         floor = 0.1 * variance.mean() or 1.0
-        return cls(features.mean(axis=0, dtype=np.float64).astype(np.float32), (variance + floor).astype(np.float32))
+        return cls(mean.astype(np.float32), (variance + floor).astype(np.float32))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """Scale features, (images, width) float32: each image's mean square becomes 1."""
@@ -71,22 +91,50 @@ class Scaling:
         ]
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """Features that are scaled when they are asked for, so that a pool larger than memory needs no copy.
+
+    Attributes:
+        features: not scaled, (images, width) float32.
+        scaling: of them.
+    """
+
+    features: Rows
+    scaling: Scaling
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all features."""
+        return self.features.shape
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.features)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Some of the images' features, scaled."""
+        return self.scaling.apply(self.features[rows])
+
+
 def extract(
-    source: Path,
+    path: Path,
     taps: list[str] | None,
-    images: np.ndarray,
+    images: Rows,
     test_images: np.ndarray,
     *,
+    source: Path,
     training: engines.Params,
     threads: int = 1,
-) -> dict[str, Features]:
-    """Run images through the frozen backbone, once for all taps.
+) -> None:
+    """Run images through the frozen backbone, once for all taps, and write what they give, batch by batch.
 
     Args:
-        source: file of the source network.
-        taps: layers to take features from; None takes all that it has.
+        path: of the folder to write.
+        taps: layers to take features from; None takes all that the source network has.
         images: of the target task, (n, height, width, channels) uint8.
         test_images: the same for the test images.
+        source: file of the source network.
         training: chooses the engine.
         threads: that it computes with.
 
@@ -94,33 +142,35 @@ def extract(
         UserError: if the source network has no such layer; says which it has.
     """
     layers, weights = read_network(source)
-    taps = taps or layers.taps
-    if missing := [tap for tap in taps if tap not in layers.taps]:
+    wanted = taps or layers.taps
+    if missing := [tap for tap in wanted if tap not in layers.taps]:
         raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(layers.taps)}")
     program = engines.program(layers, training.engine_for(layers), threads=threads)
     program.start(weights, seed=0)
-    train, test = program.features(images, taps), program.features(test_images, taps)
-    return {tap: Features(*parts) for tap, *parts in zip(taps, train, test, strict=True)}
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        write_facts(folder / "taps.json", {"taps": wanted})
+        for part, given in {"train": images, "test": test_images}.items():
+            batches = (program.features(given[start : start + CHUNK], wanted) for start in range(0, len(given), CHUNK))
+            write_side_by_side(folder, [f"{tap}_{part}" for tap in wanted], batches, len(given))
+
+    write_whole(path, write)
 
 
 def read_taps(path: Path) -> dict[str, Features]:
-    """Read every tap's features."""
-    arrays = read_arrays(path)
-    taps = [name.removesuffix("_train") for name in arrays if name.endswith("_train")]
-    return {tap: Features(arrays[f"{tap}_train"], arrays[f"{tap}_test"]) for tap in taps}
-
-
-def write_features(path: Path, features: dict[str, Features]) -> None:
-    """Write every tap's features as one npz file."""
-    arrays = {f"{tap}_{part}": getattr(taken, part) for tap, taken in features.items() for part in ("train", "test")}
-    write_arrays(path, **arrays)
+    """Read every tap's features, from the image on; those of the target images stay in their files."""
+    return {
+        tap: Features(Mapped(path / f"{tap}_train.npy"), Mapped(path / f"{tap}_test.npy")[:])
+        for tap in read_facts(path / "taps.json", "taps")["taps"]
+    }
 
 
 def read_features(path: Path, tap: str) -> Features:
     """Read one tap's features.
 
     Raises:
-        UserError: if the file lacks the tap.
+        UserError: if the folder lacks the tap.
     """
     features = read_taps(path)
     if tap not in features:

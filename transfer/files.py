@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
+import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,21 +26,35 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, then put it in place in one step.
+    """Let `write` make a file or a folder beside `path`, then put it in place in one step.
 
     Raises:
-        UserError: if the file cannot be written, for want of space or of permission.
+        UserError: if it cannot be written, for want of space or of permission.
     """
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(partial)
+            if path.is_dir():  # a file gives way to another, a folder does not
+                shutil.rmtree(path)
             partial.replace(path)
         finally:
+            if partial.is_dir():
+                shutil.rmtree(partial)
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -46,12 +63,18 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         UserError: if it is missing or cannot be read.
     """
-    try:
+    with _reading(path):
         return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file that a stage has made, which need not fit into memory.
+
+    Raises:
+        UserError: as `read_bytes` does.
+    """
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

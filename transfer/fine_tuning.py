@@ -15,6 +15,7 @@ from pydantic import Field
 from transfer.cells import Cell
 from transfer.engines import Program
 from transfer.layers import Layers
+from transfer.mapped import Rows
 from transfer.predictions import softmax
 from transfer.schedule import FewShotSchedule
 from transfer.target import Draw
@@ -39,7 +40,7 @@ class Network(NamedTuple):
 
 
 def fit(
-    draw: Draw, *, network: Callable[[], Network], images: np.ndarray, to_predict: np.ndarray, params: FewShotSchedule
+    draw: Draw, *, network: Callable[[], Network], images: Rows, to_predict: np.ndarray, params: FewShotSchedule
 ) -> Cell:
     """Train every layer on one label draw.
 

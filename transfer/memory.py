@@ -6,11 +6,11 @@ of the files among them, the libraries, the processor and the settings that chan
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -20,8 +20,8 @@ import joblib
 
 from transfer.code import closure, fingerprint
 from transfer.console import say
-from transfer.files import read_bytes
-from transfer.provenance import processor, versions
+from transfer.files import digest
+from transfer.provenance import SETTINGS, processor, versions
 
 FOLDER = Path(".cache", "cells")
 NUMERIC = ("CUDA_", "DNNL_", "KERAS_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_", "XLA_")
@@ -58,9 +58,12 @@ class Memory:
         """The key of every task: of all that its result depends on.
 
         Args:
-            work: a function, or a `partial` with its arguments, and so on inside: a path stands for its file's content.
+            work: a function, or a `partial` with its arguments, and so on inside and in dataclasses; a path stands for
+                its file's content.
             tasks: what it is called with.
         """
+        if not self.megabytes:
+            return [""] * len(tasks)  # nothing is kept, so nothing needs to be read
         common = joblib.hash([self._surroundings, _content(work)])
         return [joblib.hash([common, task]) for task in tasks]
 
@@ -91,7 +94,9 @@ def _content(value: Any) -> Any:
     if isinstance(value, partial):
         named = {name: _content(argument) for name, argument in value.keywords.items()}
         return value.func, [_content(argument) for argument in value.args], named
-    return hashlib.sha256(read_bytes(value)).hexdigest() if isinstance(value, Path) else value
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value).__qualname__, {field.name: _content(getattr(value, field.name)) for field in fields(value)}
+    return digest(value) if isinstance(value, Path) else value
 
 
 def surroundings() -> dict[str, Any]:
@@ -110,7 +115,7 @@ def surroundings() -> dict[str, Any]:
         "accelerators": sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")),
         "settings": {
             name: value
-            for name, value in os.environ.items()
+            for name, value in (SETTINGS | os.environ).items()
             if name.startswith(NUMERIC) and not name.endswith("_THREADS") and name != "TF_CONFIG"
         },
     }

@@ -152,6 +152,7 @@ def method(study: Study) -> Section:
     ]
     made = [study.source, *(study.made_with[name] for name in comparison.strategies)]
     versions = sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})
+    trainers = sorted({facts["engine"] for facts in made if "engine" in facts})
     return Section(
         "method",
         "How it was measured",
@@ -163,7 +164,7 @@ def method(study: Study) -> Section:
             Bullets(limits),
             Details("Data", [hashes]),
             Details("Parameters", [Table("Parameters", ["section", "parameter", "value"], parameters, words=3)]),
-            Text(f"Trained with {listed(versions)}."),
+            Text(f"Networks were trained by the {listed(trainers)}; with {listed(versions)}."),
             Text(
                 "Means, spreads, paired differences, signed-rank tests, costs and calibration follow from `cells.csv`, "
                 "one row per training; intervals and errors also from the trainings' outcomes on every image "

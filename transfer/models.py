@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +60,16 @@ def load_model(path: Path) -> keras.Model:
         raise UserError(f"{path} is not a model that can be loaded ({reason}): delete it and run `dvc repro`") from None
 
 
-def predict(model: keras.Model, images: np.ndarray, batch: int = 256) -> list[np.ndarray]:
-    """Every output of a model for every image, (n, …) each, batch by batch in one graph."""
+def predictor(model: keras.Model, batch: int = 256) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A function that gives every output of a model for every image, (n, …) each; traced once."""
     inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
     call = tf.function(lambda part: keras.tree.flatten(model(part, training=False)), [inputs], autograph=False)
-    parts = [call(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
-    return [np.concatenate([part.numpy() for part in output]) for output in zip(*parts, strict=True)]
+
+    def predict(images: np.ndarray) -> list[np.ndarray]:
+        parts = [call(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
+        return [np.concatenate([part.numpy() for part in output]) for output in zip(*parts, strict=True)]
+
+    return predict
 
 
 def taps(source: keras.Model) -> list[str]:

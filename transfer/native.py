@@ -25,7 +25,7 @@ import numpy as np
 
 from transfer.layers import Layers
 from transfer.provenance import processor
-from transfer.schedule import Plan
+from transfer.schedule import BETAS, Plan
 
 SOURCE = Path(__file__).with_suffix(".c")
 FOLDER = Path(__file__).resolve().parents[1] / ".cache" / "native"
@@ -69,16 +69,14 @@ class Program:
     Args:
         layers: the network.
         shift: training images are moved by up to this many pixels each way at random, anew in every step.
-        beta_1, beta_2: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
+        betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
         threads: side by side, each on its share of a batch; another number gives other bits in training.
     """
 
-    def __init__(
-        self, layers: Layers, *, shift: int = 0, beta_1: float = 0.9, beta_2: float = 0.999, threads: int = 1
-    ) -> None:
+    def __init__(self, layers: Layers, *, shift: int = 0, betas: tuple[float, float] = BETAS, threads: int = 1) -> None:
         self.layers = layers
         self.shift = shift
-        self.betas = (beta_1, beta_2)
+        self.betas = betas
         self._shapes = layers.weights
         self._sizes = [prod(shape[:-1]) * padded(shape[-1]) for shape in self._shapes]
         self._state = aligned(3, sum(self._sizes))  # weights, Adam's first moments, its second
@@ -350,11 +348,13 @@ def library() -> ctypes.CDLL:
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    if not path.exists():
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:  # it is not there yet, or damaged
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder, path.name)
             command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, str(SOURCE), "-o", str(made)]
             caches = dict.fromkeys(("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR"), folder)
             subprocess.run(command, env=os.environ | caches, check=True, capture_output=True, text=True)
             made.replace(path)
-    return ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path))

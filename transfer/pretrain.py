@@ -14,9 +14,7 @@ from transfer.console import UserError
 from transfer.engines import Engine, Program
 from transfer.layers import Layers, fresh_weights
 from transfer.params import Section
-from transfer.schedule import Plan, Rate, shuffled_batches, warmup_cosine
-
-Decay = Annotated[float, Field(ge=0, lt=1)]
+from transfer.schedule import Decay, Plan, Rate, shuffled_batches, warmup_cosine
 
 
 class Params(Section):
@@ -63,8 +61,8 @@ def train_source(
     Raises:
         UserError: if the loss is no longer a number.
     """
-    betas = {"beta_1": params.beta_1, "beta_2": params.beta_2}
-    program = engines.program(layers, engine, threads=params.threads, shift=params.shift, **betas)
+    betas = params.beta_1, params.beta_2
+    program = engines.program(layers, engine, threads=params.threads, shift=params.shift, betas=betas)
     steps = max(1, len(images) // params.batch)
     batches = shuffled_batches(len(images), min(params.batch, len(images)), params.epochs * steps, params.seed)
     rates = warmup_cosine(len(batches), params.peak_rate, params.warmup)

@@ -15,6 +15,13 @@ LIBRARIES = (
     "keras",
     "ziglang",
 )  # that what a training gives depends on
+SETTINGS = {  # that TensorFlow runs with, where the environment does not say otherwise
+    "KERAS_BACKEND": "tensorflow",
+    "TF2_BEHAVIOR": "1",  # its own
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # worker processes share a GPU
+}
 
 
 def versions() -> dict[str, str]:

@@ -59,8 +59,8 @@ def parse_cells(text: str, where: str) -> Cells:
         )
     cells: Cells = {}
     for number, entries in enumerate(rows, 2):
-        row = dict(zip(head, entries, strict=False))
         try:
+            row = dict(zip(head, entries, strict=True))
             name, shots, seed = row["strategy"], int(row["shots"]), int(row["seed"])
             values = {metric: float(row[metric] or "nan") for metric in METRICS if metric in row}
         except (ValueError, KeyError):
@@ -125,7 +125,7 @@ def differing_params(revisions: Sequence[Revision]) -> dict[str, list[Any]]:
 
 
 TEST = ("data/target_test_images.npz", "data/target_test_labels.npz")
-DRAWS = "data/target_train.npz"
+DRAWS = "data/target_train"
 GRID = ("split.seeds", "split.shots")  # more of them leave the draws that were there as they were
 
 

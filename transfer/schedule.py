@@ -9,7 +9,9 @@ from pydantic import Field
 
 from transfer.params import Section
 
+BETAS = (0.9, 0.999)  # Adam's own
 Rate = Annotated[float, Field(gt=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Plan(NamedTuple):
@@ -35,6 +37,13 @@ class FewShotSchedule(Section):
     batch: Annotated[int, Field(ge=1, le=65_536)]
     peak_rate: Rate
     warmup: Annotated[float, Field(ge=0, le=1)]
+    beta_1: Decay
+    beta_2: Decay
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Decay of Adam's moments."""
+        return self.beta_1, self.beta_2
 
     def plan(self, examples: int, shots: int, seed: int) -> Plan:
         """`steps` gradient steps at one shot, and `shots ** steps_growth` times as many at more."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from transfer.console import UserError
-from transfer.files import read_record, write_record
+from transfer.files import write_whole
+from transfer.mapped import Mapped, Rows
 
 CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them
 CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
@@ -37,7 +38,7 @@ class Target:
     """Everything that a strategy may know of the target task.
 
     Attributes:
-        images: (n, height, width, channels) uint8.
+        images: (n, height, width, channels) uint8; in their file, where the task was read from one.
         classes: what the user calls the classes, (classes,) int32; class i is `classes[i]`.
         shots: the study's numbers of labelled images per class, ascending, (k,) int32.
         draws: rows of `images`, (seeds, classes, largest number of shots) int32. The draw of n shots is
@@ -46,7 +47,7 @@ class Target:
             no number of shots and no seed, so that more of either leave a cell's predictions as they were.
     """
 
-    images: np.ndarray
+    images: Rows
     classes: np.ndarray
     shots: np.ndarray
     draws: np.ndarray
@@ -74,7 +75,7 @@ class Target:
         labels = np.repeat(np.arange(classes, dtype=np.int32), images)
         return self.calibration_rows.ravel()[order], labels[order]
 
-    def to_predict(self, test: np.ndarray, train: np.ndarray) -> np.ndarray:
+    def to_predict(self, test: np.ndarray, train: Rows) -> np.ndarray:
         """What a strategy predicts: the test images, and after them those for calibration.
 
         Args:
@@ -154,10 +155,22 @@ def _draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def write_target(path: Path, target: Target) -> None:
-    """Write a target task as one npz file."""
-    write_record(path, target)
+    """Write a target task as a folder, each attribute as an `.npy` file."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for field in fields(target):
+            np.save(folder / f"{field.name}.npy", getattr(target, field.name)[...], allow_pickle=False)
+
+    write_whole(path, write)
 
 
 def read_target(path: Path) -> Target:
-    """Read what `write_target` wrote."""
-    return read_record(path, Target)
+    """Read what `write_target` wrote, all but the images, which stay in their file.
+
+    Raises:
+        UserError: if a file is missing or damaged; of the images when they are used.
+    """
+    files = {field.name: Mapped(path / f"{field.name}.npy") for field in fields(Target)}
+    images = files.pop("images")
+    return Target(images=images, **{name: file[...] for name, file in files.items()})

@@ -7,7 +7,7 @@ the batch size and the number of steps are inputs of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from transfer import models
 from transfer.backend import keras, tf
 from transfer.console import UserError
 from transfer.precision import Precision, computing_in
-from transfer.schedule import Plan
+from transfer.schedule import BETAS, Plan
 
 
 class Program:
@@ -30,7 +30,7 @@ class Program:
     Args:
         model: takes one array, gives logits, (batch, classes) float32.
         shift: training images are moved by up to this many pixels each way at random, anew in every step.
-        beta_1, beta_2: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
+        betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
         precision: what gradients are computed in.
     """
 
@@ -39,17 +39,17 @@ class Program:
         model: keras.Model,
         *,
         shift: int = 0,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
+        betas: tuple[float, float] = BETAS,
         precision: Precision = "float32",
     ) -> None:
         self.model = model
         self.shift = shift
-        self.betas = (beta_1, beta_2)
+        self.betas = betas
         self._strategy = tf.distribute.get_strategy()
         resolver = self._strategy.cluster_resolver  # which only a strategy of several workers has
         self._worker = (resolver.task_id, resolver.cluster_spec().num_tasks("worker")) if resolver else (0, 1)
         self._trained = computing_in(model, precision)
+        self._predictors: dict[tuple[str, ...], Callable[[np.ndarray], list[np.ndarray]]] = {}
         self._weights = [weight.value for weight in model.trainable_variables]
         with self._strategy.scope():
             self._moments = [tuple(tf.Variable(tf.zeros(value.shape)) for _ in range(2)) for value in self._weights]
@@ -105,7 +105,9 @@ class Program:
 
     def features(self, images: np.ndarray, taps: list[str]) -> list[np.ndarray]:
         """What some layers make of every image, (n, width) float32 each."""
-        return models.predict(models.backbone(self.model, *taps), images)
+        if tuple(taps) not in self._predictors:
+            self._predictors[tuple(taps)] = models.predictor(models.backbone(self.model, *taps))
+        return self._predictors[tuple(taps)](images)
 
     def weights(self) -> list[np.ndarray]:
         """The weights as they are now: the trainable ones, then running statistics, such as batch normalisation's."""

@@ -46,7 +46,7 @@ def fit(draw: Draw, *, features: Features, classes: int, engine: Engine, params:
         The cell; its weights are the two layers' kernels and biases, for scaled features.
     """
     head = layers(features.train.shape[1], classes, params)
-    program = _program(head, engine)
+    program = _program(head, engine, params.betas)
     plan = params.plan(len(draw.rows), draw.shots, draw.seed)
     program.start(fresh_weights(head.weights, draw.seed), draw.seed)
     program.train(features.train[draw.rows], draw.labels, plan, seed=draw.seed)
@@ -54,9 +54,9 @@ def fit(draw: Draw, *, features: Features, classes: int, engine: Engine, params:
 
 
 @cache
-def _program(head: Layers, engine: Engine) -> Program:
+def _program(head: Layers, engine: Engine, betas: tuple[float, float]) -> Program:
     """The head's training, made once in a process."""
-    return engines.program(head, engine)
+    return engines.program(head, engine, betas=betas)
 
 
 def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:

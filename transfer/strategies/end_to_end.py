@@ -23,16 +23,17 @@ def layers(source: Path, classes: int) -> Layers:
 
 
 @cache
-def network(source: Path, classes: int, shift: int, engine: Engine) -> fine_tuning.Network:
+def network(source: Path, classes: int, params: fine_tuning.Params, engine: Engine) -> fine_tuning.Network:
     """The source CNN under a head that starts at zero; made once in a process.
 
     Args:
         source: file of the source network.
         classes: the number of target classes.
-        shift: pixels that training images are moved by.
+        params: give the shifts and the optimizer.
         engine: what trains it.
     """
     target = layers(source, classes)
     *body, _, _ = read_network(source)[1]
     start = [*body, *(np.zeros(shape, np.float32) for shape in target.weights[-2:])]
-    return fine_tuning.Network(engines.program(target, engine, shift=shift), lambda _seed: start)
+    program = engines.program(target, engine, shift=params.shift, betas=params.betas)
+    return fine_tuning.Network(program, lambda _seed: start)

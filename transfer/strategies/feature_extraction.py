@@ -60,20 +60,32 @@ def choose_l2(x: np.ndarray, y: np.ndarray, draw: Draw, params: Params) -> float
         draw: gives the seed of the folds; the number of folds is at most the number of shots.
         params: the penalties and the number of folds; no further fold is fitted once enough images were held out.
     """
-    from sklearn.model_selection import StratifiedKFold
-
-    folds = StratifiedKFold(min(params.folds, draw.shots), shuffle=True, random_state=draw.seed)
-    losses, scored = np.zeros(len(params.l2)), 0
-    for inside, outside in folds.split(x, y):
-        for number, l2 in enumerate(params.l2):
-            kernel, bias, _ = fit_logistic(x[inside], y[inside], l2, params.max_iterations)
+    if len(x) < x.shape[1]:  # as many coordinates as images have the same inner products, and so give the same fits
+        triangle: np.ndarray = np.linalg.qr(x.T, mode="r")  # type: ignore[assignment]
+        x = np.ascontiguousarray(triangle.T)
+    fold = stratified_folds(y, min(params.folds, draw.shots), draw.seed)
+    losses, scored = dict.fromkeys(sorted(params.l2, reverse=True), 0.0), 0
+    for held_out in range(fold.max() + 1):
+        inside, outside = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
+        found: tuple[np.ndarray, np.ndarray] | None = None
+        for l2 in losses:  # the fit with one penalty starts from that with the next larger one
+            kernel, bias, _ = fit_logistic(x[inside], y[inside], l2, params.max_iterations, found)
+            found = kernel, bias
             probabilities = softmax(x[outside] @ kernel + bias)
             likelihood = probabilities[np.arange(len(outside)), y[outside]].astype(np.float64)
-            losses[number] -= np.log(np.maximum(likelihood, 1e-12)).sum()
+            losses[l2] -= np.log(np.maximum(likelihood, 1e-12)).sum()
         scored += len(outside)
         if scored >= params.enough_held_out:
             break
-    return max(zip(-losses, params.l2, strict=True))[1]
+    return min(losses, key=losses.__getitem__)
+
+
+def stratified_folds(y: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Deal images out at random to folds of the same size, class by class: the fold of each, (n,) int64."""
+    order = np.lexsort([np.random.default_rng(seed).random(len(y)), y])
+    fold = np.empty(len(y), np.int64)
+    fold[order] = np.arange(len(y)) % count
+    return fold
 
 
 def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:

@@ -14,12 +14,13 @@ ship = fine_tuning.ship
 
 
 @cache
-def network(layers: Layers, shift: int, engine: Engine) -> fine_tuning.Network:
+def network(layers: Layers, params: fine_tuning.Params, engine: Engine) -> fine_tuning.Network:
     """The source CNN's layers, to start from random weights; made once in a process.
 
     Args:
         layers: the source CNN's, with a head for the target's classes.
-        shift: pixels that training images are moved by.
+        params: give the shifts and the optimizer.
         engine: what trains it.
     """
-    return fine_tuning.Network(engines.program(layers, engine, shift=shift), partial(fresh_weights, layers.weights))
+    program = engines.program(layers, engine, shift=params.shift, betas=params.betas)
+    return fine_tuning.Network(program, partial(fresh_weights, layers.weights))

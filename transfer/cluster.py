@@ -1,0 +1,164 @@
+"""Tasks on a Ray cluster: the work is sent to every machine once, and a worker or a machine that dies costs its tasks.
+
+Ray is an optional extra, imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transfer.console import UserError
+from transfer.files import read_bytes, write_whole
+from transfer.memory import surroundings
+from transfer.threads import thread_settings
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+RETRIES = 3  # of a task whose worker died; one that always kills its worker must come to an end
+PATIENCE = 20  # seconds for a cluster to answer
+QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_USAGE_STATS_ENABLED": "0"}  # no lines of its own, no calls home
+PACKAGE = Path(__file__).parent
+INSTALL = "python -m pip install 'ray>=2.40,<3'"
+
+
+def run_on_ray(
+    work: Callable[[Task], Result], tasks: Sequence[Task], workers: int = 0, address: str = ""
+) -> Iterator[Result]:
+    """Yield the result of every task as it comes; the first tasks are started first.
+
+    A task runs in a process of one thread, which is kept for further tasks. Where its process or its machine dies, it
+    is run again elsewhere.
+
+    Args:
+        work: called with a task in a worker process; it and the data it carries are sent to each machine once. A path
+            in it stands for a file of this machine, and is one of a file with the same content over there.
+        tasks: what to do.
+        workers: tasks side by side; 0 takes one per processor core.
+        address: of a running cluster, as `host:port`, or `auto` for one that this machine is part of; empty starts a
+            Ray on this machine, and ends it afterwards.
+
+    Raises:
+        UserError: if Ray is not installed, no cluster answers, a machine's results would differ from this one's, or
+            a task's process has died too often.
+        Exception: what `work` raised; all tasks are ended first.
+    """
+    if not tasks:
+        return
+    with _connected(workers, address) as ray:
+        inputs = _sent(ray, (work, surroundings()))
+        call = ray.remote(_call).options(num_cpus=1, max_retries=RETRIES)
+        ahead = iter(tasks)
+        waiting = [call.remote([inputs], task) for task in islice(ahead, workers or None)]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            waiting += [call.remote([inputs], task) for task in islice(ahead, len(done))]
+            try:
+                yield from ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(
+                    f"a task's worker process died {RETRIES + 1} times, most likely for want of memory: set "
+                    f"compute.workers to a smaller number ({reason})"
+                ) from None
+
+
+@contextlib.contextmanager
+def _connected(workers: int, address: str) -> Iterator[Any]:
+    """Ray, connected; what it writes on this machine is removed afterwards, and one that was started is ended."""
+    os.environ |= QUIET
+    try:
+        import ray
+    except ImportError:
+        raise UserError(f"compute.engine is ray, but Ray is not installed: {INSTALL}") from None
+    import joblib  # knows of processor sets and container limits
+
+    short = "/tmp" if os.name == "posix" else None  # the paths of Ray's sockets must be
+    with tempfile.TemporaryDirectory(prefix="transfer-", dir=short, ignore_cleanup_errors=True) as folder:
+        code = Path(folder, "code")
+        shutil.copytree(PACKAGE, code / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        environment = surroundings()["settings"] | thread_settings(1)
+        if address:
+            _check_that_it_answers(address)
+            where: dict[str, Any] = {"address": address}
+        else:
+            count = workers or joblib.cpu_count()
+            where = {"address": "local", "num_cpus": count, "include_dashboard": False, "_temp_dir": folder}
+        try:
+            ray.init(
+                **where,
+                runtime_env={"working_dir": str(code), "env_vars": environment},
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _check_that_it_answers(address: str) -> None:
+    """Ask in a process that can be ended: where nobody answers, Ray itself tries for minutes and aborts."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
+            return
+    raise UserError(f"compute.address is {address!r}, but no Ray cluster answers there: see `ray status`")
+
+
+def _sent(ray: Any, content: Any) -> Any:
+    """Put an object where every machine gets it from, with the contents of the files that it names."""
+    ray.util.register_serializer(type(Path()), serializer=_packed, deserializer=_unpacked)
+    try:
+        return ray.put(content)
+    finally:
+        ray.util.deregister_serializer(type(Path()))
+
+
+def _packed(path: Path) -> tuple[str, bytes]:
+    return path.name, read_bytes(path)
+
+
+def _unpacked(file: tuple[str, bytes]) -> Path:
+    """Write the file in a worker's current folder, which is Ray's for this run."""
+    name, content = file
+    path = Path(hashlib.sha256(content).hexdigest(), name).absolute()
+    write_whole(path, lambda partial: partial.write_bytes(content))
+    return path
+
+
+def _call(inputs: list[Any], task: Any) -> Any:
+    return _work(inputs[0])(task)  # in a list, Ray leaves a reference as it is
+
+
+@cache
+def _work(inputs: Any) -> Callable[[Any], Any]:
+    """In a worker process: what it is to do, received once.
+
+    Raises:
+        UserError: if what a training gives would differ from what the main process's machine gives.
+    """
+    import ray
+
+    work, expected = ray.get(inputs)
+    here = surroundings()
+    if differing := [name for name in expected if expected[name] != here[name]]:
+        node = ray.util.get_node_ip_address()
+        raise UserError(
+            f"the machine {node} differs from this one in its {' and '.join(differing)}, which results depend on: "
+            "use machines of one kind, set up alike"
+        )
+    return work
