@@ -53,9 +53,13 @@ def nodes() -> Iterator[Any]:
     """A cluster of two nodes."""
     from ray.cluster_utils import Cluster
 
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # a short path, for sockets
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder,  # a short path, for sockets
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
         found = Cluster()
-        add_node(found, temp_dir=folder, include_dashboard=False)
+        add_node(found, include_dashboard=False)
         add_node(found)
         yield found
         found.shutdown()

@@ -103,7 +103,7 @@ def _connected(workers: int, address: str) -> Iterator[Any]:
         else:
             count = workers or joblib.cpu_count()
             where = {"address": "local", "num_cpus": count, "include_dashboard": False, "_temp_dir": folder}
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # else kept in a file
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray keeps one in a file
         try:
             ray.init(
                 **where,
