@@ -1,5 +1,7 @@
 """Stage `report`: turn the cells into a page that people can read, as Markdown with charts and as one HTML file."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from transfer import pages
@@ -25,21 +27,23 @@ def main() -> None:
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
     say(f"report: {counted(len(cells), 'cell')}; {', '.join(strategies)}")
 
-    study = Study(
-        comparison=compare(cells, outcomes, strategies, params.replicates),
-        cells=cells,
-        outcomes=outcomes,
-        views=read_record(Path("data/taps.npz"), TapViews),
-        test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
-        source=read_facts(Path("models/source.json"), "accuracy", "classes", "params", "versions"),
-        raw=read_facts(Path("data/raw.json")),
-        replicates=params.replicates,
-    )
-    sections = write_report(study)
-    for chart in charts_of(sections):
-        write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg())
-    write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
-    write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies))
+    with ProcessPoolExecutor(1, get_context("spawn")) as beside:
+        program = beside.submit(pages.charts_program)
+        study = Study(
+            comparison=compare(cells, outcomes, strategies, params.replicates),
+            cells=cells,
+            outcomes=outcomes,
+            views=read_record(Path("data/taps.npz"), TapViews),
+            test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
+            source=read_facts(Path("models/source.json"), "accuracy", "classes", "params", "versions"),
+            raw=read_facts(Path("data/raw.json")),
+            replicates=params.replicates,
+        )
+        sections = write_report(study)
+        for chart in charts_of(sections):
+            write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg())
+        write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
+        write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies, program.result()))
     say("report: results/report.md, results/report.html")
 
 

@@ -251,6 +251,7 @@ def start_sleepers(folder: Path, engine: str = "local", address: str = "") -> tu
     )
     deadline = time.monotonic() + 120
     while len(started := [path for path in folder.iterdir() if path.suffix == ".pid"]) < 2:
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return process, [int(path.read_text()) for path in started]

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import altair as alt
@@ -59,12 +60,15 @@ class Chart:
 
     def svg(self) -> str:
         """All panels as one picture."""
-        whole = self.panels[0] if len(self.panels) == 1 else alt.concat(*self.panels, columns=self.columns)
-        return _svg(_specification(whole, LEGEND) | {"background": "white"}) + "\n"
+        if len(self.panels) == 1:
+            [whole] = self._plain
+        else:
+            whole = _specification(alt.concat(*self.panels, columns=self.columns))
+        return _svg(_in_looks(whole, LEGEND) | {"background": "white"}) + "\n"
 
     def panel_svgs(self) -> list[str]:
         """Every panel as a picture of its own on a transparent ground; identifiers are unique in the page."""
-        pictures = [_svg(_specification(panel, self._legend)) for panel in self.panels]
+        pictures = [_svg(_in_looks(panel, self._legend)) for panel in self._plain]
         return [
             picture.replace('id="', f'id="{self.name}{i}-').replace("url(#", f"url(#{self.name}{i}-")
             for i, picture in enumerate(pictures)
@@ -72,7 +76,12 @@ class Chart:
 
     def specifications(self) -> list[dict[str, Any]]:
         """Every panel as a specification that fills the width it gets."""
-        return [_specification(panel, self._legend) | {"width": "container"} for panel in self.panels]
+        return [_in_looks(panel, self._legend) | {"width": "container"} for panel in self._plain]
+
+    @cached_property
+    def _plain(self) -> list[dict[str, Any]]:
+        """Every panel as a specification, made once for all pictures of it."""
+        return [_specification(panel) for panel in self.panels]
 
     @property
     def _legend(self) -> dict[str, Any]:
@@ -99,9 +108,13 @@ THEME: dict[str, Any] = {
 }
 
 
-def _specification(panel: Panel | alt.ConcatChart, legend: dict[str, Any]) -> dict[str, Any]:
-    """A chart in the looks of the report; not validated, which would take as long as drawing it."""
-    specification = panel.to_dict(validate=False)
+def _specification(panel: Panel | alt.ConcatChart) -> dict[str, Any]:
+    """A chart as Vega-Lite; not validated, which would take as long as drawing it."""
+    return panel.to_dict(validate=False)
+
+
+def _in_looks(specification: dict[str, Any], legend: dict[str, Any]) -> dict[str, Any]:
+    """A specification in the looks of the report."""
     view = specification.get("config", {}).get("view", {}) | {"stroke": GRID}
     return specification | {"config": THEME | {"legend": legend, "view": view}}
 

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -28,10 +29,14 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 RETRIES = 3  # of a task whose worker died; one that always kills its worker must come to an end
-PATIENCE = 20  # seconds for a cluster to answer
-QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_USAGE_STATS_ENABLED": "0"}  # no lines of its own, no calls home
+PATIENCE = 30  # seconds for a cluster to answer
+SETTINGS = {  # of Ray, for all of its processes
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # do not hide a GPU from tasks, which share it
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # no lines of its own
+    "RAY_USAGE_STATS_ENABLED": "0",  # no calls home
+}
 PACKAGE = Path(__file__).parent
-INSTALL = "python -m pip install 'ray>=2.40,<3'"
+INSTALL = "python -m pip install 'ray>=2.50,<3'"
 
 
 def run_on_ray(
@@ -52,7 +57,7 @@ def run_on_ray(
 
     Raises:
         UserError: if Ray is not installed, no cluster answers, a machine's results would differ from this one's, or
-            a task's process has died too often.
+            a task's process has died too often, as of want of memory.
         Exception: what `work` raised; all tasks are ended first.
     """
     if not tasks:
@@ -68,19 +73,19 @@ def run_on_ray(
             try:
                 yield from ray.get(done)
             except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
+                raise error.cause from error
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(
-                    f"a task's worker process died {RETRIES + 1} times, most likely for want of memory: set "
-                    f"compute.workers to a smaller number ({reason})"
-                ) from None
+                    f"a task was given up after {RETRIES + 1} tries: {reason} If that was for want of memory, set "
+                    "compute.workers to a smaller number"
+                ) from error
 
 
 @contextlib.contextmanager
 def _connected(workers: int, address: str) -> Iterator[Any]:
     """Ray, connected; what it writes on this machine is removed afterwards, and one that was started is ended."""
-    os.environ |= QUIET
+    os.environ |= SETTINGS
     try:
         import ray
     except ImportError:
@@ -91,13 +96,14 @@ def _connected(workers: int, address: str) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="transfer-", dir=short, ignore_cleanup_errors=True) as folder:
         code = Path(folder, "code")
         shutil.copytree(PACKAGE, code / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
-        environment = surroundings()["settings"] | thread_settings(1)
+        environment = SETTINGS | surroundings()["settings"] | thread_settings(1)
         if address:
             _check_that_it_answers(address)
             where: dict[str, Any] = {"address": address}
         else:
             count = workers or joblib.cpu_count()
             where = {"address": "local", "num_cpus": count, "include_dashboard": False, "_temp_dir": folder}
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray keeps one in a file
         try:
             ray.init(
                 **where,
@@ -111,12 +117,15 @@ def _connected(workers: int, address: str) -> Iterator[Any]:
 
 
 def _check_that_it_answers(address: str) -> None:
-    """Ask in a process that can be ended: where nobody answers, Ray itself tries for minutes and aborts."""
-    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    """Join once in a process that can be ended: where nobody answers, Ray tries for minutes and then aborts."""
+    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1])", address]
+    reason = f"waited {PATIENCE} s"
     with contextlib.suppress(subprocess.TimeoutExpired):
-        if subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
+        joined = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if joined.returncode == 0:
             return
-    raise UserError(f"compute.address is {address!r}, but no Ray cluster answers there: see `ray status`")
+        reason = (joined.stderr.strip() or "no reason given").splitlines()[-1]
+    raise UserError(f"compute.address is {address!r}, but no Ray cluster can be joined there: {reason}")
 
 
 def _sent(ray: Any, content: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 TEMPERATURES = (0.05, 20.0)  # the range that is searched
 
@@ -88,6 +87,8 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Returns:
         NaN if there is no image.
     """
+    from scipy.optimize import minimize_scalar  # a third of a second, which the report does not have to spend
+
     if not len(labels):
         return float("nan")
     search = minimize_scalar(

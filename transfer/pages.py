@@ -42,14 +42,16 @@ def _markdown_prose(text: object) -> str:
     return re.sub(r"([<>\[\]])", r"\\\1", " ".join(str(text).split()))
 
 
-def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()) -> str:
+def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = (), program: str | None = None) -> str:
     """The page as one HTML file: styles, programs, charts and images are inside, and nothing is fetched.
 
     Args:
         title: of the page.
         sections: what it says.
         strategies: names in their order, for the key of the charts; none where there is no chart.
+        program: what `charts_program` gives, if it has been called already.
     """
+    programs = [_template("page.js"), *([program or charts_program()] if strategies else [])]
     environment = _environment(autoescape=True)
     environment.filters["inline"] = _inline
     environment.filters["json"] = _json
@@ -60,7 +62,7 @@ def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()
         key=_key(strategies) if strategies else [],
         marks=MARKS,
         style=Markup(_template("page.css")),
-        programs=[_script(_template("page.js")), *([_charts_program()] if strategies else [])],
+        programs=[_script(program) for program in programs],
     )
 
 
@@ -76,11 +78,11 @@ def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
 
 
 @cache
-def _charts_program() -> Markup:
-    """The program for charts with the chart library inside."""
+def charts_program() -> str:
+    """The program for charts with the chart library inside: a second of work, during which Python stands still."""
     import vl_convert
 
-    return _script(vl_convert.javascript_bundle(_template("charts.js")))
+    return vl_convert.javascript_bundle(_template("charts.js"))
 
 
 def _script(program: str) -> Markup:

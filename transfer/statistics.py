@@ -14,8 +14,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
-from statsmodels.stats.multitest import multipletests
+from scipy.special import nctdtrinc, ndtri, stdtrit
 
 from transfer.intervals import LEVEL, Estimate, clearness, holm_levels, verdict
 
@@ -106,7 +105,7 @@ class Sample:
     def margin(self, level: float = LEVEL) -> np.ndarray:
         """Half the width of the two-sided interval, (…): Student's t for the seeds, the normal for the many images."""
         tail = (1 + level) / 2
-        return self.half_width(stats.t.ppf(tail, self.seeds - 1), stats.norm.ppf(tail))
+        return self.half_width(stdtrit(self.seeds - 1, tail), ndtri(tail))
 
     def estimate(self, level: float = LEVEL) -> Estimate:
         """The mean with its two-sided interval."""
@@ -207,8 +206,8 @@ def _detectable(difference: Sample, level: float) -> float | None:
     if difference.seeds == 1:
         return None
     tail, freedom = (1 + level) / 2, difference.seeds - 1
-    of_seeds = special.nctdtrinc(freedom, 1 - POWER, stats.t.ppf(tail, freedom))
-    return float(difference.half_width(of_seeds, stats.norm.ppf(tail) + stats.norm.ppf(POWER)))
+    of_seeds = nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, tail))
+    return float(difference.half_width(of_seeds, ndtri(tail) + ndtri(POWER)))
 
 
 def _exact(difference: Sample) -> np.ndarray:
@@ -220,7 +219,15 @@ def _signed_rank_p_values(differences: list[Sample]) -> list[float] | list[None]
     """Holm-corrected over the pairs; None each with fewer than `MIN_SEEDS`."""
     if min((difference.seeds for difference in differences), default=0) < MIN_SEEDS:
         return [None] * len(differences)
-    return multipletests([signed_rank_p_value(_exact(d)) for d in differences], method="holm")[1].tolist()
+    return holm_p_values(np.array([signed_rank_p_value(_exact(d)) for d in differences])).tolist()
+
+
+def holm_p_values(p_values: np.ndarray) -> np.ndarray:
+    """Corrected for being several, (n,), by Holm's step-down procedure (1979)."""
+    order = np.argsort(p_values)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    return np.minimum(corrected, 1)
 
 
 def signed_rank_p_value(differences: np.ndarray) -> float:
@@ -233,7 +240,8 @@ def signed_rank_p_value(differences: np.ndarray) -> float:
         differences: one per seed, (seeds,).
     """
     nonzero = differences[differences != 0]
-    ranks = (2 * stats.rankdata(abs(nonzero))).astype(int)  # doubled, for ties have half ranks
+    _, which, counts = np.unique(abs(nonzero), return_inverse=True, return_counts=True)
+    ranks = (2 * counts.cumsum() - counts + 1)[which]  # doubled, for ties have half ranks
     distribution = np.zeros(ranks.sum() + 1)
     distribution[0] = 1
     for rank in ranks:
