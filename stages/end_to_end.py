@@ -36,7 +36,7 @@ def main() -> None:
         ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
         model, code = Path("models/end_to_end.keras"), Path(__file__)
         if team.strategy:
-            team.agree(compute.memory(code).keys(fit, ["cells"])[0])
+            team.agree(compute.memory(code).key(fit))
             with team.scope():
                 network()  # made once in a process
         if not team.chief:

@@ -26,11 +26,12 @@ def main() -> None:
         images, labels, classes = source["train_images"], source["train_labels"], len(source["classes"])
         layers = cnn.layers(architecture, image_shape=images.shape[1:], classes=classes)
         engine = training.engine_for(layers)
-        how = f"{engine}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
+        trained_by = str(engine) if team.devices == 1 else f"{engine}, {team.devices} devices"
+        how = f"{trained_by}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
         say(f"pretrain: {counted(len(images), 'image')} of {classes} classes, {how}")
 
         train = partial(pretrain.train_source, images, labels, layers=layers, engine=engine, params=params)
-        (key,) = compute.memory(Path(__file__)).keys(train, ["source"])
+        key = compute.memory(Path(__file__)).key(train)
         team.agree(key)
         checkpoint = checkpoints.Checkpoint(checkpoints.FOLDER / f"pretrain-{key}.npz", team)
         validation = source["validation_images"], source["validation_labels"]
@@ -48,7 +49,7 @@ def main() -> None:
     write_network(Path("models/source.npz"), layers, program.weights())
     facts = {"accuracy": test_accuracy, "validation_accuracy": accuracy, "classes": source["classes"].tolist()}
     sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
-    facts |= made_with(sections, str(engine))
+    facts |= made_with(sections, trained_by)
     write_facts(Path("models/source.json"), facts)
     checkpoint.delete()
     tested = counted(len(source["test_labels"]), "test image")

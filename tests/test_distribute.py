@@ -135,6 +135,7 @@ def test_two_workers_train_what_one_process_does_and_the_chief_alone_writes(tmp_
         assert losses(printed) == losses((alone.root / "printed").read_text())
     source = Path("models/source.npz")
     assert_close(alone.root / source, chief.root / source, "weight")
+    assert json.loads(chief.read("models/source.json"))["engine"] == "keras engine, float32, 2 devices"
     assert not (other.root / "models").exists()
     assert not list(tmp_path.glob("*/.cache/checkpoints/*"))
 
@@ -263,8 +264,8 @@ def epochs_of(study: Study) -> list[str]:
 
 @pytest.mark.parametrize("engine", ["keras", "native"])
 def test_pretraining_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, alone: Study, engine: str) -> None:
-    """And another pretraining, of which the checkpoint is not, does not go on from it."""
-    study = copy_of(alone, tmp_path / "study", training__engine=engine)
+    """And another pretraining, of which the checkpoint is not, does not go on from it; with no cell remembered."""
+    study = copy_of(alone, tmp_path / "study", training__engine=engine, compute__remember=0)
     (study.root / "die.py").write_text(DIE.format(signal=int(signal.SIGKILL)))
     study.run(sys.executable, "die.py", code=-signal.SIGKILL)
     checkpoints = study.root / ".cache/checkpoints"

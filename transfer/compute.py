@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Compute(Section):
-    """The `compute` section: how trainings are run. It changes no result, so no stage depends on it."""
+    """The `compute` section: how trainings are run. It changes no result but by rounding, so no stage depends on it."""
 
     engine: Literal["local", "ray"]
     address: str

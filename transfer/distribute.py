@@ -2,7 +2,7 @@
 
 Every worker runs the same steps on its share of each batch, and gradients are summed (synchronous data parallelism,
 Goyal et al. 2017, section 2): a strategy of TensorFlow is current, and the loop of `transfer.training` heeds it. At the
-same batches the result is that of one process, up to rounding.
+same batches the result is that of one process, but for rounding.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class Team:
     def chief(self) -> bool:
         """Whether this process is the one that writes."""
         return self.number == 0
+
+    @property
+    def devices(self) -> int:
+        """How many replicas of the network are trained."""
+        return self.strategy.num_replicas_in_sync if self.strategy else 1
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
         """Within it, all workers make the networks that they train together, and nothing that one makes alone."""
