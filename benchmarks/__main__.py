@@ -31,12 +31,12 @@ def measure(bench: Bench, name: str, runs: int) -> Rounds:
     """Measure an item several times, round after round.
 
     Raises:
-        UserError: if what was timed is not equally accurate, or a process fails.
+        UserError: if a process fails.
     """
     rounds: Rounds = {}
-    for number_of in range(1, runs + 1):
+    for turn in range(1, runs + 1):
         for who, quantities in ITEMS[name].round(bench):
-            say(f"{name}, run {number_of} of {runs}: {who}: {_shown(quantities)}")
+            say(f"{name}, run {turn} of {runs}: {who}: {_shown(quantities)}")
             rounds.setdefault(who, []).append({what: round(value, 6) for what, value in quantities.items()})
     return rounds
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.results import Item, Ratio, Take
-from benchmarks.rounds import closeness, fine_tuning, frozen, grown_name, growth, study
+from benchmarks.rounds import Size, closeness, fine_tuning, frozen, grown_name, growth, study
 
 
 def _grows(axis: str, factor: int, *stages: str) -> list[Ratio]:
@@ -73,11 +73,12 @@ ITEMS = {
     "fine_tuning": Item(
         "Fine-tuning every layer",
         [
-            "Every cell of `end_to_end`, as whole processes, imports included. The peers train cell after cell, Keras "
-            "with `fit`, PyTorch with a loop as in its tutorials, on as many threads as they take by themselves, one "
-            "per core. All have the same draws, batches in the same order, network, weights to start from, Adam with "
-            "warm-up and cosine, and predict the same images. Images are shifted at random by up to the same number "
-            "of pixels, in Keras by `RandomTranslation`, which takes fractions of a pixel to the nearest.",
+            f"The cells of `end_to_end` of the first {Size.draws} draws, at every number of labels, as whole "
+            "processes, imports included. The peers train cell after cell, Keras with `fit`, PyTorch with a loop as in "
+            "its tutorials and channels last, on as many threads as they take by themselves, one per core. All have "
+            "the same draws, batches in the same order, network, weights to start from, Adam with warm-up and cosine, "
+            "and predict the same images. Images are shifted at random by up to the same number of pixels, in Keras by "
+            "`RandomTranslation`, to the nearest whole pixel.",
         ],
         fine_tuning,
         [

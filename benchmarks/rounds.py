@@ -29,6 +29,7 @@ class Size:
         params: of the study, where they are not those of `params.yaml`.
         example_epochs: of the Keras example, on each of its tasks.
         idle: how often in a round nothing is done.
+        draws: how many of the study's the cells are that are fine-tuned beside peers.
         pretraining: a smaller and a larger number of epochs, whose difference is timed.
         fine_tuning: the same of `end_to_end.steps`.
         shots: labelled images per class of the cells whose fine-tuning is timed so.
@@ -40,6 +41,7 @@ class Size:
     params: dict[str, Any] = field(default_factory=dict)
     example_epochs: int = 5
     idle: int = 3
+    draws: int = 5
     pretraining: tuple[int, int] = (1, 5)
     fine_tuning: tuple[int, int] = (100, 400)
     shots: int = 1000
@@ -52,6 +54,7 @@ QUICK = Size(
     params={"split.seeds": 1, "split.shots": [1, 10], "pretrain.epochs": 1},
     example_epochs=1,
     idle=1,
+    draws=1,
     pretraining=(1, 2),
     fine_tuning=(5, 20),
     shots=100,
@@ -141,6 +144,7 @@ def frozen(bench: Bench) -> Iterator[Turn]:
 def fine_tuning(bench: Bench) -> Iterator[Turn]:
     """Every layer of the source CNN."""
     with bench.copy() as workspace:
+        workspace.divide(shots=workspace.params()["split"]["shots"], seeds=bench.size.draws)
         yield _peer(workspace, "fit", "Keras `fit`")
         if find_spec("torch"):
             yield _peer(workspace, "pytorch", "PyTorch")

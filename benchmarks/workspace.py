@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,6 @@ class Workspace:
         Its environment has what this Python's has, under the name that `make` looks for.
         """
         self.run("git", "init", "-q")
-        self.run("git", "add", "-A")
-        self.run("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "-qm", "Start")
         self.run("dvc", "repro", "-q", "download")
         environment = self.root / ".venv"
         environment.mkdir()
@@ -115,7 +114,7 @@ class Workspace:
         """Give the target as many copies of its images; the draws stay those of the first."""
         target = read_target(self.root / TARGET)
         tiled = np.tile(target.images[:], (times, 1, 1, 1))
-        write_target(self.root / TARGET, type(target)(**vars(target) | {"images": tiled}))
+        write_target(self.root / TARGET, replace(target, images=tiled))
 
     def accuracy(self, predictions: str) -> float:
         """Mean test accuracy of the cells in a file of predictions."""

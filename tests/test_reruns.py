@@ -71,15 +71,15 @@ EDITS: dict[str, tuple[Any, list[str]]] = {  # one key of every section: a value
     "pretrain.seed": (
         1,
         [
-            "pretrain",
-            "extract",
-            "taps",
-            "feature_extraction",
-            "dense_head",
-            "end_to_end",
-            "article",
-            "evaluate",
-            "report",
+            *("pretrain", "extract", "taps", "feature_extraction", "dense_head", "end_to_end"),
+            *("article", "evaluate", "report"),
+        ],
+    ),
+    "training.engine": (
+        "keras",
+        [
+            *("pretrain", "extract", "taps", "feature_extraction", "dense_head", "end_to_end"),
+            *("scratch", "article", "evaluate", "report"),
         ],
     ),
     "taps.images": (20, ["extract", "taps", "evaluate", "report"]),

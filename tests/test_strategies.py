@@ -156,6 +156,7 @@ def fake_ship(weights: list[np.ndarray], path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "log").touch()
     fit = partial(fake_fit, log=tmp_path / "log")
     compute = Compute(engine="local", address="", workers=workers, distribute="none", remember=0)
     model, code = tmp_path / "model", Path(__file__)

@@ -55,19 +55,17 @@ class Memory:
         say(f"these trainings are not remembered: {why}")
 
     def keys(self, work: Callable[..., Any], tasks: Sequence[Any]) -> list[str]:
-        """The key of every task, to keep its result under: of all that this depends on.
+        """The key of every task: of all that its result depends on.
 
         Args:
             work: as in `key`.
             tasks: what it is called with.
         """
-        if not self.megabytes:
-            return [""] * len(tasks)  # nothing is kept, so nothing needs to be read
         common = self.key(work)
         return [joblib.hash([common, task]) for task in tasks]
 
     def key(self, work: Callable[..., Any]) -> str:
-        """Of all that some work depends on beside its tasks, whether or not anything is kept.
+        """The key of all that work depends on beside its task.
 
         Args:
             work: a function, or a `partial` with its arguments, and so on inside and in dataclasses; a path stands for
