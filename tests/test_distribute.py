@@ -264,7 +264,7 @@ def epochs_of(study: Study) -> list[str]:
 
 @pytest.mark.parametrize("engine", ["keras", "native"])
 def test_pretraining_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, alone: Study, engine: str) -> None:
-    """Another pretraining, whose checkpoint it is not, does not go on from it; even where no cell is remembered."""
+    """And another pretraining, of which the checkpoint is not, does not go on from it; with no cell remembered."""
     study = copy_of(alone, tmp_path / "study", training__engine=engine, compute__remember=0)
     (study.root / "die.py").write_text(DIE.format(signal=int(signal.SIGKILL)))
     study.run(sys.executable, "die.py", code=-signal.SIGKILL)
