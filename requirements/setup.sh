@@ -26,7 +26,7 @@ logged() {
 
 explain() {
     if grep -qiE 'no space left|quota exceeded' "$log" || [ "$(free_megabytes)" -lt 50 ]; then
-        fail "the disk is full: .venv needs 3 GB in $here"
+        fail "the disk is full: .venv needs 4 GB in $here"
     elif grep -qiE 'do not match the hashes|hash mismatch' "$log"; then
         fail "a package differs from the one that was locked: its hash is not in requirements/ (log: $log)"
     elif grep -qiE 'connection broken|could not fetch|failed to (fetch|download)|timed out|from versions: none' "$log"; then
@@ -73,7 +73,7 @@ make_venv() {
         fail "$python cannot make virtual environments: apt install python3-venv, or the like"
     rm -rf .venv
     mkdir .venv 2>/dev/null || fail "cannot write in $here"
-    echo "Setting up .venv with Python $version: one or two minutes, 3 GB (log: $log)"
+    echo "Setting up .venv with Python $version: one or two minutes, 4 GB (log: $log)"
     logged "$python" -m venv .venv
     echo "$version $here" >.venv/.home
 }
