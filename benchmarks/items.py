@@ -94,8 +94,8 @@ ITEMS = {
             "Operations are counted, not measured: two for every multiply-add of the convolutions, at every place "
             "where the kernel fits, and of the dense layers: forward, for the gradient of every kernel, and for the "
             "gradient of every input but the image. Pooling, ReLU, the loss, shifts, the optimizer and, in "
-            "pretraining, the validation after every epoch are not counted, but take their time. The native engine leaves "
-            "out gradients that pooling and ReLU make zero; they are counted all the same. The time is the "
+            "pretraining, the validation after every epoch are not counted, but take their time. The native engine "
+            "leaves out gradients that pooling and ReLU make zero; they are counted all the same. The time is the "
             "difference of two runs of the stage, of which one trains longer: imports and predictions fall out.",
             "Beside it float32 matrices of 2048 × 2048, multiplied by NumPy's BLAS between the two runs on the same "
             "threads: one process of `pretrain.threads`, or one process of one thread per core.",
