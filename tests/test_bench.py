@@ -39,7 +39,9 @@ def test_multiply_adds_are_those_worked_out_by_hand() -> None:
 
 
 def test_the_layers_counted_are_those_of_the_network() -> None:
-    kernels = [weight.shape for weight in cnn.build(NET, image_shape=(8, 8, 1), classes=2).weights][::2]
+    kernels = [weight.shape for weight in cnn.layers(NET, image_shape=(8, 8, 1), classes=2).build("network").weights][
+        ::2
+    ]
     places = [6 * 6, 2 * 2, 1, 1]
     counts = [int(np.prod(shape)) * count for shape, count in zip(kernels, places, strict=True)]
     assert multiply_adds(NET, (8, 8, 1), 2) == counts

@@ -44,7 +44,7 @@ pytestmark = [
 ARCHITECTURE = cnn.Params.model_validate({"blocks": SETTINGS["cnn.blocks"], "dense": SETTINGS["cnn.dense"]})
 LAYERS = cnn.layers(ARCHITECTURE, image_shape=(28, 28, 1), classes=5)
 WEIGHTS = fresh_weights(LAYERS.weights, 0)
-LIMIT = LIMITS[engines.Params(engine="auto", precision="float32").engine_for(LAYERS)]
+LIMIT = LIMITS[engines.Params(engine="auto", precision="float32").engine_for(LAYERS).name]
 
 
 @pytest.fixture(scope="module")

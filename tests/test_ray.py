@@ -27,6 +27,8 @@ from transfer.cells import Cell, run_cells
 from transfer.cluster import RETRIES, run_on_ray
 from transfer.compute import Compute
 from transfer.console import UserError
+from transfer.engines import Engine
+from transfer.layers import fresh_weights, write_network
 from transfer.params import parse_section
 from transfer.predictions import Predictions
 from transfer.strategies import end_to_end
@@ -68,10 +70,9 @@ def nodes() -> Iterator[Any]:
 
 def source_model(path: Path) -> Path:
     """A source CNN with random weights."""
-    from transfer.models import save_model
-
     architecture = cnn.Params(blocks=SMALL["cnn.blocks"], dense=SMALL["cnn.dense"])
-    save_model(path, cnn.build(architecture, image_shape=(28, 28, 1), classes=5, name="source"))
+    layers = cnn.layers(architecture, image_shape=(28, 28, 1), classes=5)
+    write_network(path, layers, fresh_weights(layers.weights, 0))
     return path
 
 
@@ -82,20 +83,25 @@ def small_target() -> Target:
 
 
 TARGET = small_target()
-PARAMS = end_to_end.Params(shift=1, steps=4, steps_growth=0.3, batch=8, peak_rate=0.01, warmup=0.1)
+SCHEDULE = {"steps": 4, "steps_growth": 0.3, "batch": 8, "peak_rate": 0.01, "warmup": 0.1, "beta_1": 0.9, "beta_2": 0.9}
+PARAMS = end_to_end.Params(shift=1, **SCHEDULE)
 
 
 def run_where(
     model: Path, wrap: Callable[[Any], Any] = lambda fit: fit, remember: int = 0, **how: Any
 ) -> tuple[Predictions, bytes]:
     """Fine-tune all cells end to end; the predictions, and the shipped model."""
-    network = partial(end_to_end.network, model.parent / "source.keras", 3, 1)
+    source = model.parent / "source.npz"
+    network = partial(end_to_end.network, source, 3, PARAMS, Engine("native"))
     to_predict = TARGET.to_predict(TARGET.images, TARGET.images)
     fit = partial(end_to_end.fit, network=network, images=TARGET.images, to_predict=to_predict, params=PARAMS)
     compute = Compute(
         **{"engine": "local", "address": "", "workers": 0, "distribute": "none", "remember": remember} | how
     )
-    ship, code = partial(end_to_end.ship, network=network), model.parent / "stages" / "end_to_end.py"
+    ship, code = (
+        partial(end_to_end.ship, layers=end_to_end.layers(source, 3), name="end_to_end"),
+        model.parent / "stages" / "end_to_end.py",
+    )
     code.parent.mkdir(exist_ok=True)
     code.touch()
     done = run_cells(
@@ -125,7 +131,7 @@ def fit_unless_doomed(draw: Draw, *, fit: Callable[[Draw], Cell], doomed: str, m
 def test_a_node_that_dies_costs_only_its_cells_and_no_byte(
     nodes: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    source_model(tmp_path / "source.keras")
+    source_model(tmp_path / "source.npz")
     local = run_where(tmp_path / "model.keras")
     [node], marks = nodes.worker_nodes, tmp_path / "marks"
     marks.mkdir()
@@ -153,7 +159,7 @@ def test_a_node_that_dies_costs_only_its_cells_and_no_byte(
 def test_cells_that_were_trained_on_a_cluster_are_remembered_here(
     nodes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source_model(tmp_path / "source.keras")
+    source_model(tmp_path / "source.npz")
     far = run_where(tmp_path / "model.keras", engine="ray", address=nodes.address, remember=10)
     (tmp_path / "model.keras").unlink()
     near = run_where(tmp_path / "model.keras", remember=10)
@@ -174,7 +180,7 @@ def test_a_real_stage_gives_the_same_files_on_a_ray_of_its_own(finished: Study) 
 
 def look_around(_: int) -> tuple[list[str], set[str | None], set[int]]:
     settings = {os.environ.get(name) for name in thread_settings(1)}
-    ours = [path.name for path in ROOT.iterdir() if Path(path.name).exists()]
+    ours = [path.name for path in ROOT.iterdir() if Path(path.name).exists() and path.name != ".cache"]  # of the engine
     return ours, settings, test_strategies.blas_threads(0)
 
 
