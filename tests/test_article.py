@@ -11,6 +11,7 @@ import pytest
 from conftest import SMALL, Study
 
 from transfer import article, cnn
+from transfer.engines import Engine
 from transfer.fine_tuning import Network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 28, 28, 1)).astype(np.uint8)
@@ -23,7 +24,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
     path = tmp_path_factory.mktemp("article") / "source.keras"
     save_model(path, cnn.layers(SMALL_CNN, image_shape=(28, 28, 1), classes=3).build("source"))
-    return article.network(path, 2, (0.9, 0.999))
+    return article.network(path, 2, Engine("keras"), (0.9, 0.999))
 
 
 def test_its_head_sees_probabilities(network: Network) -> None:

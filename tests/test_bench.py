@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from benchmarks.rounds import Bench, Size
 from benchmarks.workspace import Workspace
 from transfer import cnn
 from transfer.console import UserError
-from transfer.files import read_arrays
+from transfer.layers import read_network
 from transfer.target import read_target
 
 NET = cnn.Params(blocks=({"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 2, "pool": 1}), dense=(5,))
@@ -274,7 +275,6 @@ def small(finished: Study, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     prepared = Workspace(finished.root).copy(folder / "prepared")
     shutil.copytree(ROOT / "benchmarks", prepared.root / "benchmarks")
     prepared.set({"compute.remember": 0})
-    prepared.module("benchmarks.peers", "weights")
     made = Bench(folder, Size())
     made.prepared = prepared
     return made
@@ -283,7 +283,8 @@ def small(finished: Study, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 @pytest.mark.parametrize("name", ["frozen", "fine_tuning"])
 def test_peers_train_every_cell_of_a_small_study(small: Bench, name: str) -> None:
     measured = command.measure(small, name, runs=1)
-    assert len(measured) == 3
+    assert len(measured) >= 2
+    assert ("PyTorch" in measured) == (name == "fine_tuning" and find_spec("torch") is not None)
     for (turn,) in measured.values():
         assert turn["seconds"] > 0
         assert 0 <= turn.get("accuracy", 0) <= 1
@@ -292,13 +293,14 @@ def test_peers_train_every_cell_of_a_small_study(small: Bench, name: str) -> Non
 def test_a_workspace_divides_anew_and_tiles_the_target(small: Bench) -> None:
     with small.copy() as workspace:
         workspace.divide(shots=[2], seeds=3)
-        before = read_target(workspace.root / "data/target_train.npz")
+        before = read_target(workspace.root / "data/target_train")
+        images = before.images[:].copy()
         workspace.tile(3)
-        after = read_target(workspace.root / "data/target_train.npz")
-    assert [draw.shots for draw in after.cells()] == [2, 2, 2]
-    assert len(after.images) == 3 * len(before.images)
-    for draw, same in zip(before.cells(), after.cells(), strict=True):
-        assert (before.images[draw.rows] == after.images[same.rows]).all()
+        after = read_target(workspace.root / "data/target_train")
+        assert [draw.shots for draw in after.cells()] == [2, 2, 2]
+        assert len(after.images) == 3 * len(images)
+        for draw, same in zip(before.cells(), after.cells(), strict=True):
+            assert (images[draw.rows] == after.images[same.rows]).all()
 
 
 def test_pytorch_starts_from_the_source_network(small: Bench) -> None:
@@ -308,9 +310,8 @@ def test_pytorch_starts_from_the_source_network(small: Bench) -> None:
 
     with small.copy() as workspace:
         source = models.load_model(workspace.root / "models/source.keras")
-        weights = list(read_arrays(workspace.root / peers.WEIGHTS).values())
-        architecture = cnn.Params(**workspace.params()["cnn"])
-    network = peers._torch_network(architecture, weights, 5)
+        layers, weights = read_network(workspace.root / "models/source.npz")
+    network = peers._torch_network(layers, weights, 5)
     images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1)).astype(np.uint8)
     expected = keras.Model(source.inputs[0], source.layers[-1].input)(images).numpy()
     with torch.inference_mode():

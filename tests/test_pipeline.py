@@ -194,7 +194,7 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study, key: str
     ("stage", "file"),
     [
         ("split", "data/raw/mnist.npz"),
-        ("extract", "models/source.keras"),
+        ("extract", "models/source.npz"),
         ("extract", "data/target_train/images.npy"),
         ("dense_head", "data/features/block2_train.npy"),
         ("evaluate", "models/source.json"),

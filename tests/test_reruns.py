@@ -228,7 +228,7 @@ def test_a_comment_or_docstring_edit_runs_that_stage_at_most_and_trains_nothing(
 def test_code_that_trains_makes_every_cell_train_again(finished: Study) -> None:
     file = "transfer/strategies/dense_head.py"
     path = finished.root / file
-    path.write_text(path.read_text().replace('activation="relu"), layers.Dropout', 'activation="elu"), layers.Dropout'))
+    path.write_text(path.read_text().replace("(params.units,), classes", "(params.units + 1,), classes"))
     stages, printed = finished.ran("dense_head")
     assert stages == ["dense_head"]
     assert remembered(printed)["dense_head"] == (6, 0)

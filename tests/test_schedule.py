@@ -40,7 +40,7 @@ def test_a_cosine_worked_by_hand() -> None:
 
 
 def test_steps_grow_with_the_number_of_shots_alone() -> None:
-    schedule = FewShotSchedule(steps=100, steps_growth=0.5, batch=8, peak_rate=0.1, warmup=0.1)
+    schedule = FewShotSchedule(steps=100, steps_growth=0.5, batch=8, peak_rate=0.1, warmup=0.1, beta_1=0.9, beta_2=0.99)
     assert len(schedule.plan(5, 1, seed=0).rates) == 100
     assert len(schedule.plan(500, 100, seed=0).rates) == 1000
     plan = schedule.plan(5, 1, seed=0)

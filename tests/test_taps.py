@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from transfer import taps
 from transfer.cells import Cell, gather
 from transfer.features import Features
-from transfer.params import Section
 from transfer.target import CALIBRATION_IMAGES, Target, few_shot
 
 PARAMS = taps.Params(shots=3, images=30, l2=0.01, max_iterations=100)
@@ -45,7 +44,7 @@ def test_a_cell_s_own_images_are_left_out_of_its_calibration() -> None:
     rows, labels = target.calibration()
     count = 4 + len(rows)
     cells = [Cell(np.full((count, 3), i, np.float32), [np.ones(2)], 1, 1) for i in range(4)]
-    done = gather(target, cells, Section(), 7)
+    done = gather(target, cells, {}, 7)
     for cell, draw in enumerate(target.cells()):
         own = np.isin(rows, draw.rows)
         assert (done.calibration_labels[cell][own] == -1).all()
