@@ -416,28 +416,6 @@ void backward(Network *net, const int *labels, int count, float share, int dropp
     }
 }
 
-// One update (Kingma & Ba 2015, the efficient order at the end of section 2): `rate` has the bias corrections in it.
-void adam(Network *net, float rate, float beta1, float beta2) {
-    for (long k = 0; k < net->parameters; k += LANES) {
-        loose *first = (loose *)(net->first + k), *second = (loose *)(net->second + k);
-        vec gradient = *(const loose *)(net->gradient + k);
-        vec mean = *first + (1 - beta1) * (gradient - *first);
-        vec square = *second + (1 - beta2) * (gradient * gradient - *second);
-        *first = mean;
-        *second = square;
-        *(loose *)(net->weights + k) -= rate * mean / (__builtin_elementwise_sqrt(square) + 1e-7f);
-    }
-}
-
-// One batch's gradients of the mean cross-entropy, or of a part of it by `share`. `which`: rows of the batch; `chosen`:
-// room for their labels; `likely`: the probability that each label had.
-void differentiate(Network *net, const void *images, const int *labels, const int *which, int count,
-                   const signed char *moves, unsigned key, float share, int *chosen, float *likely) {
-    for (int i = 0; i < count; i++) chosen[i] = labels[which[i]];
-    forward(net, images, which, count, moves, key);
-    backward(net, chosen, count, share, net->dropout > 0, likely);
-}
-
 // Moments that fade away become too small to be normal numbers, with which some processors take a hundred times as
 // long: they count as zero, as in TensorFlow. Returns what was set before.
 #if defined(__x86_64__)
@@ -452,15 +430,39 @@ static unsigned flush(unsigned set) { return set; }
 enum { FLUSHED = 0 };
 #endif
 
+// One update (Kingma & Ba 2015, the efficient order at the end of section 2): `rate` has the bias corrections in it.
+void adam(Network *net, float rate, float beta1, float beta2) {
+    unsigned before = flush(FLUSHED);
+    for (long k = 0; k < net->parameters; k += LANES) {
+        loose *first = (loose *)(net->first + k), *second = (loose *)(net->second + k);
+        vec gradient = *(const loose *)(net->gradient + k);
+        vec mean = *first + (1 - beta1) * (gradient - *first);
+        vec square = *second + (1 - beta2) * (gradient * gradient - *second);
+        *first = mean;
+        *second = square;
+        *(loose *)(net->weights + k) -= rate * mean / (__builtin_elementwise_sqrt(square) + 1e-7f);
+    }
+    flush(before);
+}
+
+// One batch's gradients of the mean cross-entropy, or of a part of it by `share`. `which`: rows of the batch; `chosen`:
+// room for their labels; `likely`: the probability that each label had.
+void differentiate(Network *net, const void *images, const int *labels, const int *which, int count,
+                   const signed char *moves, unsigned key, float share, int *chosen, float *likely) {
+    unsigned before = flush(FLUSHED);
+    for (int i = 0; i < count; i++) chosen[i] = labels[which[i]];
+    forward(net, images, which, count, moves, key);
+    backward(net, chosen, count, share, net->dropout > 0, likely);
+    flush(before);
+}
+
 // Gradient steps. `batches`: (steps, batch) rows; `moves`: (steps, batch, 2) or null; `keys`: of dropout, by step.
 void train(Network *net, const void *images, const int *labels, const int *batches, int steps, int batch,
            const signed char *moves, const unsigned *keys, const float *rates, float beta1, float beta2,
            int *chosen, float *likely) {
-    unsigned before = flush(FLUSHED);
     for (long step = 0; step < steps; step++) {
         differentiate(net, images, labels, batches + step * batch, batch, moves ? moves + 2 * step * batch : 0,
                       keys[step], 1.0f / batch, chosen, likely + step * batch);
         adam(net, rates[step], beta1, beta2);
     }
-    flush(before);
 }

@@ -104,20 +104,16 @@ class Program:
         self._seed = seed
 
     def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
-        """Take gradient steps on the mean cross-entropy with Adam.
+        """Take gradient steps, as `transfer.engines.Program` explains.
 
-        Args:
-            images: what the network takes, (n, …).
-            labels: classes, (n,) int32.
-            plan: rows and rate of every step.
-            seed: of the random shifts.
-            first_step: how many steps went before since `start`.
-
-        Returns:
-            The mean loss over the steps.
+        Raises:
+            ValueError: if images are not what the network takes, or a label or a row is none; C would not notice.
         """
         images, labels = self._checked(images), np.ascontiguousarray(labels, np.int32)
         steps, batch = plan.batches.shape
+        for name, numbers, count in (("label", labels, self.layers.classes), ("row", plan.batches, len(images))):
+            if numbers.size and not 0 <= numbers.min() <= numbers.max() < count:
+                raise ValueError(f"a {name} is outside 0 … {count - 1}")
         number = np.arange(first_step + 1, first_step + steps + 1)
         beta_1, beta_2 = self.betas
         rates = (plan.rates * np.sqrt(1 - beta_2**number) / (1 - beta_1**number)).astype(np.float32)
@@ -155,10 +151,9 @@ class Program:
                 for array, number in zip(made, wanted, strict=True):
                     array[start : start + BATCH] = room.outputs[number][: len(rows), : array.shape[1]]
 
+        shares = [starts[part :: self._threads] for part in range(self._threads)]
         with ThreadPoolExecutor(self._threads) as pool:
-            list(
-                pool.map(run, self._rooms_for(BATCH), [starts[part :: self._threads] for part in range(self._threads)])
-            )
+            list(pool.map(run, self._rooms_for(BATCH), shares))
         return made
 
     def _train_side_by_side(
@@ -178,7 +173,7 @@ class Program:
 
                 def differentiate(room: Room, start: int, end: int, step: int = step, rows: np.ndarray = rows) -> None:
                     chosen, moved = np.empty(end - start, np.int32), None if moves is None else moves[step, start:end]
-                    arguments = (rows[start:end], end - start, moved, (int(keys[step]) ^ start), 1 / batch, chosen)
+                    arguments = (rows[start:end], end - start, moved, int(keys[step]) ^ start, 1 / batch, chosen)
                     room.call("differentiate", images, labels, *arguments, likely[step, start:end])
 
                 list(pool.map(differentiate, rooms, bounds, bounds[1:]))

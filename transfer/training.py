@@ -76,17 +76,7 @@ class Program:
         self.restore([*every, *(np.zeros(value.shape, np.float32) for value in self._weights for _ in range(2))], seed)
 
     def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
-        """Take gradient steps on the mean cross-entropy with Adam.
-
-        Args:
-            images: what the model takes, (n, …).
-            labels: classes, (n,) int32.
-            plan: rows and rate of every step.
-            seed: of the random shifts.
-            first_step: how many steps went before since `start`.
-
-        Returns:
-            The mean loss over the steps.
+        """Take gradient steps, as `transfer.engines.Program` explains.
 
         Raises:
             UserError: if a batch is too small to be shared by all replicas.
