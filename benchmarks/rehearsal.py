@@ -44,20 +44,20 @@ GRID = [  # what is tried around the values of params.yaml where the command lin
     "dense_head.tap=block1,dense1",
     "dense_head.units=64,128,256",
     "dense_head.dropout=0.0,0.25,0.75",
-    "dense_head.peak_rate=0.001,0.003,0.005",
-    "dense_head.batch=32",
-    "dense_head.steps=60,150",
-    "dense_head.steps_growth=0.2,0.32",
+    "dense_head.peak_rate=0.002,0.004",
+    "dense_head.batch=64",
+    "dense_head.steps=100+steps_growth=0.26+batch=64+peak_rate=0.002+beta_1=0.9+beta_2=0.999",
+    "dense_head.steps_growth=0.26",
     "end_to_end.shift=0,1,3",
-    "end_to_end.peak_rate=0.0005,0.001,0.004",
+    "end_to_end.peak_rate=0.002,0.006",
     "end_to_end.batch=64",
-    "end_to_end.steps=60",
-    "end_to_end.steps_growth=0.26",
+    "end_to_end.steps=100+steps_growth=0.32+peak_rate=0.002+beta_1=0.9+beta_2=0.999",
+    "end_to_end.steps_growth=0.32,0.36",
     "scratch.shift=0,3",
-    "scratch.peak_rate=0.001,0.002",
+    "scratch.peak_rate=0.006,0.008",
     "scratch.batch=64",
-    "scratch.steps=60,150",
-    "scratch.steps_growth=0.26",
+    "scratch.steps=100+steps_growth=0.32+beta_1=0.9+beta_2=0.999",
+    "scratch.steps_growth=0.32,0.36",
 ]
 
 
@@ -161,25 +161,36 @@ TRANSFERS = [strategy for strategy in PARAMS if strategy != "scratch"]  # what a
 
 
 def variants(wanted: list[str]) -> dict[str, dict[str, Variant]]:
-    """For each strategy concerned, its parameters as they are and with each value asked for, by what was changed."""
+    """For each strategy concerned, its parameters as they are and with each value asked for, by what was changed.
+
+    Args:
+        wanted: as in `end_to_end.steps=50,100` or, with other keys of the section changed as well,
+            `end_to_end.steps=100+beta_1=0.9+beta_2=0.999`.
+    """
     content = read_params()
     sections = PARAMS | {"pretrain": pretrain.Params}
     parsed: dict[str, Any] = {name: parse_section(name, content[name], sections[name]) for name in sections}
     table: dict[str, dict[str, Variant]] = {}
     for want in wanted:
-        key, _, values = want.partition("=")
-        section, _, name = key.partition(".")
+        section, _, rest = want.partition(".")
+        (name, values), *together = (part.partition("=")[::2] for part in rest.split("+"))
         if section not in sections or not values:
-            raise UserError(f"{want!r} is not SECTION.KEY=VALUE,VALUE with a section of {', '.join(sections)}")
+            raise UserError(
+                f"{want!r} is not SECTION.KEY=VALUE,VALUE+KEY=VALUE with a section of {', '.join(sections)}"
+            )
         try:
             listed = YAML(typ="safe", pure=True).load(f"[{values}]")
+            fixed = {key: YAML(typ="safe", pure=True).load(value) for key, value in together}
         except YAMLError:
-            raise UserError(f"{want!r}: {values!r} are not values parted by commas") from None
+            raise UserError(f"{want!r}: these are not values parted by commas") from None
         for value in listed:
-            changed = parsed | {section: parse_section(section, content[section] | {name: value}, sections[section])}
+            edited = content[section] | fixed | {name: value}
+            changed = parsed | {section: parse_section(section, edited, sections[section])}
             for strategy in [section] if section in PARAMS else TRANSFERS:
                 known = table.setdefault(strategy, {"as it is": Variant(parsed[strategy], parsed["pretrain"])})
-                known[f"{key} {value}"] = Variant(changed[strategy], changed["pretrain"])
+                known[" ".join([f"{section}.{name} {value}", *(f"{key} {other}" for key, other in fixed.items())])] = (
+                    Variant(changed[strategy], changed["pretrain"])
+                )
     return table
 
 
