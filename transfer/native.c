@@ -14,7 +14,15 @@ typedef int ivec __attribute__((ext_vector_type(16)));
 typedef int iloose __attribute__((ext_vector_type(16), aligned(4)));
 typedef unsigned uvec __attribute__((ext_vector_type(16)));
 
-enum { LANES = 16, PANEL = 32, TILE = 8, BLOCKS = 8, LAYERS = 9, GRID = 64, FILTERS = 4096 };
+enum { LANES = 16, PANEL = 32, BLOCKS = 8, LAYERS = 9, GRID = 64, FILTERS = 4096 };
+
+// How many sums fit into the registers: rows of a tile, vectors across it, and vectors of a gathered gradient. They
+// change no sum's order, and so no result.
+#ifdef __AVX512F__
+enum { TILE = 8, ACROSS = 2, GATHERED = 18 };
+#else
+enum { TILE = 6, ACROSS = 1, GATHERED = 6 };
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -64,13 +72,13 @@ INLINE int least(int a, int b) { return a < b ? a : b; }
 // T rows by V vectors of c = (c +) a · b. `a` comes in segments, such as the rows of a convolution's kernel.
 INLINE void tile(const int T, const int V, int segments, long segment, int length, const float *a, long row_a,
                  long step_a, const float *b, long row_b, float *c, long row_c, int add) {
-    vec sum[TILE][2];
+    vec sum[T][V];
     for (int t = 0; t < T; t++)
         for (int v = 0; v < V; v++) sum[t][v] = add ? (vec) * (const loose *)(c + t * row_c + v * LANES) : (vec)0;
     for (int s = 0; s < segments; s++) {
         const float *start = a + s * segment;
         for (int k = 0; k < length; k++, b += row_b) {
-            vec right[2];
+            vec right[V];
             for (int v = 0; v < V; v++) right[v] = *(const loose *)(b + v * LANES);
             for (int t = 0; t < T; t++)
                 for (int v = 0; v < V; v++) sum[t][v] += start[t * row_a + k * step_a] * right[v];
@@ -87,14 +95,15 @@ static void rows(int count, int vectors, int segments, long segment, int length,
     for (int t = 0, first = 0; t < tiles; t++) {
         int height = (count - first + tiles - t - 1) / (tiles - t);
         const float *from = a + first * row_a;
-        float *to = c + first * row_c;
-#define CASE(T)                                                                                               \
-    case T:                                                                                                   \
-        if (vectors == 2) tile(T, 2, segments, segment, length, from, row_a, step_a, b, row_b, to, row_c, add); \
-        else tile(T, 1, segments, segment, length, from, row_a, step_a, b, row_b, to, row_c, add);              \
-        break;
-        switch (height) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+        for (int v = 0, width = least(ACROSS, vectors); v < vectors; v += width) {
+            const float *right = b + v * LANES;
+            float *to = c + first * row_c + v * LANES;
+#define TILED(T, V) tile(T, V, segments, segment, length, from, row_a, step_a, right, row_b, to, row_c, add)
+#define CASE(T) case T: if (width == ACROSS) TILED(T, ACROSS); else TILED(T, 1); break;
+            switch (height) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
 #undef CASE
+#undef TILED
+        }
         first += height;
     }
 }
@@ -302,7 +311,7 @@ INLINE void gather(const int R, const int Q, int count, const int *place, const 
 static void gather_lines(int lines, int vectors, int count, const int *place, const float *gradient,
                          const float *input, long line, float *sum, long row) {
 #define CASE(R, Q) case R * 8 + Q: gather(R, Q, count, place, gradient, input, line, sum, row); return;
-    switch (vectors < 8 ? lines * 8 + vectors : 0) {
+    switch (vectors < 8 && lines * vectors <= GATHERED ? lines * 8 + vectors : 0) {
         CASE(5, 1) CASE(3, 1) CASE(3, 2) CASE(3, 3) CASE(3, 4) CASE(3, 5) CASE(3, 6) CASE(5, 2) CASE(5, 3) CASE(5, 4)
         CASE(2, 1) CASE(4, 1) CASE(6, 1) CASE(7, 1)
     }
