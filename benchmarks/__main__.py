@@ -19,9 +19,9 @@ from benchmarks.machine import machine, versions
 from benchmarks.page import QUANTITIES, write_page
 from benchmarks.results import Quantities, Rounds, check_equal
 from benchmarks.rounds import QUICK, Bench, Size
-from transfer.console import run, say
-from transfer.files import read_facts, write_facts, write_text
-from transfer.words import number
+from transfer.basics.console import run, say
+from transfer.basics.files import read_facts, write_facts, write_text
+from transfer.reporting.words import number
 
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results.json", FOLDER / "results.md"

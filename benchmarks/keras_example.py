@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from transfer.console import run
-from transfer.files import read_arrays
+from transfer.basics.console import run
+from transfer.basics.files import read_arrays
 
 EPOCHS, BATCH = 5, 128
 
@@ -27,7 +27,7 @@ def main() -> None:
     epochs = int(sys.argv[1]) if sys.argv[1:] else EPOCHS
     import numpy as np
 
-    from transfer.backend import keras
+    from transfer.networks.backend import keras
 
     data = read_arrays(Path("data/raw/mnist.npz"))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 
 EVERY = 0.05  # seconds between two looks at memory
 

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from transfer import cnn
-from transfer.threads import set_threads
+from transfer.networks.threads import set_threads
 
 SIDE = 2048  # of the matrices; large enough that a thread reaches its best
 

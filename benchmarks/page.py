@@ -6,9 +6,9 @@ from typing import Any
 
 from benchmarks.items import ITEMS
 from benchmarks.results import Item, Rounds, Spread, spread
-from transfer import pages
-from transfer.blocks import Entry, Section, Table, Text, plain
-from transfer.words import listed, number
+from transfer.reporting import pages
+from transfer.reporting.blocks import Entry, Section, Table, Text, plain
+from transfer.reporting.words import listed, number
 
 TITLE = "Benchmarks"
 QUANTITIES = {  # its name in a table, its decimals, and what it is multiplied by

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from transfer.console import run
-from transfer.files import read_arrays, write_arrays
-from transfer.layers import Layers, read_network
-from transfer.params import read_section
+from transfer.basics.console import run
+from transfer.basics.files import read_arrays, write_arrays
+from transfer.basics.params import read_section
+from transfer.networks.layers import Layers, read_network
+from transfer.networks.schedule import FewShotSchedule, Plan
 from transfer.predictions import softmax
-from transfer.schedule import FewShotSchedule, Plan
 from transfer.strategies import dense_head, end_to_end
 from transfer.target import Draw, Target, read_target
 
@@ -74,9 +74,9 @@ def frozen(task: Task) -> Recipe:
     The head scales its inputs as the study's does, by statistics that are computed once for all cells. No image is
     shifted, as in the study's `dense_head`.
     """
-    from transfer import models
-    from transfer.backend import keras
     from transfer.features import Scaling
+    from transfer.networks import models
+    from transfer.networks.backend import keras
 
     params = read_section("dense_head", dense_head.Params)
     body = models.backbone(models.load_model(SOURCE), params.tap)
@@ -99,8 +99,8 @@ def fit(task: Task) -> Recipe:
 
     `RandomTranslation` shifts images by up to the same number of pixels as the study does.
     """
-    from transfer import models
-    from transfer.backend import keras
+    from transfer.networks import models
+    from transfer.networks.backend import keras
 
     params = read_section("end_to_end", end_to_end.Params)
 
@@ -119,7 +119,7 @@ def fit(task: Task) -> Recipe:
 
 def _keras_fit(model: keras.Model, task: Task, draw: Draw, params: FewShotSchedule) -> np.ndarray:
     """Compile, fit, predict; one pass over the batches as they are, which spares `fit` all work between epochs."""
-    from transfer.backend import keras
+    from transfer.networks.backend import keras
 
     images, labels, plan = task.batches(draw, params)
     rising = round(params.warmup * len(plan.rates))

@@ -23,17 +23,18 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from transfer import cnn, engines, fine_tuning, metrics, pretrain
+from transfer import cnn, fine_tuning, metrics, pretrain
+from transfer.basics.console import UserError, progress, run, say
+from transfer.basics.files import read_arrays, write_arrays
+from transfer.basics.params import Section, parse_section, read_params, read_section
 from transfer.cells import Cell
-from transfer.console import UserError, progress, run, say
 from transfer.features import Features, Scaling, extract, read_features
-from transfer.files import read_arrays, write_arrays
-from transfer.layers import write_network
-from transfer.params import Section, parse_section, read_params, read_section
+from transfer.networks import engines
+from transfer.networks.layers import write_network
+from transfer.running.workers import run_in_workers
 from transfer.split import select_classes
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
 from transfer.target import Draw, Target, few_shot, read_target, write_target
-from transfer.workers import run_in_workers
 
 TASKS = (([0, 1, 2], [3, 4]), ([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([3, 4], [0, 1, 2]))
 GRID = [  # what is tried around the values of params.yaml where the command line names nothing; takes long
@@ -179,8 +180,8 @@ def variants(wanted: list[str]) -> dict[str, dict[str, Variant]]:
                 f"{want!r} is not SECTION.KEY=VALUE,VALUE+KEY=VALUE with a section of {', '.join(sections)}"
             )
         try:
-            listed = YAML(typ="safe", pure=True).load(f"[{values}]")
-            fixed = {key: YAML(typ="safe", pure=True).load(value) for key, value in together}
+            listed = YAML(typ="safe").load(f"[{values}]")
+            fixed = {key: YAML(typ="safe").load(value) for key, value in together}
         except YAMLError:
             raise UserError(f"{want!r}: these are not values parted by commas") from None
         for value in listed:

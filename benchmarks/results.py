@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
-from transfer.console import UserError
-from transfer.words import number
+from transfer.basics.console import UserError
+from transfer.reporting.words import number
 
 if TYPE_CHECKING:
     from benchmarks.rounds import Bench

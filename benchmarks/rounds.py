@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.measure import Finished, run_process
 from benchmarks.results import Quantities
 from benchmarks.workspace import Workspace, cores
-from transfer.console import say
+from transfer.basics.console import say
 
 Turn = tuple[str, Quantities]  # whose it was, and what was measured
 

@@ -19,9 +19,9 @@ from ruamel.yaml import YAML
 from benchmarks.measure import Finished, run_process
 from benchmarks.operations import training_operations
 from transfer import cnn, metrics
-from transfer.console import UserError
-from transfer.files import read_arrays, read_facts
-from transfer.params import PARAMS, parse_section, read_params
+from transfer.basics.console import UserError
+from transfer.basics.files import read_arrays, read_facts
+from transfer.basics.params import PARAMS, parse_section, read_params
 from transfer.target import read_target, write_target
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +103,7 @@ class Workspace:
         for key, value in values.items():
             section, _, name = key.partition(".")
             content[section][name] = value
-        YAML(typ="safe", pure=True).dump(content, self.root / PARAMS)
+        YAML(typ="safe").dump(content, self.root / PARAMS)
 
     def divide(self, *, shots: list[int], seeds: int) -> None:
         """Draw the target's labels anew."""

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from commands import compare
-from transfer.console import run
+from transfer.basics.console import run
 
 
 def main() -> None:

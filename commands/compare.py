@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from commands.repository import WORKSPACE, Repository
-from transfer import changes, pages
-from transfer.console import UserError
+from transfer import changes
+from transfer.basics.console import UserError
+from transfer.reporting import pages
 from transfer.verdicts import METRICS
 
 TITLE = "Comparison of revisions"

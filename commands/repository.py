@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from transfer.console import UserError
-from transfer.params import parse_params
+from transfer.basics.console import UserError
+from transfer.basics.params import parse_params
+from transfer.reporting.words import some
 from transfer.revisions import Revision, code_of, edited_params, flatten, parse_cells
-from transfer.words import some
 
 WORKSPACE = "workspace"
 CELLS, METRICS = "results/cells.csv", "results/metrics.json"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from transfer.console import run, say
-from transfer.files import write_text
-from transfer.params import read_params
+from transfer.basics.console import run, say
+from transfer.basics.files import write_text
+from transfer.basics.params import read_params
 
 PAGE = Path("docs/reruns.md")
 START, END = "<!-- made by `make reruns` -->\n", "<!-- end -->\n"

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from transfer.blocks import MARKS, Bullets, Entry, Section, Table, Text
+from transfer.reporting.blocks import MARKS, Bullets, Entry, Section, Table, Text
 
 COLOURS = {"better": "green", "worse": "bold red"}
 WIDE = 10_000  # columns of a pipe, which wraps nothing

@@ -3,14 +3,15 @@
 from functools import partial
 from pathlib import Path
 
-from transfer import article, engines
+from transfer import article
+from transfer.basics.console import run, say
+from transfer.basics.files import read_arrays
+from transfer.basics.params import read_section
 from transfer.cells import run_cells
-from transfer.compute import Compute
-from transfer.console import run, say
-from transfer.files import read_arrays
+from transfer.networks import engines
 from transfer.outcomes import SPECIMENS
-from transfer.params import read_section
 from transfer.predictions import no_predictions, write_predictions
+from transfer.running.compute import Compute
 from transfer.target import read_target
 
 FOLDER = Path("data/specimens")

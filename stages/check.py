@@ -7,10 +7,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transfer import article, cnn, compute, download, engines, pretrain, selection, split, strategies, taps
-from transfer.console import UserError, run
+from transfer import article, cnn, download, pretrain, split, strategies, taps
+from transfer.basics.console import UserError, run
+from transfer.basics.params import PARAMS, Section, parse_section, read_params
 from transfer.mnist import MNIST
-from transfer.params import PARAMS, Section, parse_section, read_params
+from transfer.networks import engines
+from transfer.reporting import selection
+from transfer.running import compute
 
 SECTIONS: dict[str, type[Section]] = {
     "download": download.Params,

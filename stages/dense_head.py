@@ -4,13 +4,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from transfer import engines
+from transfer.basics.console import run, say
+from transfer.basics.params import read_section
 from transfer.cells import run_cells
-from transfer.compute import Compute
-from transfer.console import run, say
 from transfer.features import Scaling, read_features
-from transfer.params import read_section
+from transfer.networks import engines
 from transfer.predictions import write_predictions
+from transfer.running.compute import Compute
 from transfer.strategies import dense_head
 from transfer.target import read_target
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pooch
 
 from transfer import download
-from transfer.console import run, say
-from transfer.files import write_arrays
-from transfer.params import read_section
+from transfer.basics.console import run, say
+from transfer.basics.files import write_arrays
+from transfer.basics.params import read_section
 
 RAW = Path("data/raw/mnist.npz")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from transfer.console import UserError, counted, run, say
+from transfer.basics.console import UserError, counted, run, say
+from transfer.basics.files import read_arrays, read_facts, read_record, write_record, write_text
 from transfer.evaluation import (
     check_predictions,
     check_same_cells,
@@ -16,7 +17,6 @@ from transfer.evaluation import (
     score_taps,
     temper_cells,
 )
-from transfer.files import read_arrays, read_facts, read_record, write_record, write_text
 from transfer.outcomes import SPECIMENS, TapViews
 from transfer.predictions import read_predictions
 

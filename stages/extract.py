@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transfer import engines, taps
-from transfer.console import UserError, counted, run, say
+from transfer import taps
+from transfer.basics.console import UserError, counted, run, say
+from transfer.basics.files import read_arrays
+from transfer.basics.params import PARAMS, read_params, read_section
 from transfer.features import extract
-from transfer.files import read_arrays
-from transfer.params import PARAMS, read_params, read_section
+from transfer.networks import engines
+from transfer.networks.threads import set_threads
 from transfer.target import read_target
-from transfer.threads import set_threads
 
 THREADS = 2  # fixed, so that the features do not depend on how many cores there are
 

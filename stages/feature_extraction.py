@@ -4,12 +4,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from transfer.basics.console import run, say
+from transfer.basics.params import read_section
 from transfer.cells import run_cells
-from transfer.compute import Compute
-from transfer.console import run, say
 from transfer.features import Scaling, read_features
-from transfer.params import read_section
 from transfer.predictions import write_predictions
+from transfer.running.compute import Compute
 from transfer.strategies import feature_extraction
 from transfer.target import read_target
 

@@ -3,14 +3,15 @@
 from functools import partial
 from pathlib import Path
 
-from transfer import checkpoints, cnn, distribute, engines, pretrain
-from transfer.compute import Compute
-from transfer.console import counted, run, say
-from transfer.files import read_arrays, write_facts
-from transfer.layers import write_network
-from transfer.params import read_section
-from transfer.provenance import made_with
-from transfer.threads import set_threads
+from transfer import checkpoints, cnn, distribute, pretrain
+from transfer.basics.console import counted, run, say
+from transfer.basics.files import read_arrays, write_facts
+from transfer.basics.params import read_section
+from transfer.networks import engines
+from transfer.networks.layers import write_network
+from transfer.networks.provenance import made_with
+from transfer.networks.threads import set_threads
+from transfer.running.compute import Compute
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     if not team.chief:
         return
 
-    from transfer.models import save_model
+    from transfer.networks.models import save_model
 
     test_accuracy = pretrain.accuracy(program, source["test_images"], source["test_labels"])
     save_model(Path("models/source.keras"), layers.build("source", program.weights()))

@@ -4,16 +4,16 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from transfer import pages
-from transfer.charts import charts_of
-from transfer.comparison import compare
-from transfer.console import counted, run, say
-from transfer.files import read_arrays, read_facts, read_record, write_text
+from transfer.basics.console import counted, run, say
+from transfer.basics.files import read_arrays, read_facts, read_record, write_text
+from transfer.basics.params import read_section
 from transfer.outcomes import Outcomes, TapViews
-from transfer.params import read_section
-from transfer.report import write_report
-from transfer.selection import Params, choose_strategies, read_cells
-from transfer.study import Study
+from transfer.reporting import pages
+from transfer.reporting.charts import charts_of
+from transfer.reporting.comparison import compare
+from transfer.reporting.report import write_report
+from transfer.reporting.selection import Params, choose_strategies, read_cells
+from transfer.reporting.study import Study
 
 RESULTS = Path("results")
 TITLE = "Which way to transfer"

@@ -3,13 +3,14 @@
 from functools import partial
 from pathlib import Path
 
-from transfer import cnn, engines
+from transfer import cnn
+from transfer.basics.console import run, say
+from transfer.basics.files import read_arrays
+from transfer.basics.params import read_section
 from transfer.cells import run_cells
-from transfer.compute import Compute
-from transfer.console import run, say
-from transfer.files import read_arrays
-from transfer.params import read_section
+from transfer.networks import engines
 from transfer.predictions import write_predictions
+from transfer.running.compute import Compute
 from transfer.strategies import scratch
 from transfer.target import read_target
 

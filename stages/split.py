@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from transfer import split
-from transfer.console import counted, run, say
-from transfer.files import read_arrays, write_arrays, write_facts
+from transfer.basics.console import counted, run, say
+from transfer.basics.files import read_arrays, write_arrays, write_facts
+from transfer.basics.params import read_section
 from transfer.mnist import fingerprint
-from transfer.params import read_section
 from transfer.target import write_target
 
 DATA = Path("data")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from transfer import taps
-from transfer.console import counted, run, say
+from transfer.basics.console import counted, run, say
+from transfer.basics.files import read_arrays, write_record
+from transfer.basics.params import read_section
 from transfer.features import read_taps
-from transfer.files import read_arrays, write_record
+from transfer.networks.threads import set_threads
 from transfer.outcomes import TapViews
-from transfer.params import read_section
 from transfer.target import read_target
-from transfer.threads import set_threads
 
 
 def main() -> None:

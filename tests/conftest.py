@@ -17,8 +17,8 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-from transfer.files import write_arrays
-from transfer.threads import set_threads
+from transfer.basics.files import write_arrays
+from transfer.networks.threads import set_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("stages", "transfer", "dvc.yaml", "params.yaml", ".gitattributes", ".gitignore", ".dvcignore")
@@ -84,7 +84,7 @@ class Study:
 
     def edit_yaml(self, name: str, edit: Callable[[dict[str, Any]], None]) -> None:
         """Change a YAML file."""
-        yaml = YAML(typ="safe", pure=True)  # without the comments, which would be tied to values that are gone
+        yaml = YAML(typ="safe")  # without the comments, which would be tied to values that are gone
         yaml.sort_base_mapping_type_on_output = False  # the order of the stages is the order of the strategies
         content = yaml.load(self.root / name)
         edit(content)

@@ -11,8 +11,8 @@ import pytest
 from conftest import SMALL, Study
 
 from transfer import article, cnn
-from transfer.engines import Engine
 from transfer.fine_tuning import Network
+from transfer.networks.engines import Engine
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 28, 28, 1)).astype(np.uint8)
 SMALL_CNN = cnn.Params(blocks=({"filters": 4, "kernel": 5, "pool": 4},), dense=(8,))
@@ -20,7 +20,7 @@ SMALL_CNN = cnn.Params(blocks=({"filters": 4, "kernel": 5, "pool": 4},), dense=(
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    from transfer.models import save_model
+    from transfer.networks.models import save_model
 
     path = tmp_path_factory.mktemp("article") / "source.keras"
     save_model(path, cnn.layers(SMALL_CNN, image_shape=(28, 28, 1), classes=3).build("source"))
@@ -28,7 +28,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 
 def test_its_head_sees_probabilities(network: Network) -> None:
-    from transfer.backend import keras
+    from transfer.networks.backend import keras
 
     model = network.program.model
     seen = keras.Model(model.inputs[0], model.layers[-1].input)(IMAGES).numpy()

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = """
 import gc, sys
 import scipy
-from transfer.backend import OPTIONAL, keras, tf
+from transfer.networks.backend import OPTIONAL, keras, tf
 assert sys.modules["scipy"] is scipy  # what was there before stays
 assert not {"pandas", "sklearn"} & sys.modules.keys(), "imported for nothing"
 assert {"pandas", "scipy", "sklearn"} == set(OPTIONAL)

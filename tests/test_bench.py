@@ -25,8 +25,8 @@ from benchmarks.results import Item, Ratio, Rounds, Take, check_equal, spread
 from benchmarks.rounds import Bench, Size
 from benchmarks.workspace import Workspace
 from transfer import cnn
-from transfer.console import UserError
-from transfer.layers import read_network
+from transfer.basics.console import UserError
+from transfer.networks.layers import read_network
 from transfer.target import read_target
 
 NET = cnn.Params(blocks=({"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 2, "pool": 1}), dense=(5,))
@@ -305,8 +305,8 @@ def test_a_workspace_divides_anew_and_tiles_the_target(small: Bench) -> None:
 
 def test_pytorch_starts_from_the_source_network(small: Bench) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    from transfer import models
-    from transfer.backend import keras
+    from transfer.networks import models
+    from transfer.networks.backend import keras
 
     with small.copy() as workspace:
         source = models.load_model(workspace.root / "models/source.keras")

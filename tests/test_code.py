@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transfer.code import closure, fingerprint
+from transfer.running.code import closure, fingerprint
 
 MODULES = {
     "stages/a.py": "import os\nfrom lib import one\nfrom lib.two import x\n",

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from test_revisions import lock
 
 from commands.compare import parse_tolerance
-from transfer.console import UserError
+from transfer.basics.console import UserError
 
 TRANSFER = [sys.executable, "-P", "-m", "commands"]
 WHO = {f"GIT_{role}_{what}": "test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.console import UserError, counted, progress, run
-from transfer.files import read_arrays, write_arrays, write_text, write_whole
+from transfer.basics.console import UserError, counted, progress, run
+from transfer.basics.files import read_arrays, write_arrays, write_text, write_whole
 
 
 def fail() -> None:
@@ -70,7 +70,7 @@ def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
 
     code = (
         "import time\n"
-        "from transfer.console import progress\n"
+        "from transfer.basics.console import progress\n"
         "for _ in progress(range(4), 'cells', 'cell', [1, 1, 1, 1]): time.sleep(0.2)\n"
     )
     ours, theirs = pty.openpty()

@@ -19,10 +19,11 @@ import pytest
 from conftest import ROOT, SMALL, Study, synthetic_digits
 
 from stages import split
-from transfer import distribute, engines
-from transfer.console import UserError
+from transfer import distribute
+from transfer.basics.console import UserError
+from transfer.basics.files import write_arrays
 from transfer.distribute import Team, members_of
-from transfer.files import write_arrays
+from transfer.networks import engines
 
 STATED = 60  # seconds within which the others end, as docs/distribute.md says
 
@@ -30,7 +31,7 @@ DIE = """
 import os, sys
 sys.path.insert(0, os.getcwd())
 from stages.pretrain import main, pretrain
-from transfer.console import run
+from transfer.basics.console import run
 accuracy, epochs = pretrain.accuracy, [0]
 def measure(*arguments):
     epochs[0] += 1
@@ -204,18 +205,19 @@ def test_workers_with_other_parameters_do_not_train_together(tmp_path: Path, alo
 MIRRORED = """
 import functools, os, sys
 sys.path.insert(0, os.getcwd())
-from transfer.threads import set_threads
+from transfer.networks.threads import set_threads
 set_threads(1)
-from transfer.backend import keras, tf
+from transfer.networks.backend import keras, tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 import numpy as np
 from stages.pretrain import main
-from transfer import distribute, engines
-from transfer.console import UserError
-from transfer.schedule import Plan
-from transfer.training import Program
+from transfer import distribute
+from transfer.networks import engines
+from transfer.basics.console import UserError
+from transfer.networks.schedule import Plan
+from transfer.networks.training import Program
 distribute._strategy = functools.cache(distribute._strategy)  # one in a process: TensorFlow mixes up those of two
 main()
 

@@ -24,10 +24,11 @@ import pytest
 from mnist_files import ARRAYS, PARTS
 
 from stages import download as stage
-from transfer import clients, console
-from transfer.console import UserError
+from transfer import clients
+from transfer.basics import console
+from transfer.basics.console import UserError
+from transfer.basics.params import parse_section
 from transfer.download import Fetched, Params, fetch_mnist
-from transfer.params import parse_section
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOSED = "http://127.0.0.1:9"  # the discard port, where nothing listens

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from transfer import evaluation, metrics
-from transfer.console import UserError
+from transfer.basics.console import UserError
 from transfer.evaluation import check_predictions, check_same_cells, headline, outcomes_of, score_taps, temper_cells
 from transfer.outcomes import TapViews
 from transfer.predictions import Predictions

@@ -20,9 +20,10 @@ import psutil  # which DVC brings
 import pytest
 from conftest import CODE, ROOT, SMALL, Study, synthetic_digits
 
-from transfer import cnn, engines
-from transfer.files import write_arrays
-from transfer.layers import fresh_weights, write_network
+from transfer import cnn
+from transfer.basics.files import write_arrays
+from transfer.networks import engines
+from transfer.networks.layers import fresh_weights, write_network
 from transfer.target import few_shot, write_target
 
 IMAGES = 400_000
@@ -50,7 +51,7 @@ LIMIT = LIMITS[engines.Params(engine="auto", precision="float32").engine_for(LAY
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     """The stages in a folder, an untrained source model, and a large target; deleted when done, as it takes 1.6 GB."""
-    from transfer.models import save_model
+    from transfer.networks.models import save_model
 
     root = tmp_path_factory.mktemp("large")
     for name in CODE[:4]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 from transfer.mapped import Mapped, write_side_by_side
 
 ARRAY = np.random.default_rng(0).normal(size=(1000, 30)).astype(np.float32)

@@ -19,13 +19,13 @@ import pytest
 from conftest import ROOT
 from test_strategies import TARGET, fake_fit, fake_ship
 
+from transfer.basics.params import Section
 from transfer.cells import Cell, run_cells
-from transfer.compute import Compute
 from transfer.features import Features, Scaling
 from transfer.mapped import Mapped
-from transfer.memory import FOLDER, Memory, surroundings
-from transfer.params import Section
 from transfer.predictions import Predictions
+from transfer.running.compute import Compute
+from transfer.running.memory import FOLDER, Memory, surroundings
 from transfer.target import Draw, Target
 
 Edit = Callable[[Path, pytest.MonkeyPatch], None]
@@ -98,7 +98,7 @@ def set_version(name: str, value: str) -> Edit:
     real = importlib.metadata.version
 
     def edit(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("transfer.provenance.version", lambda each: value if each == name else real(each))
+        monkeypatch.setattr("transfer.networks.provenance.version", lambda each: value if each == name else real(each))
 
     return edit
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transfer import engines, models
-from transfer.backend import keras
-from transfer.console import UserError
+from transfer.basics.console import UserError
 from transfer.features import CHUNK, Features, Scaling, extract, read_features, read_taps
+from transfer.networks import engines, models
+from transfer.networks.backend import keras
 from transfer.predictions import softmax
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 1), np.uint8)
@@ -21,8 +21,8 @@ BUILD = """
 import sys
 import numpy as np
 from pathlib import Path
-from transfer import models
-from transfer.layers import Convolution, Layers, fresh_weights, write_network
+from transfer.networks import models
+from transfer.networks.layers import Convolution, Layers, fresh_weights, write_network
 layers = Layers((12, 12, 1), (Convolution(3, 3, 2), Convolution(4, 3, 2)), (8,), 5)
 weights = fresh_weights(layers.weights, 0)
 models.save_model(Path(sys.argv[1]), layers.build("source", weights))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from transfer import engines, native
-from transfer.backend import tf
-from transfer.console import UserError
-from transfer.layers import Convolution, Layers, fresh_weights
-from transfer.schedule import Plan, shuffled_batches
+from transfer.basics.console import UserError
+from transfer.networks import engines, native
+from transfer.networks.backend import tf
+from transfer.networks.layers import Convolution, Layers, fresh_weights
+from transfer.networks.schedule import Plan, shuffled_batches
 
 SMALL = Layers((12, 12, 1), (Convolution(3, 3, 2), Convolution(4, 3, 2)), (8,), 2)
 

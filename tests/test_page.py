@@ -16,10 +16,10 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import Study
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from transfer import pages
-from transfer.blocks import Bullets, Entry, Section, Table, Text
 from transfer.changes import compare_all, write_changes
-from transfer.charts import Chart
+from transfer.reporting import pages
+from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text
+from transfer.reporting.charts import Chart
 from transfer.revisions import Revision
 from transfer.verdicts import METRICS
 

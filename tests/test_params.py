@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from stages import check
-from transfer.console import UserError
-from transfer.params import Section, parse_section, read_params, read_section
+from transfer.basics.console import UserError
+from transfer.basics.params import Section, parse_section, read_params, read_section
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = read_params(ROOT / "params.yaml")
@@ -86,7 +86,7 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 def test_scalars_mean_what_they_mean_to_dvc(tmp_path: Path, value: str) -> None:
     from dvc.utils.serialize import parse_yaml
 
-    path = write(tmp_path, f"a: {{b: {value}}}\n")
+    path = write(tmp_path, f"a:\n  b: {value}\n")
     assert read_params(path) == parse_yaml(path.read_text(), path)
 
 

@@ -42,7 +42,7 @@ import numpy as np
 
 from transfer.cells import Cell
 from transfer.features import Features
-from transfer.params import Section
+from transfer.basics.params import Section
 from transfer.predictions import softmax
 from transfer.target import Draw
 
@@ -102,14 +102,14 @@ def test_a_shipped_model_gives_its_cell_s_predictions_in_a_new_process(finished:
 
 @pytest.mark.parametrize("strategy", ["feature_extraction", "dense_head"])
 def test_a_frozen_backbone_keeps_its_weights_bit_for_bit(finished: Study, strategy: str) -> None:
-    from transfer.models import check_frozen, load_model
+    from transfer.networks.models import check_frozen, load_model
 
     source, shipped = (load_model(finished.root / f"models/{name}.keras") for name in ("source", strategy))
     assert check_frozen(source, shipped) == ["convolution1", "convolution2"]
 
 
 def test_fine_tuning_moves_every_layer(finished: Study) -> None:
-    from transfer.models import load_model
+    from transfer.networks.models import load_model
 
     source, tuned = (load_model(finished.root / f"models/{name}.keras") for name in ("source", "end_to_end"))
     for layer in ("convolution1", "convolution2", "dense1"):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from conftest import synthetic_digits
 
-from transfer import precision
-from transfer.backend import keras
-from transfer.console import UserError
-from transfer.engines import Engine, Params
-from transfer.layers import Convolution, Layers, fresh_weights
-from transfer.models import load_model, save_model
-from transfer.precision import Precision, computing_in, processor, resolve
-from transfer.schedule import Plan, shuffled_batches, warmup_cosine
-from transfer.training import Program
+from transfer.basics.console import UserError
+from transfer.networks import precision
+from transfer.networks.backend import keras
+from transfer.networks.engines import Engine, Params
+from transfer.networks.layers import Convolution, Layers, fresh_weights
+from transfer.networks.models import load_model, save_model
+from transfer.networks.precision import Precision, computing_in, processor, resolve
+from transfer.networks.schedule import Plan, shuffled_batches, warmup_cosine
+from transfer.networks.training import Program
 
 AMD, INTEL = "AuthenticAMD", "GenuineIntel"
 NETWORK = Layers((28, 28, 1), (Convolution(8, 5, 4), Convolution(12, 3, 2)), (32,), 10)

@@ -22,18 +22,19 @@ import pytest
 import test_strategies
 from conftest import ROOT, SMALL, Study, synthetic_digits
 
-from transfer import cluster, cnn
+from transfer import cnn
+from transfer.basics.console import UserError
+from transfer.basics.params import parse_section
 from transfer.cells import Cell, run_cells
-from transfer.cluster import RETRIES, run_on_ray
-from transfer.compute import Compute
-from transfer.console import UserError
-from transfer.engines import Engine
-from transfer.layers import fresh_weights, write_network
-from transfer.params import parse_section
+from transfer.networks.engines import Engine
+from transfer.networks.layers import fresh_weights, write_network
+from transfer.networks.threads import thread_settings
 from transfer.predictions import Predictions
+from transfer.running import cluster
+from transfer.running.cluster import RETRIES, run_on_ray
+from transfer.running.compute import Compute
 from transfer.strategies import end_to_end
 from transfer.target import Draw, Target, few_shot
-from transfer.threads import thread_settings
 
 os.environ |= cluster.SETTINGS  # which Ray reads when it is imported
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no two nodes on one machine, no SIGKILL")
@@ -259,8 +260,8 @@ def test_the_default_never_imports_ray() -> None:
     code = (
         "import sys\n"
         "from stages import article, dense_head, end_to_end, feature_extraction, scratch\n"
-        "from transfer.compute import Compute\n"
-        "from transfer.params import read_section\n"
+        "from transfer.running.compute import Compute\n"
+        "from transfer.basics.params import read_section\n"
         "looks = \"'ray' in __import__('sys').modules\"\n"
         "if __name__ == '__main__':\n"
         "    print(*read_section('compute', Compute).results(eval, [looks]), eval(looks))\n"

@@ -15,16 +15,16 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from transfer import advice, charts, pages
-from transfer.blocks import Bullets, Entry, Section, Table, Text
-from transfer.charts import charts_of
-from transfer.comparison import Comparison, compare, confusion, hard_images, reliability_of
-from transfer.console import UserError
-from transfer.intervals import Estimate
+from transfer.basics.console import UserError
 from transfer.outcomes import COSTS, Outcomes, TapViews
-from transfer.report import write_report
-from transfer.selection import CALIBRATION, choose_strategies, read_cells
-from transfer.study import Study
+from transfer.reporting import advice, charts, pages
+from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text
+from transfer.reporting.charts import charts_of
+from transfer.reporting.comparison import Comparison, compare, confusion, hard_images, reliability_of
+from transfer.reporting.intervals import Estimate
+from transfer.reporting.report import write_report
+from transfer.reporting.selection import CALIBRATION, choose_strategies, read_cells
+from transfer.reporting.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 MEANS = {"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.6}

@@ -186,7 +186,7 @@ def test_more_seeds_and_shots_train_the_new_cells_alone_and_give_the_bytes_of_on
 KILL = """
 import os, runpy, sys
 sys.path.insert(0, os.getcwd())
-from transfer.memory import Memory
+from transfer.running.memory import Memory
 kept, count = Memory.keep, [0]
 def keep(self, key, result):
     kept(self, key, result)
@@ -216,7 +216,7 @@ def test_a_stage_that_was_killed_goes_on_where_it_stopped(tmp_path: Path, finish
 
 @pytest.mark.parametrize("stage", ["dense_head", "report"])
 def test_a_comment_or_docstring_edit_runs_that_stage_at_most_and_trains_nothing(finished: Study, stage: str) -> None:
-    file = {"dense_head": "transfer/strategies/dense_head.py", "report": "transfer/report.py"}[stage]
+    file = {"dense_head": "transfer/strategies/dense_head.py", "report": "transfer/reporting/report.py"}[stage]
     path = finished.root / file
     path.write_text(path.read_text().replace('"""', '"""Edited. ', 1) + "# a comment\n")
     stages, printed = finished.ran()

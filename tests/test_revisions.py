@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 from transfer.revisions import (
     Revision,
     code_changes,

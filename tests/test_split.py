@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer import split
-from transfer.console import UserError
-from transfer.params import parse_section, read_params
+from transfer.basics.console import UserError
+from transfer.basics.params import parse_section, read_params
 from transfer.target import nested_draws, read_target, write_target
 
 PARAMS = read_params(Path(__file__).resolve().parents[1] / "params.yaml")["split"]

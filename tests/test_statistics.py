@@ -12,8 +12,8 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from transfer.intervals import Estimate, verdict
-from transfer.statistics import (
+from transfer.reporting.intervals import Estimate, verdict
+from transfer.reporting.statistics import (
     PARTS,
     Sample,
     _holm_levels,

@@ -17,15 +17,15 @@ import psutil  # which DVC brings
 import pytest
 from hypothesis import strategies as st
 
+from transfer.basics.console import UserError
+from transfer.basics.params import Section
 from transfer.cells import Cell, run_cells
-from transfer.compute import Compute
-from transfer.console import UserError
-from transfer.engines import Engine
 from transfer.features import Features
-from transfer.params import Section
+from transfer.networks.engines import Engine
+from transfer.running.compute import Compute
+from transfer.running.workers import run_in_workers
 from transfer.strategies import dense_head, feature_extraction
 from transfer.target import Draw, Target
-from transfer.workers import run_in_workers
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBE = feature_extraction.Params(
@@ -200,7 +200,7 @@ def blas_threads(_: int) -> set[int]:
 def test_a_worker_computes_with_one_thread() -> None:
     """In a new process, where nothing has set the number of threads before."""
     code = (
-        "from transfer.workers import run_in_workers\n"
+        "from transfer.running.workers import run_in_workers\n"
         "from tests.test_strategies import blas_threads\n"
         "if __name__ == '__main__': print(list(run_in_workers(blas_threads, [0], 1)))\n"
     )
@@ -230,8 +230,8 @@ SLEEPERS = """
 import sys
 from pathlib import Path
 from test_strategies import sleep_long
-from transfer.compute import Compute
-from transfer.console import run
+from transfer.running.compute import Compute
+from transfer.basics.console import run
 if __name__ == "__main__":
     compute = Compute(engine=sys.argv[2], address=sys.argv[3], workers=2, distribute="none", remember=0)
     run(lambda: list(compute.results(sleep_long, [Path(sys.argv[1]) / str(n) for n in range(4)])))

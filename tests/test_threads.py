@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = """
 import numpy  # whose BLAS has as many threads as there are cores
 from threadpoolctl import threadpool_info
-from transfer.threads import set_threads
+from transfer.networks.threads import set_threads
 set_threads(1)
 import scipy.linalg
 pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]

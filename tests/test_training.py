@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transfer import cnn, engines, pretrain, training
-from transfer.backend import keras, tf
-from transfer.console import UserError
-from transfer.engines import Engine, Program
-from transfer.layers import Layers, fresh_weights, read_network, write_network
-from transfer.params import read_section
-from transfer.schedule import Plan, shuffled_batches, warmup_cosine
+from transfer import cnn, pretrain
+from transfer.basics.console import UserError
+from transfer.basics.params import read_section
+from transfer.networks import engines, training
+from transfer.networks.backend import keras, tf
+from transfer.networks.engines import Engine, Program
+from transfer.networks.layers import Layers, fresh_weights, read_network, write_network
+from transfer.networks.schedule import Plan, shuffled_batches, warmup_cosine
 
 ARCHITECTURE = cnn.Params.model_validate(
     {"blocks": [{"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 3, "pool": 2}], "dense": [8]}

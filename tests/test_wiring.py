@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from commands.reruns import outs
-from transfer import code
+from transfer.running import code
 
 ROOT = Path(__file__).resolve().parents[1]
 YAML_FILES = YAML(typ="safe")
@@ -37,8 +37,12 @@ def sections_read(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_exactly_the_local_code_that_it_can_reach(stage: str) -> None:
-    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith((".py", ".c"))}
-    assert listed == closure(stage)
+    """Module by module, or on a whole folder of the library where it reaches into one: `dvc.lock` has a line for each."""
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("stages/", "transfer/"))}
+    folders = {dep for dep in listed if (ROOT / dep).is_dir()}
+    assert folders <= {"transfer/basics", "transfer/networks", "transfer/running", "transfer/reporting"}
+    parents = {file: Path(file).parent.as_posix() for file in closure(stage)}
+    assert listed == {parent if parent in folders else file for file, parent in parents.items()}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -70,8 +74,8 @@ def test_the_report_alone_depends_on_outcomes_which_hold_the_labels() -> None:
 
 
 def test_the_report_depends_on_every_template() -> None:
-    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "transfer/templates").iterdir()}
-    assert templates == {dep for dep in STAGES["report"]["deps"] if "/templates/" in dep}
+    assert (ROOT / "transfer/reporting/templates/page.html").is_file()
+    assert "transfer/reporting" in STAGES["report"]["deps"]
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("split", "evaluate")])

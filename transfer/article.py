@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from transfer import fine_tuning
-from transfer.engines import Engine
-from transfer.layers import fresh_weights
-from transfer.schedule import FewShotSchedule
+from transfer.networks.engines import Engine
+from transfer.networks.layers import fresh_weights
+from transfer.networks.schedule import FewShotSchedule
 from transfer.target import Target, few_shot
 
 fit = fine_tuning.fit
@@ -37,9 +37,9 @@ def network(source: Path, classes: int, engine: Engine, betas: tuple[float, floa
         engine: Keras, in some precision.
         betas: decay of Adam's moments.
     """
-    from transfer import models
-    from transfer.backend import keras
-    from transfer.training import Program
+    from transfer.networks import models
+    from transfer.networks.backend import keras
+    from transfer.networks.training import Program
 
     probabilities = keras.layers.Softmax(name="source_probabilities")
     head = keras.layers.Dense(classes, name="target_logits")  # its softmax is in the loss

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from transfer.compute import Compute
-from transfer.console import counted, progress, say
-from transfer.engines import Engine
-from transfer.files import read_bytes, write_whole
-from transfer.params import Section
+from transfer.basics.console import counted, progress, say
+from transfer.basics.files import read_bytes, write_whole
+from transfer.basics.params import Section
+from transfer.networks.engines import Engine
+from transfer.networks.provenance import made_with
 from transfer.predictions import Predictions
-from transfer.provenance import made_with
+from transfer.running.compute import Compute
 from transfer.target import Draw, Target
 
 

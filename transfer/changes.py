@@ -1,4 +1,4 @@
-"""What a comparison of revisions says, in the order in which it says it; `transfer.pages` makes a page of it."""
+"""What a comparison of revisions says, in its order; `transfer.reporting.pages` makes a page of it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.blocks import Bullets, Entry, Section, Table, Text, key, plain
-from transfer.console import counted
-from transfer.intervals import Estimate
+from transfer.basics.console import counted
+from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text, key, plain
+from transfer.reporting.intervals import Estimate
+from transfer.reporting.words import listed, number, per_class, signed, some
 from transfer.revisions import Revision, code_changes, differing_params, unpaired_because
 from transfer.verdicts import METRICS, Change, Metric, compare
-from transfer.words import listed, number, per_class, signed, some
 
 MOST = 60  # characters of a parameter's value in a table
 

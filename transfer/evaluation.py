@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from transfer import metrics
-from transfer.console import UserError
+from transfer.basics.console import UserError
 from transfer.outcomes import COSTS, Outcomes, TapViews
 from transfer.predictions import Predictions
 

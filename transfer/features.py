@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from transfer import engines
-from transfer.console import UserError
-from transfer.files import read_facts, write_facts, write_whole
-from transfer.layers import read_network
+from transfer.basics.console import UserError
+from transfer.basics.files import read_facts, write_facts, write_whole
 from transfer.mapped import Mapped, Rows, write_side_by_side
+from transfer.networks import engines
+from transfer.networks.layers import read_network
 
 if TYPE_CHECKING:
     import keras
@@ -82,7 +82,7 @@ class Scaling:
 
     def layers(self) -> list[keras.layers.Layer]:
         """The same as Keras layers, for the model that is shipped."""
-        from transfer.backend import keras
+        from transfer.networks.backend import keras
 
         return [
             keras.layers.Normalization(mean=self.mean, variance=self.variance, name="standardise"),

@@ -13,11 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from transfer.cells import Cell
-from transfer.engines import Program
-from transfer.layers import Layers
 from transfer.mapped import Rows
+from transfer.networks.engines import Program
+from transfer.networks.layers import Layers
+from transfer.networks.schedule import FewShotSchedule
 from transfer.predictions import softmax
-from transfer.schedule import FewShotSchedule
 from transfer.target import Draw
 
 
@@ -63,8 +63,8 @@ def fit(
 
 def ship(weights: list[np.ndarray], *, layers: Layers, name: str, path: Path) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
-    from transfer import models
-    from transfer.backend import keras
+    from transfer.networks import models
+    from transfer.networks.backend import keras
 
     head = keras.layers.Softmax(name="probabilities")
     models.save_model(path, models.with_head(layers.build(name, weights), head, name=name))

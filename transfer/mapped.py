@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 
 
 class Rows(Protocol):

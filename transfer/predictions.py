@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.files import read_record, write_record
+from transfer.basics.files import read_record, write_record
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from transfer import engines
+from transfer.basics.console import UserError
+from transfer.basics.params import Section
 from transfer.checkpoints import Checkpoint
-from transfer.console import UserError
-from transfer.engines import Engine, Program
-from transfer.layers import Layers, fresh_weights
-from transfer.params import Section
-from transfer.schedule import Decay, Plan, Rate, shuffled_batches, warmup_cosine
+from transfer.networks import engines
+from transfer.networks.engines import Engine, Program
+from transfer.networks.layers import Layers, fresh_weights
+from transfer.networks.schedule import Decay, Plan, Rate, shuffled_batches, warmup_cosine
 
 
 class Params(Section):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 from transfer.outcomes import SPECIMENS
 from transfer.verdicts import METRICS, Cells
 

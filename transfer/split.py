@@ -7,8 +7,8 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from transfer.console import UserError
-from transfer.params import Section
+from transfer.basics.console import UserError
+from transfer.basics.params import Section
 from transfer.target import Target, few_shot
 
 Digit = Annotated[int, Field(ge=0, le=9)]

@@ -7,9 +7,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from transfer.basics.params import Section
 from transfer.features import Features, Scaling
 from transfer.logistic import fit_logistic
-from transfer.params import Section
 from transfer.target import Target
 
 Count = Annotated[int, Field(ge=1)]

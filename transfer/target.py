@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.console import UserError
-from transfer.files import write_whole
+from transfer.basics.console import UserError
+from transfer.basics.files import write_whole
 from transfer.mapped import Mapped, Rows
 
 CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them

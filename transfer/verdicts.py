@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from transfer.intervals import LEVEL, Estimate, clearness, holm_levels, verdict
+from transfer.reporting.intervals import LEVEL, Estimate, clearness, holm_levels, verdict
 
 Values = dict[int, dict[str, float]]  # by seed, then by metric
 Cells = dict[tuple[str, int], Values]  # by strategy and shots

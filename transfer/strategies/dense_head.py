@@ -9,13 +9,13 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from transfer import engines
 from transfer.cells import Cell
-from transfer.engines import Engine, Program
 from transfer.features import Features, Scaling
-from transfer.layers import Layers, fresh_weights
+from transfer.networks import engines
+from transfer.networks.engines import Engine, Program
+from transfer.networks.layers import Layers, fresh_weights
+from transfer.networks.schedule import FewShotSchedule
 from transfer.predictions import softmax
-from transfer.schedule import FewShotSchedule
 from transfer.target import Draw
 
 
@@ -61,8 +61,8 @@ def _program(head: Layers, engine: Engine, betas: tuple[float, float]) -> Progra
 
 def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
-    from transfer import models
-    from transfer.backend import keras
+    from transfer.networks import models
+    from transfer.networks.backend import keras
 
     hidden = keras.layers.Dense(len(weights[1]), activation="relu", name="head")
     output = keras.layers.Dense(len(weights[3]), activation="softmax", name="probabilities")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer import engines, fine_tuning
-from transfer.engines import Engine
-from transfer.layers import Layers, read_network
+from transfer import fine_tuning
+from transfer.networks import engines
+from transfer.networks.engines import Engine
+from transfer.networks.layers import Layers, read_network
 
 Params = fine_tuning.Params
 fit = fine_tuning.fit

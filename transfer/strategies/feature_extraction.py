@@ -12,10 +12,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, Strict
 
+from transfer.basics.params import Section
 from transfer.cells import Cell
 from transfer.features import Features, Scaling
 from transfer.logistic import fit_logistic
-from transfer.params import Section
 from transfer.predictions import softmax
 from transfer.target import Draw
 
@@ -90,8 +90,8 @@ def stratified_folds(y: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
-    from transfer import models
-    from transfer.backend import keras
+    from transfer.networks import models
+    from transfer.networks.backend import keras
 
     head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
     layers = [*scaling.layers(), head]

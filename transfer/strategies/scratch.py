@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cache, partial
 
-from transfer import engines, fine_tuning
-from transfer.engines import Engine
-from transfer.layers import Layers, fresh_weights
+from transfer import fine_tuning
+from transfer.networks import engines
+from transfer.networks.engines import Engine
+from transfer.networks.layers import Layers, fresh_weights
 
 Params = fine_tuning.Params
 fit = fine_tuning.fit

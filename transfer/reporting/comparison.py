@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 from transfer.metrics import reliability
 from transfer.outcomes import COSTS, Outcomes, TapViews
-from transfer.selection import BASELINE, CALIBRATION
-from transfer.statistics import (
+from transfer.reporting.selection import BASELINE, CALIBRATION
+from transfer.reporting.statistics import (
     Estimate,
     Pair,
     Sample,

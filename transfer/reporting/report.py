@@ -1,4 +1,4 @@
-"""What the report says, in the order in which it says it; `transfer.pages` makes Markdown and HTML of it."""
+"""What the report says, in the order in which it says it; `transfer.reporting.pages` makes Markdown and HTML of it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from transfer import charts
-from transfer.advice import advise, conclude, labels, negative_transfer
-from transfer.blocks import Bullets, Details, Entry, Picture, Pictures, Section, Table, Text, decimal, key, plain
-from transfer.comparison import Comparison, HardImage, Result, confusion, hard_images, tap_accuracies
-from transfer.method import article, method
-from transfer.pictures import png_address
-from transfer.selection import BASELINE
-from transfer.statistics import MIN_SEEDS, smallest_p_value
-from transfer.study import Study
-from transfer.words import number, per_class, percent, points
+from transfer.reporting import charts
+from transfer.reporting.advice import advise, conclude, labels, negative_transfer
+from transfer.reporting.blocks import (
+    Bullets,
+    Details,
+    Entry,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    Text,
+    decimal,
+    key,
+    plain,
+)
+from transfer.reporting.comparison import Comparison, HardImage, Result, confusion, hard_images, tap_accuracies
+from transfer.reporting.method import article, method
+from transfer.reporting.pictures import png_address
+from transfer.reporting.selection import BASELINE
+from transfer.reporting.statistics import MIN_SEEDS, smallest_p_value
+from transfer.reporting.study import Study
+from transfer.reporting.words import number, per_class, percent, points
 
 
 def write_report(study: Study) -> list[Section]:

@@ -20,10 +20,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transfer.console import UserError
-from transfer.files import read_bytes, write_whole
-from transfer.memory import surroundings
-from transfer.threads import thread_settings
+from transfer.basics.console import UserError
+from transfer.basics.files import read_bytes, write_whole
+from transfer.networks.threads import thread_settings
+from transfer.running.memory import surroundings
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -35,7 +35,7 @@ SETTINGS = {  # of Ray, for all of its processes
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # no lines of its own
     "RAY_USAGE_STATS_ENABLED": "0",  # no calls home
 }
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 INSTALL = "python -m pip install 'ray>=2.50,<3'"
 
 

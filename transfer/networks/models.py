@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.backend import keras, tf
-from transfer.console import UserError
-from transfer.files import write_whole, zip_member
+from transfer.basics.console import UserError
+from transfer.basics.files import write_whole, zip_member
+from transfer.networks.backend import keras, tf
 
 
 def save_model(path: Path, model: keras.Model) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 import joblib
 
-from transfer.code import closure, fingerprint
-from transfer.console import say
-from transfer.files import digest
-from transfer.provenance import SETTINGS, processor, versions
+from transfer.basics.console import say
+from transfer.basics.files import digest
+from transfer.networks.provenance import SETTINGS, processor, versions
+from transfer.running.code import closure, fingerprint
 
 FOLDER = Path(".cache", "cells")
 NUMERIC = ("CUDA_", "DNNL_", "KERAS_", "MKL_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_", "XLA_")

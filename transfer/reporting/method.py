@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transfer.blocks import Bullets, Details, Entry, Section, Table, Text, plain
-from transfer.console import counted
+from transfer.basics.console import counted
 from transfer.outcomes import SPECIMENS
-from transfer.study import Study
-from transfer.words import listed, number
+from transfer.reporting.blocks import Bullets, Details, Entry, Section, Table, Text, plain
+from transfer.reporting.study import Study
+from transfer.reporting.words import listed, number
 
 ARTICLE = [
     (

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import nctdtrinc, ndtri, stdtrit
 
-from transfer.intervals import LEVEL, Estimate, clearness, holm_levels, verdict
+from transfer.reporting.intervals import LEVEL, Estimate, clearness, holm_levels, verdict
 
 POWER = 0.8
 MIN_SEEDS = 6  # with 5 the signed-rank test cannot get below 2 / 2⁵ = 0.0625, whatever the data

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 
 PARAMS = Path("params.yaml")
 
@@ -48,7 +48,7 @@ def parse_params(text: str, path: Path | str) -> dict[str, Any]:
         UserError: if the text is not YAML, or is not a mapping of sections.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(text)
+        content = YAML(typ="safe").load(text)
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(content, dict):

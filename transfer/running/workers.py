@@ -14,8 +14,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from transfer.console import UserError
-from transfer.threads import set_threads
+from transfer.basics.console import UserError
+from transfer.networks.threads import set_threads
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transfer.comparison import Comparison
 from transfer.outcomes import Outcomes, TapViews
+from transfer.reporting.comparison import Comparison
 
 
 @dataclass(frozen=True)

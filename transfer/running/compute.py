@@ -9,10 +9,10 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
-from transfer.cluster import run_on_ray
-from transfer.memory import FOLDER, Memory
-from transfer.params import Section
-from transfer.workers import run_in_workers
+from transfer.basics.params import Section
+from transfer.running.cluster import run_on_ray
+from transfer.running.memory import FOLDER, Memory
+from transfer.running.workers import run_in_workers
 
 Distribute = Literal["none", "mirrored", "multi_worker"]
 Task = TypeVar("Task")

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
-from transfer.blocks import Details, Pictures, Section
-from transfer.comparison import Comparison, Result, confusion, reliability_of
-from transfer.intervals import Estimate
 from transfer.outcomes import Outcomes, TapViews
-from transfer.selection import BASELINE
-from transfer.words import per_class
+from transfer.reporting.blocks import Details, Pictures, Section
+from transfer.reporting.comparison import Comparison, Result, confusion, reliability_of
+from transfer.reporting.intervals import Estimate
+from transfer.reporting.selection import BASELINE
+from transfer.reporting.words import per_class
 
 # Okabe & Ito's palette, told apart by colour-blind readers too; dashes and shapes tell strategies apart in print.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]

@@ -12,12 +12,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from transfer import native, precision
-from transfer.console import UserError
-from transfer.layers import Layers
-from transfer.params import PARAMS, Section
-from transfer.precision import Precision
-from transfer.schedule import BETAS, Plan
+from transfer.basics.console import UserError
+from transfer.basics.params import PARAMS, Section
+from transfer.networks import native, precision
+from transfer.networks.layers import Layers
+from transfer.networks.precision import Precision
+from transfer.networks.schedule import BETAS, Plan
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ def program(
         engine: what trains it.
         shift: training images are moved by up to this many pixels each way at random, anew in every step.
         betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
-        threads: that the native engine computes with; Keras's are fixed for the process (`transfer.threads`).
+        threads: that the native engine computes with; Keras's are fixed for the process (`transfer.networks.threads`).
     """
     if engine.name == "native":
         return native.Program(layers, shift=shift, betas=betas, threads=threads)
-    from transfer import training
+    from transfer.networks import training
 
     return training.Program(layers.build("network"), shift=shift, betas=betas, precision=engine.precision)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from transfer import models
-from transfer.backend import keras, tf
-from transfer.console import UserError
-from transfer.precision import Precision, computing_in
-from transfer.schedule import BETAS, Plan
+from transfer.basics.console import UserError
+from transfer.networks import models
+from transfer.networks.backend import keras, tf
+from transfer.networks.precision import Precision, computing_in
+from transfer.networks.schedule import BETAS, Plan
 
 
 class Program:
@@ -76,7 +76,7 @@ class Program:
         self.restore([*every, *(np.zeros(value.shape, np.float32) for value in self._weights for _ in range(2))], seed)
 
     def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
-        """Take gradient steps, as `transfer.engines.Program` explains.
+        """Take gradient steps, as `transfer.networks.engines.Program` explains.
 
         Raises:
             UserError: if a batch is too small to be shared by all replicas.

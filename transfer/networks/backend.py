@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer.provenance import SETTINGS
+from transfer.networks.provenance import SETTINGS
 
 os.environ.update(SETTINGS | os.environ | {"KERAS_BACKEND": "tensorflow"})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transfer.files import read_arrays, write_arrays
+from transfer.basics.files import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import keras
@@ -84,7 +84,7 @@ class Layers:
         Returns:
             A functional model: raw uint8 images, or float32 features, to float32 logits.
         """
-        from transfer.backend import keras
+        from transfer.networks.backend import keras
 
         layers = keras.layers
         x = inputs = keras.Input(self.shape, dtype="uint8" if len(self.shape) == 3 else "float32", name="image")

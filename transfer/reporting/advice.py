@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from transfer.comparison import Comparison, Result
-from transfer.intervals import Estimate
-from transfer.selection import BASELINE
-from transfer.words import half_width, listed, number, per_class
+from transfer.reporting.comparison import Comparison, Result
+from transfer.reporting.intervals import Estimate
+from transfer.reporting.selection import BASELINE
+from transfer.reporting.words import half_width, listed, number, per_class
 
 
 def labels(estimate: Estimate, largest: int) -> str:
     """A number of labels per class with its interval, as in `12 (9.1 to 17)`.
 
     Args:
-        estimate: as `transfer.statistics.label_equivalence` gives it.
+        estimate: as `transfer.reporting.statistics.label_equivalence` gives it.
         largest: the largest budget.
     """
 

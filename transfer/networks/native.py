@@ -1,7 +1,7 @@
 """The training loop for plain CNNs and dense heads on a processor: `native.c`, compiled for it.
 
-A `Program` here does what `transfer.training.Program` does, several times as fast and without TensorFlow. What one
-thread computes depends on the compiler and the kind of processor, and on nothing else.
+A `Program` here does what `transfer.networks.training.Program` does, several times as fast and without TensorFlow.
+What one thread computes depends on the compiler and the kind of processor, and on nothing else.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from transfer.layers import Layers
-from transfer.provenance import processor
-from transfer.schedule import BETAS, Plan
+from transfer.networks.layers import Layers
+from transfer.networks.provenance import processor
+from transfer.networks.schedule import BETAS, Plan
 
 SOURCE = Path(__file__).with_suffix(".c")
-FOLDER = Path(__file__).resolve().parents[1] / ".cache" / "native"
+FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "native"
 FLAGS = (
     *("-O3", "-mcpu=native", "-mprefer-vector-width=512", "-ffp-contract=fast", "-fno-math-errno"),
     *("-shared", "-nostdlib", "-fPIC", "-fno-sanitize=undefined"),
@@ -104,7 +104,7 @@ class Program:
         self._seed = seed
 
     def train(self, images: np.ndarray, labels: np.ndarray, plan: Plan, *, seed: int, first_step: int = 0) -> float:
-        """Take gradient steps, as `transfer.engines.Program` explains.
+        """Take gradient steps, as `transfer.networks.engines.Program` explains.
 
         Raises:
             ValueError: if images are not what the network takes, or a label or a row is none; C would not notice.

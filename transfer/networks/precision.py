@@ -79,7 +79,7 @@ def computing_in(model: keras.Model, precision: Precision) -> keras.Model:
     """
     if precision == "float32":
         return model
-    from transfer.backend import keras
+    from transfer.networks.backend import keras
 
     def copy(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from transfer.blocks import MARKS, Section
+from transfer.reporting.blocks import MARKS, Section
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -71,7 +71,7 @@ def _template(name: str) -> str:
 
 
 def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
-    from transfer.charts import Looks
+    from transfer.reporting.charts import Looks
 
     looks = Looks(strategies)
     return [{"name": name, "colour": looks.colour_of(name), "glyph": looks.glyph_of(name)} for name in strategies]

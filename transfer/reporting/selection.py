@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field
 
-from transfer.console import UserError
+from transfer.basics.console import UserError
+from transfer.basics.params import Section
 from transfer.outcomes import COSTS, SPECIMENS
-from transfer.params import Section
 
 BASELINE = "scratch"
 CALIBRATION = ("log_loss", "brier", "ece", "temperature", "log_loss_tempered", "ece_tempered")

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transfer.words import number
+from transfer.reporting.words import number
 
 if TYPE_CHECKING:
-    from transfer.charts import Chart
+    from transfer.reporting.charts import Chart
 
 
 class Entry(NamedTuple):

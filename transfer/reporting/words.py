@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transfer.intervals import Estimate
+from transfer.reporting.intervals import Estimate
 
 
 def number(value: float, decimals: int = 2) -> str:
