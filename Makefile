@@ -11,8 +11,7 @@ help: ## list these targets
 
 repro: ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
 	$(SETUP) base
-	$(RUN) python -m stages.check
-	$(RUN) dvc repro $(ARGS)
+	$(RUN) python -m commands.repro $(ARGS)
 
 test: lint ## lint, check types, run every test (ARGS=... goes to pytest)
 	$(RUN) pytest $(ARGS)

@@ -8,7 +8,7 @@ from transfer.basics.console import counted, run, say
 from transfer.basics.files import read_arrays, read_facts, read_record, write_text
 from transfer.basics.params import read_section
 from transfer.outcomes import Outcomes, TapViews
-from transfer.reporting import pages
+from transfer.reporting import pages, vega
 from transfer.reporting.charts import charts_of
 from transfer.reporting.comparison import compare
 from transfer.reporting.report import write_report
@@ -40,10 +40,12 @@ def main() -> None:
             replicates=params.replicates,
         )
         sections = write_report(study)
-        for chart in charts_of(sections):
-            write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg())
+        charts = charts_of(sections)
+        pictures = beside.map(vega.svg, [chart.whole() for chart in charts])
         write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
         write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies, program.result()))
+        for chart, picture in zip(charts, pictures, strict=True):
+            write_text(RESULTS / "charts" / f"{chart.name}.svg", picture + "\n")
     say("report: results/report.md, results/report.html")
 
 

@@ -156,6 +156,19 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
+def test_make_repro_goes_on_to_dvc_unless_a_parameter_is_wrong(finished: Study) -> None:
+    command = sys.executable, "-m", "commands.repro", "--dry"
+    assert "Data and pipelines are up to date" in finished.run(*command).stdout
+    finished.set(dense_head__units=0, report__replicates=200)
+    done = finished.run(*command, code=2)
+    assert done.stdout == ""
+    assert done.stderr == "error: params.yaml: dense_head.units is 0, but must be greater than or equal to 1\n"
+    finished.set(dense_head__units=8)
+    assert "Running stage 'report'" in finished.run(*command).stdout
+    finished.run("git", "checkout", "-q", "params.yaml")
+    assert "no-such-stage" in finished.run(*command, "no-such-stage", code=255).stderr
+
+
 def test_predictions_that_do_not_fit_are_refused_by_name(finished: Study) -> None:
     stray = finished.root / "data/predictions/gone.npz"
     stored = dict(np.load(finished.root / "data/predictions/scratch.npz"))

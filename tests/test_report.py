@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 
 from transfer.basics.console import UserError
 from transfer.outcomes import COSTS, Outcomes, TapViews
-from transfer.reporting import advice, charts, pages
+from transfer.reporting import advice, charts, pages, vega
 from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text
 from transfer.reporting.charts import charts_of
 from transfer.reporting.comparison import Comparison, compare, confusion, hard_images, reliability_of
@@ -278,11 +278,11 @@ def test_the_sections_come_in_their_order() -> None:
 def test_charts_are_whole_svg_of_the_same_bytes_without_an_address() -> None:
     names = []
     for chart in charts_of(SECTIONS):
-        svg = chart.svg()
+        svg = vega.svg(chart.whole())
         assert ET.fromstring(svg).tag.endswith("svg")
         assert "NaN" not in svg
         assert not re.findall(r'(?:href|src)="https?:', svg)
-        assert svg == chart.svg()
+        assert svg == vega.svg(chart.whole())
         assert f"]({'charts'}/{chart.name}.svg)" in PAGE
         names.append(chart.name)
     assert names == ["accuracy", "gains", "cost", "confusion", "errors", "reliability", "taps"]
@@ -302,7 +302,7 @@ def page_of(study: Study, drawn: bool = False) -> str:
     """The page as Markdown; where `drawn`, its charts and its HTML are made as well, which takes seconds."""
     sections = write_report(study)
     if drawn:
-        assert "NaN" not in "".join(chart.svg() for chart in charts_of(sections))
+        assert "NaN" not in "".join(vega.svg(chart.whole()) for chart in charts_of(sections))
         assert "<html" in pages.html("Which way to transfer", sections, study.comparison.strategies)
     return pages.markdown("Which way to transfer", sections, charts="charts")
 
@@ -491,7 +491,7 @@ def test_class_names_are_escaped_everywhere() -> None:
     assert body.count("</script>") == body.count("<script")
     assert "<b>" not in pages.markdown("Which way to transfer", sections, charts="charts").replace(r"\<b\>", "")
     for chart in charts_of(sections):
-        ET.fromstring(chart.svg())
+        ET.fromstring(vega.svg(chart.whole()))
 
 
 def test_code_in_the_page_is_not_escaped() -> None:

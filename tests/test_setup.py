@@ -292,17 +292,12 @@ def test_uv_hears_of_pips_mirror_and_certificate(machine: Machine) -> None:
 
 
 @on_posix
-def test_make_repro_checks_the_parameters_then_runs_the_environments_dvc(machine: Machine) -> None:
+def test_make_repro_runs_the_environments_python(machine: Machine) -> None:
     machine.python("python3", "3.11")
     machine.setup("base")
-    dvc = machine.project / ".venv" / "bin" / "dvc"
-    machine.write(dvc, '#!/bin/sh\necho "dvc $* with $(command -v python)" >>calls\n')
-    machine.write(machine.bin / "dvc", "#!/bin/sh\nexit 1\n")
+    machine.write(machine.bin / "python", "#!/bin/sh\nexit 1\n")
     assert machine.run("make", "repro", "ARGS=--force one").returncode == 0
-    assert machine.calls().splitlines()[1:] == [
-        "python -m stages.check",
-        f"dvc repro --force one with {machine.project}/.venv/bin/python",
-    ]
+    assert machine.calls().splitlines()[1:] == ["python -m commands.repro --force one"]
 
 
 @on_posix

@@ -37,7 +37,7 @@ def sections_read(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_exactly_the_local_code_that_it_can_reach(stage: str) -> None:
-    """Module by module, or on a whole folder of the library where it reaches into one: `dvc.lock` has a line for each."""
+    """Module by module, or on a whole folder of the library, which is one entry of `dvc.lock`, where it reaches in."""
     listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("stages/", "transfer/"))}
     folders = {dep for dep in listed if (ROOT / dep).is_dir()}
     assert folders <= {"transfer/basics", "transfer/networks", "transfer/running", "transfer/reporting"}

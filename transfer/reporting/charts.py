@@ -1,6 +1,6 @@
 """The report's charts as Vega-Lite specifications, and as SVG text drawn without a browser and without a network.
 
-A chart is a list of panels, each small enough for a phone: the page lays them out by its width, `svg` in columns.
+A chart is a list of panels, each small enough for a phone: the page lays them out by its width, its file in columns.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
 
 from transfer.outcomes import Outcomes, TapViews
+from transfer.reporting import vega
 from transfer.reporting.blocks import Details, Pictures, Section
 from transfer.reporting.comparison import Comparison, Result, confusion, reliability_of
 from transfer.reporting.intervals import Estimate
@@ -58,17 +58,17 @@ class Chart:
     live: bool = False
     keyed: Sequence[str] = ()
 
-    def svg(self) -> str:
-        """All panels as one picture."""
+    def whole(self) -> str:
+        """All panels as one specification, as text for `vega.svg`."""
         if len(self.panels) == 1:
             [whole] = self._plain
         else:
             whole = _specification(alt.concat(*self.panels, columns=self.columns))
-        return _svg(_in_looks(whole, LEGEND) | {"background": "white"}) + "\n"
+        return json.dumps(_in_looks(whole, LEGEND) | {"background": "white"})
 
     def panel_svgs(self) -> list[str]:
         """Every panel as a picture of its own on a transparent ground; identifiers are unique in the page."""
-        pictures = [_svg(_in_looks(panel, self._legend)) for panel in self._plain]
+        pictures = [vega.svg(json.dumps(_in_looks(panel, self._legend))) for panel in self._plain]
         return [
             picture.replace('id="', f'id="{self.name}{i}-').replace("url(#", f"url(#{self.name}{i}-")
             for i, picture in enumerate(pictures)
@@ -117,10 +117,6 @@ def _in_looks(specification: dict[str, Any], legend: dict[str, Any]) -> dict[str
     """A specification in the looks of the report."""
     view = specification.get("config", {}).get("view", {}) | {"stroke": GRID}
     return specification | {"config": THEME | {"legend": legend, "view": view}}
-
-
-def _svg(specification: dict[str, Any]) -> str:
-    return vl_convert.vegalite_to_svg(json.dumps(specification))
 
 
 class Looks:

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from transfer.reporting import vega
 from transfer.reporting.blocks import MARKS, Section
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -79,10 +80,8 @@ def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
 
 @cache
 def charts_program() -> str:
-    """The program for charts with the chart library inside: a second of work, during which Python stands still."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle(_template("charts.js"))
+    """The program for charts with the chart library inside: a second of work, see `transfer.reporting.vega`."""
+    return vega.bundle(_template("charts.js"))
 
 
 def _script(program: str) -> Markup:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import pandas as pd
 from pydantic import Field
 
 from transfer.basics.console import UserError
 from transfer.basics.params import Section
 from transfer.outcomes import COSTS, SPECIMENS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BASELINE = "scratch"
 CALIBRATION = ("log_loss", "brier", "ece", "temperature", "log_loss_tempered", "ece_tempered")
@@ -30,6 +32,8 @@ def read_cells(path: Path) -> pd.DataFrame:
     Raises:
         UserError: if the file is missing or lacks a column.
     """
+    import pandas as pd  # a quarter of a second, which who only checks parameters need not spend
+
     columns = ["strategy", "shots", "seed", "accuracy", *COSTS, *CALIBRATION]
     try:
         return pd.read_csv(path)[columns]
