@@ -25,14 +25,16 @@ def main() -> None:
     shots, images = taps.probed_shots(target, params), len(next(iter(features.values())).test)
     how = f"{counted(shots, 'label')} per class, {counted(len(target.draws), 'draw')}, {counted(images, 'test image')}"
     say(f"taps: probe {', '.join(features)} with {how}")
-    total = len(read_arrays(Path("data/target_test_images.npz"))["images"])
+    rows = taps.sampled_rows(len(read_arrays(Path("data/target_test_images.npz"))["images"]), params)
+    shown = taps.mapped(len(rows))
     with ThreadPoolExecutor() as pool:  # side by side: scikit-learn computes without Python's lock
-        places = pool.map(taps.project, [taken.test for taken in features.values()])
+        places = pool.map(taps.project, [taken.test[shown] for taken in features.values()])
         predicted = pool.map(partial(taps.probe, target=target, params=params), features.values())
     views = TapViews(
         names=np.array(list(features)),
         shots=np.array(shots, np.int32),
-        rows=taps.sampled_rows(total, params),
+        rows=rows,
+        mapped=rows[shown],
         places=np.stack(list(places)),
         predicted=np.stack(list(predicted)),
     )

@@ -121,7 +121,8 @@ def test_probes_are_scored_on_their_own_images() -> None:
         names=np.array(["block1", "dense1"]),
         shots=np.array(5, np.int32),
         rows=np.array([1, 3]),
-        places=np.zeros((2, 2, 2), np.float32),
+        mapped=np.array([3]),
+        places=np.zeros((2, 1, 2), np.float32),
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
     )
     rows = score_taps(views, labels)

@@ -78,7 +78,8 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
         names=np.array(["block1", "dense1"]),
         shots=np.array(1, np.int32),
         rows=np.arange(40),
-        places=np.random.default_rng(2).normal(size=(2, 40, 2)).astype(np.float32),
+        mapped=np.arange(0, 40, 2),
+        places=np.random.default_rng(2).normal(size=(2, 20, 2)).astype(np.float32),
         predicted=np.random.default_rng(3).integers(0, 3, (2, seeds, 40)).astype(np.int16),
     )
     return Study(

@@ -59,6 +59,11 @@ def clusters(seed: int, images: int = 90) -> tuple[np.ndarray, np.ndarray]:
     return (np.eye(3)[labels] @ rng.normal(0, 8, (3, 20)) + rng.normal(size=(images, 20))).astype(np.float32), labels
 
 
+@pytest.mark.parametrize(("images", "shown"), [(10, 10), (500, 500), (501, 251), (1000, 500), (20_000, 500)])
+def test_a_map_shows_not_too_many_of_the_sample(images: int, shown: int) -> None:
+    assert len(np.arange(images)[taps.mapped(images)]) == shown
+
+
 def test_a_map_keeps_clusters_together_and_repeats() -> None:
     features, labels = clusters(0)
     places = taps.project(features)

@@ -72,14 +72,24 @@ def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
         probabilities: (…, classes).
         temperature: above 1 makes them less certain, below 1 more; NaN leaves none.
     """
-    classes_first = np.moveaxis(probabilities, -1, 0).astype(np.float64, order="C")  # sums over them are faster so
-    logits = np.log(np.maximum(classes_first, 1e-30)) / temperature
+    return np.moveaxis(_softmax(_logits(probabilities) / temperature), 0, -1)
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    """Classes first, as sums over them are faster so, float64."""
+    return np.log(np.maximum(np.moveaxis(probabilities, -1, 0).astype(np.float64, order="C"), 1e-30))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=0))
-    return np.moveaxis(powers / powers.sum(axis=0), 0, -1)
+    return powers / powers.sum(axis=0)
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of least log loss, within `TEMPERATURES` (Guo et al. 2017, section 4.2).
+
+    The loss is convex in the temperature's inverse: Newton's method, and a bisection where that leaves the interval in
+    which the least loss is known to be. SciPy's search takes ten times as long, most of it to be imported.
 
     Args:
         probabilities: for images that the model was not trained on, (n, classes).
@@ -88,14 +98,19 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Returns:
         NaN if there is no image.
     """
-    from scipy.optimize import minimize_scalar  # a third of a second, which the report does not have to spend
-
     if not len(labels):
         return float("nan")
-    search = minimize_scalar(
-        lambda logarithm: log_loss(temper(probabilities, np.exp(logarithm)), labels),
-        bounds=np.log(TEMPERATURES),
-        method="bounded",
-        options={"xatol": 1e-4},
-    )
-    return float(np.exp(search.x))
+    logits = _logits(probabilities)
+    right = logits[labels, np.arange(len(labels))].mean()
+    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
+    inverse, step = 1.0, np.inf
+    while abs(step) > 1e-6 * inverse:
+        weights = _softmax(inverse * logits)
+        expected = (weights * logits).sum(axis=0)
+        slope = expected.mean() - right
+        curvature = ((weights * logits**2).sum(axis=0) - expected**2).mean()
+        low, high = (low, inverse) if slope > 0 else (inverse, high)
+        newton = inverse - slope / curvature if curvature > 0 else np.nan
+        nearer = newton if low <= newton <= high else np.sqrt(low * high)
+        step, inverse = nearer - inverse, nearer
+    return float(1 / inverse)

@@ -45,12 +45,14 @@ class TapViews:
         names: of the taps, from the image on, (taps,) str.
         shots: labelled images per class of the probes, () int32.
         rows: which test images, (images,) int64.
-        places: those images on a map of each tap's features, (taps, images, 2) float32.
+        mapped: those of them that are on the maps, (mapped images,) int64.
+        places: where on the map of each tap's features, (taps, mapped images, 2) float32.
         predicted: what the probes take them for, (taps, seeds, images) int16.
     """
 
     names: np.ndarray
     shots: np.ndarray
     rows: np.ndarray
+    mapped: np.ndarray
     places: np.ndarray
     predicted: np.ndarray

@@ -31,7 +31,6 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 GLYPHS = "●■▲◆✚▼"  # the same in text
 INK, GRID = "#24292f", "#d0d7de"
 ACCURACIES = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9]
-DRAWN = 500  # images on a map at most: more would be blots, and large files
 SIDE = 180  # pixels of small square panels
 SHOWN = "shown"  # the parameter of a specification that holds the strategies to show
 
@@ -408,12 +407,11 @@ def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
 def tap_maps(views: TapViews, outcomes: Outcomes, accuracies: Mapping[str, Estimate]) -> Chart:
     """Maps of the test images by every tap's features, coloured by class, each with its probe's accuracy."""
     classes = [str(name) for name in outcomes.classes]
-    names = [classes[label] for label in outcomes.labels[views.rows]]
+    names = [classes[label] for label in outcomes.labels[views.mapped]]
     palette: Any = {"scheme": "tableau10" if len(classes) <= 10 else "turbo"}
     panels: list[Panel] = []
     for tap, places in zip(views.names, views.places, strict=True):
         data = pd.DataFrame({"x": places[:, 0].round(2), "y": places[:, 1].round(2), "class": names})
-        data = data[:: -(-len(data) // DRAWN)]  # they were chosen at random, and so is any part of them
         legend = alt.Legend(columns=5) if len(classes) <= 30 else None
         panels.append(
             alt.Chart(data)

@@ -362,9 +362,9 @@ def _features(study: Study) -> Section:
         "What the features look like",
         [
             Text(
-                f"What each layer of the source model makes of {len(views.rows):,} test images, brought down to two "
+                f"What each layer of the source model makes of {len(views.mapped):,} test images, brought down to two "
                 "dimensions by t-SNE (neighbours stay neighbours; distances between clusters mean little), and how "
-                "well a linear classifier tells the classes apart from there."
+                f"well a linear classifier tells the classes of {len(views.rows):,} apart from there."
             ),
             charts.tap_maps(views, outcomes, accuracies),
             table,
