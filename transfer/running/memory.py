@@ -16,8 +16,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import joblib
-
 from transfer.basics.console import say
 from transfer.basics.files import digest
 from transfer.networks.provenance import SETTINGS, processor, versions
@@ -39,13 +37,15 @@ class Memory:
 
     def __init__(self, folder: Path, *, code: Path, root: Path, megabytes: int) -> None:
         self.megabytes = megabytes
-        self._surroundings = joblib.hash([fingerprint(closure(code, root)), surroundings()])
+        self._surroundings = _hash([fingerprint(closure(code, root)), surroundings()])
         try:
             self._open(folder if megabytes else None)
         except OSError as error:
             self._forget(f"{folder}: {error.strerror}")
 
     def _open(self, folder: Path | None) -> None:
+        import joblib
+
         with warnings.catch_warnings(action="ignore"):  # what cannot be written shows below
             self._store = joblib.Memory(folder, verbose=0)
             self._kept = self._store.cache(_result, ignore=["result"])
@@ -64,7 +64,7 @@ class Memory:
         if not self.megabytes:
             return [""] * len(tasks)  # nothing is kept, so nothing needs to be read
         common = self.key(work)
-        return [joblib.hash([common, task]) for task in tasks]
+        return [_hash([common, task]) for task in tasks]
 
     def key(self, work: Callable[..., Any]) -> str:
         """Of all that some work depends on beside its tasks, whether or not anything is kept.
@@ -73,7 +73,7 @@ class Memory:
             work: a function, or a `partial` with its arguments, and so on inside and in dataclasses; a path stands for
                 its file's content.
         """
-        return joblib.hash([self._surroundings, _content(work)])
+        return _hash([self._surroundings, _content(work)])
 
     def recall(self, key: str) -> Any:
         """What was kept under a key; None if there is nothing, or nothing that can be read."""
@@ -90,6 +90,12 @@ class Memory:
     def trim(self) -> None:
         """Delete what is more than may be kept."""
         self._store.reduce_size(bytes_limit=self.megabytes * 10**6)
+
+
+def _hash(value: Any) -> str:
+    import joblib  # a tenth of a second, which worker processes need not spend
+
+    return joblib.hash(value)
 
 
 def _result(_key: str, result: Any) -> Any:
