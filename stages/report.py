@@ -9,26 +9,28 @@ from transfer.basics.files import read_arrays, read_facts, read_record, write_te
 from transfer.basics.params import read_section
 from transfer.outcomes import Outcomes, TapViews
 from transfer.reporting import pages, vega
-from transfer.reporting.charts import charts_of
-from transfer.reporting.comparison import compare
-from transfer.reporting.report import write_report
 from transfer.reporting.selection import Params, choose_strategies, read_cells
-from transfer.reporting.study import Study
 
 RESULTS = Path("results")
 TITLE = "Which way to transfer"
 
 
 def main() -> None:
-    """Read what was measured; write the report."""
+    """Read what was measured; write the report, the pictures of which are drawn in a process beside this one."""
     params = read_section("report", Params)
-    cells = read_cells(RESULTS / "cells.csv")
-    strategies = choose_strategies(cells, None if params.strategies == "all" else params.strategies)
-    outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
-    say(f"report: {counted(len(cells), 'cell')}; {', '.join(strategies)}")
-
     with ProcessPoolExecutor(1, get_context("spawn")) as beside:
-        program = beside.submit(pages.charts_program)
+        program = beside.submit(pages.charts_program, Path(".cache/pages"))
+        # A second of imports: here, as the process beside imports this module, and starts meanwhile.
+        from transfer.reporting.charts import charts_of
+        from transfer.reporting.comparison import compare
+        from transfer.reporting.report import write_report
+        from transfer.reporting.study import Study
+
+        cells = read_cells(RESULTS / "cells.csv")
+        strategies = choose_strategies(cells, None if params.strategies == "all" else params.strategies)
+        outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
+        say(f"report: {counted(len(cells), 'cell')}; {', '.join(strategies)}")
+
         study = Study(
             comparison=compare(cells, outcomes, strategies, params.replicates),
             cells=cells,
@@ -41,11 +43,12 @@ def main() -> None:
         )
         sections = write_report(study)
         charts = charts_of(sections)
-        pictures = beside.map(vega.svg, [chart.whole() for chart in charts])
+        panels = {chart.name: beside.map(vega.svg, chart.parts()) for chart in charts}
+        whole = {chart.name: beside.submit(vega.svg, chart.whole()) for chart in charts}
         write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
-        write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies, program.result()))
-        for chart, picture in zip(charts, pictures, strict=True):
-            write_text(RESULTS / "charts" / f"{chart.name}.svg", picture + "\n")
+        write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies, program.result(), panels))
+        for name, picture in whole.items():
+            write_text(RESULTS / "charts" / f"{name}.svg", picture.result() + "\n")
     say("report: results/report.md, results/report.html")
 
 

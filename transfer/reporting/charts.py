@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from transfer.outcomes import Outcomes, TapViews
-from transfer.reporting import vega
 from transfer.reporting.blocks import Details, Pictures, Section
 from transfer.reporting.comparison import Comparison, Result, confusion, reliability_of
 from transfer.reporting.intervals import Estimate
@@ -65,9 +64,12 @@ class Chart:
             whole = _specification(alt.concat(*self.panels, columns=self.columns))
         return json.dumps(_in_looks(whole, LEGEND) | {"background": "white"})
 
-    def panel_svgs(self) -> list[str]:
-        """Every panel as a picture of its own on a transparent ground; identifiers are unique in the page."""
-        pictures = [vega.svg(json.dumps(_in_looks(panel, self._legend))) for panel in self._plain]
+    def parts(self) -> list[str]:
+        """The same for every panel, on a transparent ground."""
+        return [json.dumps(_in_looks(panel, self._legend)) for panel in self._plain]
+
+    def placed(self, pictures: Iterable[str]) -> list[str]:
+        """The pictures of all parts, with identifiers that are unique in the page."""
         return [
             picture.replace('id="', f'id="{self.name}{i}-').replace("url(#", f"url(#{self.name}{i}-")
             for i, picture in enumerate(pictures)

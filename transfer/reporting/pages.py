@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup, escape
 
 from transfer.reporting import vega
 from transfer.reporting.blocks import MARKS, Section
+
+if TYPE_CHECKING:
+    from transfer.reporting.charts import Chart
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,7 +46,13 @@ def _markdown_prose(text: object) -> str:
     return re.sub(r"([<>\[\]])", r"\\\1", " ".join(str(text).split()))
 
 
-def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = (), program: str | None = None) -> str:
+def html(
+    title: str,
+    sections: Sequence[Section],
+    strategies: Sequence[str] = (),
+    program: str | None = None,
+    pictures: Mapping[str, Iterable[str]] | None = None,
+) -> str:
     """The page as one HTML file: styles, programs, charts and images are inside, and nothing is fetched.
 
     Args:
@@ -51,12 +60,18 @@ def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()
         sections: what it says.
         strategies: names in their order, for the key of the charts; none where there is no chart.
         program: what `charts_program` gives, if it has been called already.
+        pictures: the same for `vega.svg` of the parts of every chart, by its name.
     """
     programs = [_template("page.js"), *([program or charts_program()] if strategies else [])]
     environment = _environment(autoescape=True)
     environment.filters["inline"] = _inline
     environment.filters["json"] = _json
-    environment.globals["markup"] = Markup
+
+    def panels(chart: Chart) -> list[Markup]:
+        drawn = map(vega.svg, chart.parts()) if pictures is None else pictures[chart.name]
+        return [Markup(picture) for picture in chart.placed(drawn)]
+
+    environment.globals["panels"] = panels
     return environment.get_template("page.html").render(
         title=title,
         sections=sections,
@@ -79,9 +94,9 @@ def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
 
 
 @cache
-def charts_program() -> str:
-    """The program for charts with the chart library inside: a second of work, see `transfer.reporting.vega`."""
-    return vega.bundle(_template("charts.js"))
+def charts_program(memory: Path | None = None) -> str:
+    """The program for charts with the chart library inside; `memory` as in `vega.bundle`."""
+    return vega.bundle(_template("charts.js"), memory)
 
 
 def _script(program: str) -> Markup:
