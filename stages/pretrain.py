@@ -12,6 +12,7 @@ from transfer.networks.layers import write_network
 from transfer.networks.provenance import made_with
 from transfer.networks.threads import set_threads
 from transfer.running.compute import Compute
+from transfer.running.shipping import shipping
 
 
 def main() -> None:
@@ -43,10 +44,9 @@ def main() -> None:
     if not team.chief:
         return
 
-    from transfer.networks.models import save_model
-
     test_accuracy = pretrain.accuracy(program, source["test_images"], source["test_labels"])
-    save_model(Path("models/source.keras"), layers.build("source", program.weights()))
+    with shipping() as process:
+        process.submit(partial(layers.save, "source", program.weights(), path=Path("models/source.keras"))).result()
     write_network(Path("models/source.npz"), layers, program.weights())
     facts = {"accuracy": test_accuracy, "validation_accuracy": accuracy, "classes": source["classes"].tolist()}
     sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from transfer.basics.console import counted, progress, say
-from transfer.basics.files import read_bytes, write_whole
 from transfer.basics.params import Section
 from transfer.networks.engines import Engine
 from transfer.networks.provenance import made_with
 from transfer.predictions import Predictions
 from transfer.running.compute import Compute
+from transfer.running.shipping import shipping
 from transfer.target import Draw, Target
 
 
@@ -83,7 +83,7 @@ def run_cells(
 
     Args:
         fit: trains one cell.
-        ship: writes the model file; it runs in a worker. None ships no model.
+        ship: writes the model file, in a process of its own; None ships no model.
         target: gives the cells.
         params: the strategy's section, to be kept with its predictions.
         model: the file to ship, if any.
@@ -99,22 +99,24 @@ def run_cells(
     draws, memory, label = target.cells(), compute.memory(code), label or code.stem
     keys = memory.keys(fit, draws)
     recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)}
-    outcomes: dict[int, Outcome] = {cell: outcome for cell, outcome in recalled.items() if outcome is not None}
+    recalled = {cell: outcome for cell, outcome in recalled.items() if outcome is not None}
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
-    remembered = f", {len(outcomes):,} of them remembered" if outcomes else ""
+    remembered = f", {len(recalled):,} of them remembered" if recalled else ""
     say(f"{label}: {counted(len(draws), 'cell')} of up to {counted(draws[order[0]].shots, 'shot')}{remembered}")
 
-    shipped = order[0] if ship else None
-    waiting = [cell for cell in order if cell not in outcomes or cell == shipped]
-    work = partial(_run_cell, fit=fit, ship=ship, shipped=shipped)
-    done = (run or compute.results)(work, [(cell, draws[cell], outcomes.get(cell)) for cell in waiting])
-    effort = [0.01 if cell in outcomes else draws[cell].shots ** 0.5 for cell in waiting]
-    for cell, outcome, content in progress(done, label, "cell", effort):
-        if cell not in outcomes:
-            memory.keep(keys[cell], outcome)
-        outcomes[cell] = outcome
-        if model and content is not None:
-            write_whole(model, partial(Path.write_bytes, data=content))
+    waiting = [cell for cell in order if cell not in recalled]
+    done = (run or compute.results)(partial(_run_cell, fit=fit), [(cell, draws[cell]) for cell in waiting])
+    trained = progress(done, label, "cell", [draws[cell].shots ** 0.5 for cell in waiting])
+    outcomes: dict[int, Outcome] = {}
+    with shipping() as process:
+        for cell, outcome in chain(recalled.items(), trained):
+            outcomes[cell] = outcome
+            if cell not in recalled:
+                memory.keep(keys[cell], outcome)
+            if ship and model and cell == order[0]:
+                written = process.submit(partial(ship, outcome.weights, path=model))
+        if ship and model:
+            written.result()
     memory.trim()
     made = made_with(params.model_dump(mode="json"), str(engine or ""))
     return gather(target, [outcomes[cell] for cell in range(len(draws))], made, model.stat().st_size if model else 0)
@@ -147,21 +149,10 @@ def gather(target: Target, cells: Sequence[Cell | Outcome], made: dict[str, Any]
     )
 
 
-def _run_cell(
-    task: tuple[int, Draw, Outcome | None], *, fit: Fit, ship: Ship | None, shipped: int | None
-) -> tuple[int, Outcome, bytes | None]:
-    """A cell's number, what is kept of it, and its model file if it is the one to ship."""
-    number, draw, outcome = task
-    outcome = outcome or _outcome(fit(draw), draw)
-    model = _shipped(ship, outcome.weights) if ship and number == shipped and outcome.weights else None
-    return number, outcome, model
-
-
-def _shipped(ship: Ship, weights: list[np.ndarray]) -> bytes:
-    """A model file's content: a worker may run on another machine than the one where the file belongs."""
-    with tempfile.TemporaryDirectory() as folder:
-        ship(weights, path=(path := Path(folder, "model")))
-        return read_bytes(path)
+def _run_cell(task: tuple[int, Draw], *, fit: Fit) -> tuple[int, Outcome]:
+    """A cell's number, and what is kept of it."""
+    number, draw = task
+    return number, _outcome(fit(draw), draw)
 
 
 def _outcome(cell: Cell, draw: Draw) -> Outcome:

@@ -99,16 +99,15 @@ class Team:
                 f"worker 0 ({self.addresses[0]}): make them the same, and start every worker again"
             )
 
-    def lead(self, work: Callable[[Any], Result], tasks: Sequence[Any]) -> Iterator[Result]:
+    def lead(self, work: Callable[[Any], Result], tasks: Sequence[tuple[int, Draw]]) -> Iterator[Result]:
         """Yield the result of every task, done in this process, one by one; as chief, tell the others which.
 
         Args:
             work: called with a task.
-            tasks: number of a cell, its draw, and what is known of it, which leaves nothing to train.
+            tasks: number of a cell, and its draw.
         """
         for task in tasks:
-            if task[2] is None:
-                self.from_chief([np.array(task[0], np.float32)])
+            self.from_chief([np.array(task[0], np.float32)])
             yield work(task)
         self.from_chief([END])
 

@@ -105,6 +105,12 @@ class Layers:
             variable.assign(value)
         return model
 
+    def save(self, name: str, weights: Sequence[np.ndarray], *, path: Path) -> None:
+        """Write the same as one Keras file."""
+        from transfer.networks.models import save_model
+
+        save_model(path, self.build(name, weights))
+
 
 def fresh_weights(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
     """Initial values: Glorot-uniform kernels (Glorot & Bengio 2010), zero biases.

@@ -7,14 +7,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-LIBRARIES = (
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "tensorflow",
-    "keras",
-    "ziglang",
-)  # that what a training gives depends on
+# That what a training gives depends on.
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "tensorflow", "keras", "ziglang")
 SETTINGS = {  # that TensorFlow runs with, where the environment does not say otherwise
     "KERAS_BACKEND": "tensorflow",
     "TF2_BEHAVIOR": "1",  # its own
@@ -22,6 +16,7 @@ SETTINGS = {  # that TensorFlow runs with, where the environment does not say ot
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # worker processes share a GPU
 }
+FILES_ALONE = "TRANSFER_FILES_ALONE"  # set in a process that does nothing with Keras but build and save models
 
 
 def versions() -> dict[str, str]:

@@ -59,9 +59,14 @@ def run_in_workers(work: Callable[[Task], Result], tasks: Sequence[Task], worker
 
 def _start(work: Callable[[Any], Any]) -> None:
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    belong_to_parent()
     _work = work
+
+
+def belong_to_parent() -> None:
+    """In a process that another one has started: end when that one does, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
