@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,7 @@ def surroundings() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "versions": versions(),
-        "cuda": sorted(
-            f"{found.name} {found.version}" for found in distributions() if found.name.startswith("nvidia-")
-        ),
+        "cuda": sorted({found.name for folder in sys.path for found in Path(folder).glob("nvidia*.dist-info")}),
         "processor": processor(),
         "accelerators": sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")),
         "settings": {

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from transfer.basics.console import UserError
@@ -42,7 +45,12 @@ def run_in_workers(work: Callable[[Task], Result], tasks: Sequence[Task], worker
     count = min(workers or joblib.cpu_count(), len(tasks))
     set_threads(1)  # here already: a worker loads BLAS, which reads this once, while it receives its work
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-    with ProcessPoolExecutor(count, context, initializer=_start, initargs=(work,)) as pool:
+    with (
+        TemporaryDirectory(prefix="transfer-") as folder,
+        ProcessPoolExecutor(count, context, initializer=_start, initargs=(path := Path(folder, "work"),)) as pool,
+    ):
+        # In a file: as an argument it would be written to one worker after the other, each waiting for the one before.
+        path.write_bytes(pickle.dumps(work, pickle.HIGHEST_PROTOCOL))
         try:
             for future in as_completed([pool.submit(_call, task) for task in tasks]):
                 yield future.result()
@@ -57,10 +65,11 @@ def run_in_workers(work: Callable[[Task], Result], tasks: Sequence[Task], worker
             raise
 
 
-def _start(work: Callable[[Any], Any]) -> None:
+def _start(path: Path) -> None:
     global _work
     belong_to_parent()
-    _work = work
+    with path.open("rb") as file:
+        _work = pickle.load(file)
 
 
 def belong_to_parent() -> None:
