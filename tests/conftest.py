@@ -21,7 +21,7 @@ from transfer.basics.files import write_arrays
 from transfer.networks.threads import set_threads
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("commands", "stages", "transfer", "dvc.yaml", "params.yaml", ".gitattributes", ".gitignore", ".dvcignore")
+CODE = ("stages", "transfer", "dvc.yaml", "params.yaml", "commands", ".gitattributes", ".gitignore", ".dvcignore")
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name
     "split.shots": [1, 3, 4],
     "split.seeds": 2,

@@ -177,6 +177,20 @@ def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers:
         assert lines[:2] == ["2 0 1", "2 1 1"]
 
 
+def ship_and_die(weights: list[np.ndarray], path: Path) -> None:
+    path.write_bytes(weights[0].tobytes())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_writer_of_the_model_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    fit = partial(fake_fit, log=tmp_path / "log")
+    compute = Compute(engine="local", address="", workers=1, distribute="none", remember=0)
+    how = {"params": Section(), "model": tmp_path / "model", "compute": compute, "code": Path(__file__)}
+    with pytest.raises(UserError, match="writes the model file was killed"):
+        run_cells(fit, ship_and_die, TARGET, **how)
+
+
 def double(number: int) -> int:
     return 2 * number
 

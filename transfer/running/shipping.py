@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 
+from transfer.basics.console import UserError
 from transfer.networks.provenance import FILES_ALONE
 from transfer.running.workers import belong_to_parent
 
 
 @contextmanager
 def shipping() -> Iterator[Executor]:
-    """That process: it starts with the first function it is given, and ends with the last."""
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_start) as process:
-        yield process
+    """That process: it starts with the first function it is given, and ends with the last.
+
+    Raises:
+        UserError: if it is killed from outside.
+    """
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn"), initializer=_start) as process:
+            yield process
+    except BrokenProcessPool:
+        raise UserError("the process that writes the model file was killed, most likely for want of memory") from None
 
 
 def _start() -> None:
