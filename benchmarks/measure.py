@@ -16,6 +16,7 @@ import psutil
 from transfer.basics.console import UserError
 
 EVERY = 0.05  # seconds between two looks at memory
+OF_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")  # what `make bench` was told, for itself alone
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ class Finished:
 
 def environment() -> dict[str, str]:
     """What processes are started with: this Python's commands first, and as many threads as they take by themselves."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS") and name != "PYTHONPATH"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.endswith("_THREADS") and name not in ("PYTHONPATH", *OF_MAKE)
+    }
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +64,17 @@ def test_a_process_is_timed_and_its_memory_seen_apart_from_that_of_its_workers()
     assert done.said() == [1]
     assert done.worker_megabytes > 300
     assert 0 < done.main_megabytes < 150
+
+
+def test_what_make_was_told_reaches_no_process(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text('all:\n\t@echo "[$(ARGS)]"\n')
+    code = "from pathlib import Path; from benchmarks.measure import run_process as run\n"
+    code += f"print(run('make', cwd=Path({str(tmp_path)!r})).printed)"
+    outer = tmp_path / "outer"
+    outer.write_text(f'bench:\n\t@{sys.executable} -c "$$CODE"\n')
+    command = ["make", "-s", "-f", str(outer), "bench", "ARGS=--runs 1"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"CODE": code}, capture_output=True, text=True)
+    assert done.stdout.split() == ["[]"], done.stderr
 
 
 def test_a_process_that_fails_is_told_of_by_its_last_line() -> None:

@@ -303,7 +303,7 @@ def test_a_revision_without_results_is_one_line(repository: Repository) -> None:
         ("results/cells.csv", b"<html>", "results/cells.csv of workspace is no table of cells"),
         ("results/cells.csv", b"\xff\xfe", "results/cells.csv of workspace is not UTF-8 text"),
         ("results/cells.csv", b"", "results/cells.csv of workspace is no table of cells"),
-        ("params.yaml", b"a: [", "at workspace, params.yaml is not valid YAML: line 1"),
+        ("params.yaml", b"a: [", "at workspace, params.yaml is not valid YAML: line 2"),
         ("params.yaml", b"- 1", "at workspace, params.yaml must hold sections"),
         ("dvc.lock", b"<<<<<<< HEAD\n", "at workspace, dvc.lock is not what DVC writes"),
         ("dvc.lock", b"stages: [1]", "at workspace, dvc.lock is not what DVC writes"),

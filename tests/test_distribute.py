@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pytest
@@ -246,7 +247,7 @@ else:
 
 def test_two_devices_train_what_one_does_and_stay_the_same_as_each_other(tmp_path: Path, alone: Study) -> None:
     study = copy_of(alone, tmp_path / "study", compute__distribute="mirrored")
-    (study.root / "mirrored.py").write_text(MIRRORED)
+    (study.root / "mirrored.py").write_text(f"if __name__ == '__main__':{indent(MIRRORED, '    ')}")
     study.run(sys.executable, "mirrored.py")
     assert_close(alone.root / "models/source.npz", study.root / "models/source.npz", "weight")
 
