@@ -15,7 +15,7 @@ import psutil
 
 from transfer.basics.console import UserError
 
-EVERY = 0.05  # seconds between two looks at memory
+EVERY = 0.2  # seconds between two looks at memory, each of which takes some milliseconds of a core
 OF_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")  # what `make bench` was told, for itself alone
 
 
