@@ -1,6 +1,6 @@
 """Time the study beside its peers, on this machine and in turn: `make bench`.
 
-    make bench                                        # all of it, three times: half an hour or so; writes the page
+    make bench                                        # all of it, three times a quarter of an hour; writes the page
     make bench ARGS="--only frozen,growth --runs 1"   # some of it, to look at
     make bench ARGS=--page                            # the page anew from what was measured
 

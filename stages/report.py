@@ -7,6 +7,7 @@ from pathlib import Path
 from transfer.basics.console import counted, run, say
 from transfer.basics.files import read_arrays, read_facts, read_record, write_text
 from transfer.basics.params import read_section
+from transfer.basics.processes import belong_to_parent
 from transfer.outcomes import Outcomes, TapViews
 from transfer.reporting import pages, vega
 from transfer.reporting.selection import Params, choose_strategies, read_cells
@@ -18,7 +19,7 @@ TITLE = "Which way to transfer"
 def main() -> None:
     """Read what was measured; write the report, the pictures of which are drawn in a process beside this one."""
     params = read_section("report", Params)
-    with ProcessPoolExecutor(1, get_context("spawn")) as beside:
+    with ProcessPoolExecutor(1, get_context("spawn"), belong_to_parent) as beside:
         program = beside.submit(pages.charts_program, Path(".cache/pages"))
         # A second of imports: here, as the process beside imports this module, and starts meanwhile.
         from transfer.reporting.charts import charts_of

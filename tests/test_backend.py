@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from transfer.running.shipping import shipping
+
 ROOT = Path(__file__).resolve().parents[1]
 CODE = """
 import gc, sys
@@ -89,3 +91,14 @@ def test_model_files_have_the_same_bytes_with_and_without_tensorflow(tmp_path: P
         files.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert len(files[0]) == 5
     assert files[0] == files[1]
+
+
+def keras_of_this_process() -> tuple[str, bool]:
+    from transfer.networks.backend import keras, tf
+
+    return keras.backend.backend(), tf is None
+
+
+def test_the_process_that_ships_models_has_no_tensorflow() -> None:
+    with shipping() as process:
+        assert process.submit(keras_of_this_process).result() == ("numpy", True)

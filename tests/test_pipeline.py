@@ -158,7 +158,17 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
 
 def test_make_repro_goes_on_to_dvc_unless_a_parameter_is_wrong(finished: Study) -> None:
     command = sys.executable, "-m", "commands.repro", "--dry"
-    assert "Data and pipelines are up to date" in finished.run(*command).stdout
+    checked = finished.root / ".cache/checked"
+    checked.unlink(missing_ok=True)
+    times = []
+    for _ in "once", "twice":
+        assert "Data and pipelines are up to date" in finished.run(*command).stdout
+        times.append(checked.stat().st_mtime_ns)
+    assert times[0] == times[1], "checked though nothing has changed"
+    stray = finished.root / "data/predictions/stray.npz"
+    stray.touch()
+    assert "stray.npz is made by no stage" in finished.run(*command, code=2).stderr
+    stray.unlink()
     finished.set(dense_head__units=0, report__replicates=200)
     done = finished.run(*command, code=2)
     assert done.stdout == ""

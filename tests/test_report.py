@@ -508,3 +508,14 @@ def test_the_page_of_a_study_of_the_default_size_is_made_quickly() -> None:
     start = time.perf_counter()
     page_of(study_of(outcomes), drawn=True)
     assert time.perf_counter() - start < 13
+
+
+def test_the_program_of_the_page_is_bundled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vl_convert
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda program: f"bundled {program}")
+    assert vega.bundle("a()", tmp_path) == vega.bundle("a()") == "bundled a()"
+    monkeypatch.delattr(vl_convert, "javascript_bundle")
+    assert vega.bundle("a()", tmp_path) == "bundled a()"
+    with pytest.raises(AttributeError):
+        vega.bundle("b()", tmp_path)

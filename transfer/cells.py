@@ -98,8 +98,7 @@ def run_cells(
     """
     draws, memory, label = target.cells(), compute.memory(code), label or code.stem
     keys = memory.keys(fit, draws)
-    recalled = {cell: memory.recall(key) for cell, key in enumerate(keys)}
-    recalled = {cell: outcome for cell, outcome in recalled.items() if outcome is not None}
+    recalled = {cell: outcome for cell, key in enumerate(keys) if (outcome := memory.recall(key)) is not None}
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
     remembered = f", {len(recalled):,} of them remembered" if recalled else ""
     say(f"{label}: {counted(len(draws), 'cell')} of up to {counted(draws[order[0]].shots, 'shot')}{remembered}")

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 
 from transfer.basics.console import UserError
+from transfer.basics.processes import belong_to_parent
 from transfer.networks.provenance import FILES_ALONE
-from transfer.running.workers import belong_to_parent
 
 
 @contextmanager

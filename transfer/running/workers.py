@@ -6,10 +6,7 @@ What one thread computes has the same bits whatever the number of workers.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from transfer.basics.console import UserError
+from transfer.basics.processes import belong_to_parent
 from transfer.networks.threads import set_threads
 
 Task = TypeVar("Task")
@@ -70,20 +68,6 @@ def _start(path: Path) -> None:
     belong_to_parent()
     with path.open("rb") as file:
         _work = pickle.load(file)
-
-
-def belong_to_parent() -> None:
-    """In a process that another one has started: end when that one does, and leave Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends the others
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the main one is gone: killed, it cannot end its workers, which would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _call(task: Any) -> Any:
