@@ -32,7 +32,6 @@ from transfer.features import Features, Scaling, extract, read_features
 from transfer.networks import engines
 from transfer.networks.layers import write_network
 from transfer.running.workers import run_in_workers
-from transfer.split import select_classes
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
 from transfer.target import Draw, Target, few_shot, read_target, write_target
 
@@ -94,8 +93,8 @@ def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> N
     """Pretrain on some source digits; write the model, the task's draws, validation images and the taps' features."""
     folder = task.folder
     data = read_arrays(Path("data/source.npz"))
-    train = data["train_images"][..., 0], data["train_labels"]
-    images, labels = select_classes(*train, task.source)
+    train = data["train_images"], data["train_labels"]
+    images, labels = _select(*train, task.source)
     layers = cnn.layers(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(task.source))
     training = read_section("training", engines.Params)
     *_, last = pretrain.train_source(
@@ -103,12 +102,18 @@ def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> N
     )
     source = folder / "source.npz"
     write_network(source, layers, last.program.weights())
-    images, labels = select_classes(*train, task.target)
-    write_target(folder / "target", few_shot(images, labels, task.target, shots, seeds))
-    test_images, test_labels = select_classes(data["validation_images"][..., 0], data["validation_labels"], task.target)
+    images, labels = _select(*train, task.target)
+    write_target(folder / "target", few_shot(images, labels, [*map(str, task.target)], shots, seeds))
+    test_images, test_labels = _select(data["validation_images"], data["validation_labels"], task.target)
     write_arrays(folder / "validation.npz", images=test_images, labels=test_labels)
     if taps:
         extract(folder / "features", taps, images, test_images, source=source, training=training)
+
+
+def _select(images: np.ndarray, labels: np.ndarray, classes: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The images of some classes, and their classes numbered from 0."""
+    kept = np.isin(labels, classes)
+    return images[kept], np.argsort(classes)[np.searchsorted(np.sort(classes), labels[kept])].astype(np.int32)
 
 
 @cache

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 
-from commands import compare
+from commands.parser import build
 from transfer.basics.console import run
 
 
 def main() -> None:
-    """Run the subcommand that is asked for."""
-    parser = argparse.ArgumentParser(prog="transfer", description="Look at what a study has found.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    compare.add_parser(commands)
-    arguments = parser.parse_args()
-    run(lambda: sys.exit(arguments.run(arguments)))
+    """Run the sub-command that is asked for."""
+    arguments = build(sys.argv[1:2]).parse_args()
+    try:
+        sys.exit(arguments.run(arguments))
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ DESCRIPTION = """\
 Compare the results of any number of branches, tags and commits, without checking anything out and without a DVC cache.
 The first is what the others are compared with. Alone, a revision is compared with the workspace; with none named, the
 workspace is compared with the default branch."""
+EXAMPLE = "transfer compare main my-branch --fail-on-regression"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -22,6 +22,7 @@ WORKSPACE = "workspace"
 CELLS, METRICS = "results/cells.csv", "results/metrics.json"
 PARAMS, LOCK = "params.yaml", "dvc.lock"
 FILES = (CELLS, METRICS, PARAMS, LOCK)
+CODE = ("stages/", "transfer/")  # data of the user's own may be large: DVC alone looks at them
 DEFAULT_BRANCHES = ("main", "master")
 
 
@@ -160,7 +161,7 @@ class Repository:
             path
             for files in code_of(revision.lock).values()
             for path, md5 in files.items()
-            if not (self.root / path).is_file() or _md5((self.root / path).read_bytes()) != md5
+            if path.startswith(CODE) and _md5_of(self.root / path) != md5
         }
         if edited:
             revision.doubts.append(_have_changed(edited))
@@ -217,6 +218,15 @@ def _source_accuracy(text: str) -> float | None:
         return float(json.loads(text)["source"]["accuracy"])
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _md5_of(path: Path) -> str:
+    """What DVC records of a file or a folder; empty where there is none."""
+    if path.is_file():
+        return _md5(path.read_bytes())
+    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    entries = [{"md5": _md5(file.read_bytes()), "relpath": file.relative_to(path).as_posix()} for file in files]
+    return f"{_md5(json.dumps(sorted(entries, key=lambda entry: entry['relpath'])).encode())}.dir" if files else ""
 
 
 def _md5(content: bytes) -> str:

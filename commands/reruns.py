@@ -8,6 +8,7 @@ from typing import Any
 from transfer.basics.console import run, say
 from transfer.basics.files import write_text
 from transfer.basics.params import read_params
+from transfer.revisions import flatten
 
 PAGE = Path("docs/reruns.md")
 START, END = "<!-- made by `make reruns` -->\n", "<!-- end -->\n"
@@ -16,7 +17,9 @@ HEAD = "| you edit | runs again | then, where what these write has changed |\n| 
 
 def readers(stages: dict[str, Any], section: str, key: str) -> list[str]:
     """The stages that read a parameter, in their order."""
-    return [name for name, stage in stages.items() if {section, f"{section}.{key}"} & set(stage.get("params", []))]
+    parts = [section, *key.split(".")]
+    named = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}  # itself, and all that it is in
+    return [name for name, stage in stages.items() if named & set(stage.get("params", []))]
 
 
 def followers(stages: dict[str, Any], names: list[str]) -> list[str]:
@@ -44,7 +47,7 @@ def table(stages: dict[str, Any], params: dict[str, Any]) -> str:
     rows = []
     for section, content in params.items():
         answers: dict[tuple[str, ...], list[str]] = {}
-        for key in content:
+        for key in flatten(content):
             answers.setdefault(tuple(readers(stages, section, key)), []).append(f"`{section}.{key}`")
         for names, keys in answers.items():
             after = followers(stages, list(names))

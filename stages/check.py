@@ -7,16 +7,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transfer import article, cnn, download, pretrain, split, strategies, taps
+from transfer import article, cnn, pretrain, split, strategies, taps
 from transfer.basics.console import UserError, run
 from transfer.basics.params import PARAMS, Section, parse_section, read_params
-from transfer.mnist import MNIST
-from transfer.networks import engines
+from transfer.datasets import download
+from transfer.inputs import data
+from transfer.networks import engines, given
 from transfer.reporting import selection
 from transfer.running import compute
 
 SECTIONS: dict[str, type[Section]] = {
     "download": download.Params,
+    "data": data.Params,
+    "source": given.Params,
     "split": split.Params,
     "cnn": cnn.Params,
     "training": engines.Params,
@@ -52,13 +55,20 @@ def check(params: dict) -> None:
         if name not in strategy_sections():
             choice = ", ".join(strategy_sections())
             raise UserError(f"{PARAMS}: report.strategies names {name!r}, but must be all or some of {choice}")
-    height, width = MNIST["train_images"].shape[1:]
-    network = cnn.layers(parsed["cnn"], image_shape=(height, width, 1), classes=2)
-    parsed["training"].engine_for(network)
-    known_taps = network.taps
+    for key, side in (("source", parsed["data"].source), ("target", parsed["data"].target)):
+        side.check_paths(f"data.{key}")
+    shape = parsed["data"].shape(given.image_shape(parsed["source"]))
+    given.check(parsed["source"], parsed["training"].engine)
+    trained: list[str] = []
+    if parsed["source"].given is None:
+        network = cnn.layers(parsed["cnn"], image_shape=shape, classes=2)
+        parsed["training"].engine_for(network)
+        trained = network.taps
+    if (known_taps := given.known_taps(parsed["source"], trained)) is None:
+        return
     for name in strategy_sections():
-        if (tap := getattr(parsed[name], "tap", known_taps[0])) not in known_taps:
-            raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be one of {', '.join(known_taps)}")
+        if (tap := getattr(parsed[name], "tap", "auto")) not in ("auto", *known_taps):
+            raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be auto or one of {', '.join(known_taps)}")
 
 
 def check_predictions(stages: dict, folder: Path) -> None:

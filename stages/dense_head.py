@@ -7,21 +7,24 @@ from pathlib import Path
 from transfer.basics.console import run, say
 from transfer.basics.params import read_section
 from transfer.cells import run_cells
-from transfer.features import Scaling, read_features
+from transfer.features import Scaling, read_features, taken_tap
 from transfer.networks import engines
 from transfer.predictions import write_predictions
 from transfer.running.compute import Compute
 from transfer.strategies import dense_head
 from transfer.target import read_target
 
+FEATURES = Path("data/features")
+
 
 def main() -> None:
     """Read features and draws, train every cell, write predictions and the shipped model."""
     params = read_section("dense_head", dense_head.Params)
+    params = params.model_copy(update={"tap": taken_tap(FEATURES, params.tap)})
     say(f"dense_head: train new dense layers on features of {params.tap}, the backbone frozen")
     compute = read_section("compute", Compute)
     target = read_target(Path("data/target_train"))
-    features = read_features(Path("data/features"), params.tap)
+    features = read_features(FEATURES, params.tap)
     scaling = Scaling.of_pool(features.train)
     scaled = features.scaled(scaling)
     scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))

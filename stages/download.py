@@ -1,28 +1,62 @@
-"""Stage `download`: fetch MNIST and verify it against the published SHA-256 of its four files."""
+"""Stage `download`: fetch the built-in data sets that the study names, and verify them by their contents."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pooch
 
-from transfer import download
-from transfer.basics.console import run, say
-from transfer.basics.files import write_arrays
-from transfer.basics.params import read_section
+from transfer.basics.console import UserError, run, say
+from transfer.basics.files import write_arrays, write_text, write_whole
+from transfer.basics.params import PARAMS, read_params, read_section
+from transfer.datasets import download
+from transfer.datasets.originals import ORIGINALS
+from transfer.datasets.sets import SETS
 
-RAW = Path("data/raw/mnist.npz")
+RAW = Path("data/raw")
+YOURS = ("folder", "npz", "none")  # names of what is no built-in data set
+NOTHING = "Nothing was downloaded: the study names no data set that is.\n"
+
+
+def named(params: Mapping[str, Any]) -> list[str]:
+    """The data sets to download, of those that `data.source.name` and `data.target.name` say.
+
+    Raises:
+        UserError: if one of the two is missing or unknown.
+    """
+    names = []
+    for task in ("source", "target"):
+        try:
+            names.append(params["data"][task]["name"])
+        except (KeyError, TypeError):
+            raise UserError(f"{PARAMS}: data.{task}.name is missing") from None
+        if names[-1] not in (known := [*SETS, *YOURS]):
+            raise UserError(f"{PARAMS}: data.{task}.name is {names[-1]!r}, but must be one of {', '.join(known)}")
+    return [name for name in ORIGINALS if name in names]
 
 
 def main() -> None:
-    """Write the four arrays to `data/raw/mnist.npz`."""
-    params = read_section("download", download.Params)
-    say("download: MNIST, from the first source whose contents are the published ones")
-    cache = Path(os.environ.get("TRANSFER_STUDY_CACHE") or pooch.os_cache("transfer-study"))
-    arrays, origin = download.fetch_mnist(params, cache.expanduser().absolute())
-    write_arrays(RAW, **arrays)
-    say(f"{RAW}: {len(arrays['train_labels']):,} training and {len(arrays['test_labels']):,} test images from {origin}")
+    """Write `data/raw/<name>.npz` for each data set; a line of text in its place where there is none."""
+    params, names = read_section("download", download.Params), named(read_params())
+    titles = " and ".join(ORIGINALS[name].title for name in names)
+    say(f"download: {f'{titles}, verified by contents' if names else 'nothing, as the study names no such data set'}")
+    cache = Path(os.environ.get("TRANSFER_STUDY_CACHE") or pooch.os_cache("transfer-study")).expanduser().absolute()
+    fetched = {name: download.fetch(name, params, cache) for name in names}
+
+    def write(folder: Path) -> None:
+        for name in names:
+            write_arrays(folder / f"{name}.npz", **fetched[name].arrays)
+        if not names:
+            write_text(folder / "README.txt", NOTHING)
+
+    write_whole(RAW, write)
+    for name, (arrays, origin) in fetched.items():
+        words = {"train_labels": "training", "test_labels": "test"}
+        counts = [f"{len(arrays[labels]):,} {word}" for labels, word in words.items() if labels in arrays]
+        say(f"{RAW / f'{name}.npz'}: {' and '.join(counts)} images from {origin}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `end_to_end`: fine-tune every layer of the source CNN, one cell per draw."""
+"""Stage `end_to_end`: fine-tune every layer of the source model, one cell per draw."""
 
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from transfer.target import read_target
 def main() -> None:
     """Read target images and draws, fine-tune every cell, write predictions and the shipped model."""
     params = read_section("end_to_end", end_to_end.Params)
-    say("end_to_end: fine-tune every layer of the source CNN on target images")
+    say("end_to_end: fine-tune every layer of the source model on target images")
     compute = read_section("compute", Compute)
     training = read_section("training", engines.Params)
     set_threads(1)  # in worker processes and, where all workers of `compute.distribute` train each cell, in this one
@@ -34,7 +34,7 @@ def main() -> None:
         engine = training.engine_for(layers)
         network = partial(end_to_end.network, source, len(target.classes), params, engine)
         fit = partial(end_to_end.fit, network=network, images=target.images, to_predict=to_predict, params=params)
-        ship = partial(end_to_end.ship, layers=layers, name="end_to_end")
+        ship = partial(end_to_end.ship, layers=layers, source=source, name="end_to_end")
         model, code = Path("models/end_to_end.keras"), Path(__file__)
         if team.strategy:
             team.agree(compute.memory(code).key(fit))

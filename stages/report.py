@@ -1,18 +1,20 @@
 """Stage `report`: turn the cells into a page that people can read, as Markdown with charts and as one HTML file."""
 
+import shutil
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from transfer.basics.console import counted, run, say
-from transfer.basics.files import read_arrays, read_facts, read_record, write_text
+from transfer.basics.console import UserError, counted, run, say
+from transfer.basics.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
 from transfer.basics.params import read_section
 from transfer.basics.processes import belong_to_parent
 from transfer.outcomes import Outcomes, TapViews
 from transfer.reporting import pages, vega
 from transfer.reporting.selection import Params, choose_strategies, read_cells
 
-RESULTS = Path("results")
+MODELS, RESULTS = Path("models"), Path("results")
 TITLE = "Which way to transfer"
 
 
@@ -22,6 +24,7 @@ def main() -> None:
     with ProcessPoolExecutor(1, get_context("spawn"), belong_to_parent) as beside:
         program = beside.submit(pages.charts_program, Path(".cache/pages"))
         # A second of imports: here, as the process beside imports this module, and starts meanwhile.
+        from transfer.reporting.card import recommended, write_card
         from transfer.reporting.charts import charts_of
         from transfer.reporting.comparison import compare
         from transfer.reporting.report import write_report
@@ -39,7 +42,7 @@ def main() -> None:
             views=read_record(Path("data/taps.npz"), TapViews),
             test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
             source=read_facts(Path("models/source.json"), "accuracy", "classes", "params", "versions"),
-            raw=read_facts(Path("data/raw.json")),
+            data=read_facts(Path("data/about.json"), "source", "target", "notes"),
             replicates=params.replicates,
         )
         sections = write_report(study)
@@ -48,9 +51,22 @@ def main() -> None:
         whole = {chart.name: beside.submit(vega.svg, chart.whole()) for chart in charts}
         write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
         write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies, program.result(), panels))
+        best = recommended(study.comparison).strategy
+        take_away(best, study.made_with[best]["model"])
+        write_text(MODELS / "best.md", pages.markdown(f"The model `best.keras`: {best}", write_card(study)))
         for name, picture in whole.items():
             write_text(RESULTS / "charts" / f"{name}.svg", picture.result() + "\n")
-    say("report: results/report.md, results/report.html")
+    say(f"report: results/report.md, results/report.html; models/best.keras is {best}")
+
+
+def take_away(strategy: str, sha256: str) -> None:
+    """Copy the model of a strategy, which must be the one that was measured."""
+    model = MODELS / f"{strategy}.keras"
+    if digest(model) != sha256:
+        raise UserError(
+            f"{model} is not the model that was measured: run `dvc checkout {model}`, or `dvc repro {strategy}`"
+        )
+    write_whole(MODELS / "best.keras", partial(shutil.copyfile, model))
 
 
 if __name__ == "__main__":

@@ -1,37 +1,44 @@
-"""Stage `split`: divide MNIST into a source task and a target task, and draw the target's few labels."""
+"""Stage `split`: hold out test images, and draw the target's few labels."""
 
 from pathlib import Path
 
-import numpy as np
-
 from transfer import split
 from transfer.basics.console import counted, run, say
-from transfer.basics.files import read_arrays, write_arrays, write_facts
+from transfer.basics.files import read_facts, write_arrays, write_facts
 from transfer.basics.params import read_section
-from transfer.mnist import fingerprint
+from transfer.inputs.pool import digests, read_pool
+from transfer.mapped import Chosen
 from transfer.target import write_target
 
 DATA = Path("data")
 
 
 def main() -> None:
-    """Read raw MNIST; write its fingerprints, the source task, and the target task with the test labels apart."""
+    """Read both pools; write the source task, the target task with the test labels apart, and what both consist of."""
     params = read_section("split", split.Params)
-    source, target = (",".join(map(str, names)) for names in (params.source_classes, params.target_classes))
+    source, target = (read_pool(DATA / "images" / side) for side in ("source", "target"))
     draws = f"{counted(params.seeds, 'draw')} of up to {counted(max(params.shots), 'label')} per class"
-    say(f"split: source digits {source}, target digits {target}, {draws}")
+    say(f"split: source {_named(source.classes)}; target {_named(target.classes)}; {draws}")
 
-    names = "train_images", "train_labels", "test_images", "test_labels"
-    raw = read_arrays(DATA / "raw" / "mnist.npz", *names)
-    facts = {name: {"shape": raw[name].shape, "sha256": fingerprint(raw[name])} for name in names}
-    write_facts(DATA / "raw.json", facts)
-    train, test = ((raw[f"{half}_images"], raw[f"{half}_labels"]) for half in ("train", "test"))
+    parts = {"target": split.divide(target, params, "data.target")}
+    hidden = digests(Chosen(target.images, parts["target"].test))
+    parts["source"] = split.divide(source, params, "data.source", hidden)
+    facts = read_facts(DATA / "images" / "about.json", "source", "target", "notes")
+    for side, part in parts.items():
+        facts[side] |= {"train": len(part.train), "test": len(part.test), "how": part.how, "dropped": part.dropped}
+        if part.dropped:
+            say(f"split: {side}: {counted(part.dropped, 'training image')} dropped, as test images are the same")
 
-    write_arrays(DATA / "source.npz", **split.split_source(train, test, params))
-    write_target(DATA / "target_train", split.split_target(train, params))
-    images, labels = split.select_classes(*test, params.target_classes)
-    write_arrays(DATA / "target_test_images.npz", images=images)
-    write_arrays(DATA / "target_test_labels.npz", labels=labels, classes=np.array(params.target_classes, np.int32))
+    write_facts(DATA / "about.json", facts)
+    write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
+    write_target(DATA / "target_train", split.split_target(target, parts["target"], params))
+    test = parts["target"].test
+    write_arrays(DATA / "target_test_images.npz", images=target.images[test])
+    write_arrays(DATA / "target_test_labels.npz", labels=target.labels[test], classes=target.classes)
+
+
+def _named(classes: list[str]) -> str:
+    return ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "") or "none"
 
 
 if __name__ == "__main__":

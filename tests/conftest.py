@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from transfer.basics.files import write_arrays
 from transfer.networks.threads import set_threads
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("stages", "transfer", "dvc.yaml", "params.yaml", "commands", ".gitattributes", ".gitignore", ".dvcignore")
+CODE = (
+    *("stages", "transfer", "commands", "dvc.yaml", "params.yaml", "pretrain", "data/none"),
+    *(".gitattributes", ".gitignore", ".dvcignore"),
+)
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name
     "split.shots": [1, 3, 4],
     "split.seeds": 2,
@@ -91,12 +96,12 @@ class Study:
         yaml.dump(content, self.root / name)
 
     def set(self, **values: Any) -> None:
-        """Set parameters, as in `set(dense_head__units=64)`."""
+        """Set parameters, as in `set(dense_head__units=64, data__target__name="digits")`."""
 
         def edit(params: dict[str, Any]) -> None:
             for key, value in values.items():
-                section, _, name = key.partition("__")
-                params[section][name] = value
+                *sections, name = key.split("__")
+                reduce(getitem, sections, params)[name] = value
 
         self.edit_yaml("params.yaml", edit)
 
@@ -109,6 +114,7 @@ def make_study(root: Path) -> Study:
     """Copy the pipeline into an empty folder, shrink it, and put synthetic digits in the place of `download`."""
     root.mkdir(parents=True)
     for name in CODE:
+        (root / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
     study = Study(root)

@@ -8,11 +8,13 @@ import io
 import json
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from transfer.mnist import KERAS_NAMES, MNIST, Arrays, Part, encode_idx
+from transfer.datasets.containers import Part, encode_idx
+from transfer.datasets.originals import KERAS_NAMES, MNIST, ORIGINALS, Arrays
 
 _RNG = np.random.default_rng(0)
 ARRAYS: Arrays = {
@@ -25,6 +27,7 @@ PARTS = {
     name: Part(MNIST[name].file, array.shape, hashlib.sha256(encode_idx(array)).hexdigest())
     for name, array in ARRAYS.items()
 }
+ORIGINAL = replace(ORIGINALS["mnist"], parts=PARTS)
 
 
 def npz(arrays: Arrays = ARRAYS) -> bytes:

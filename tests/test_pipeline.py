@@ -195,18 +195,24 @@ def test_predictions_that_do_not_fit_are_refused_by_name(finished: Study) -> Non
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("stage", "key", "value", "words"),
     [
-        ("split__shots", [1, 25], "use at most 24"),
-        ("split__target_classes", [4, 5], "4 is in source_classes and in target_classes"),
-        ("split__target_classes", [9], "split.target_classes is [9]"),
-        ("split__seeds", "ten", "split.seeds is 'ten'"),
-        ("split__shots", [5, 1], "[1, 5]"),
+        ("split", "split__shots", [1, 25], "use at most 24"),
+        ("split", "split__seeds", "ten", "split.seeds is 'ten'"),
+        ("split", "split__shots", [5, 1], "[1, 5]"),
+        ("convert", "data__target__classes", [4, 5], "source and target are both mnist, and 4 is a class of both"),
+        ("convert", "data__target__classes", [9], "data.target.classes is [9]"),
+        ("convert", "data__target__classes", [5, "six"], "data.target.classes names 'six', which is no class of it"),
+        ("convert", "data__target__name", "mnits", "data.target.name is 'mnits', but must be one of mnist, "),
+        ("convert", "data__target__name", "folder", "so path must be that of your folder"),
+        ("convert", "data__source__path", "params.yaml", "which needs no path: leave path and test_path at data/none"),
     ],
 )
-def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study, key: str, value: object, words: str) -> None:
+def test_a_wrong_parameter_is_one_line_and_exit_code_2(
+    finished: Study, stage: str, key: str, value: object, words: str
+) -> None:
     finished.set(**{key: value})
-    done = finished.run(sys.executable, "-m", "stages.split", code=2)
+    done = finished.run(sys.executable, "-m", f"stages.{stage}", code=2)
     finished.run("git", "checkout", "-q", "params.yaml")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -216,7 +222,9 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study, key: str
 @pytest.mark.parametrize(
     ("stage", "file"),
     [
-        ("split", "data/raw/mnist.npz"),
+        ("convert", "data/raw/mnist.npz"),
+        ("split", "data/images/target/labels.npy"),
+        ("split", "data/images/about.json"),
         ("extract", "models/source.npz"),
         ("extract", "data/target_train/images.npy"),
         ("dense_head", "data/features/block2_train.npy"),

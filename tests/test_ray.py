@@ -100,7 +100,7 @@ def run_where(
         **{"engine": "local", "address": "", "workers": 0, "distribute": "none", "remember": remember} | how
     )
     ship, code = (
-        partial(end_to_end.ship, layers=end_to_end.layers(source, 3), name="end_to_end"),
+        partial(end_to_end.ship, layers=end_to_end.layers(source, 3), source=source, name="end_to_end"),
         model.parent / "stages" / "end_to_end.py",
     )
     code.parent.mkdir(exist_ok=True)

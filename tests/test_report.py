@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from transfer.basics.console import UserError
 from transfer.outcomes import COSTS, Outcomes, TapViews
 from transfer.reporting import advice, charts, pages, vega
 from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text
+from transfer.reporting.card import recommended, write_card
 from transfer.reporting.charts import charts_of
 from transfer.reporting.comparison import Comparison, compare, confusion, hard_images, reliability_of
 from transfer.reporting.intervals import Estimate
@@ -71,6 +74,11 @@ def cells_of(outcomes: Outcomes) -> pd.DataFrame:
     return cells
 
 
+def side(title: str, classes: list[str]) -> dict[str, Any]:
+    counts = {"train": 4321, "test": 600, "dropped": 3, "how": "the data's own test images"}
+    return {"title": title, "classes": classes, "raw": {"images": {"shape": [4, 28, 28], "sha256": "abc"}}} | counts
+
+
 def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
     cells = cells_of(outcomes)
     seeds = int(outcomes.seed.max()) + 1
@@ -95,7 +103,11 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
             "versions": {"keras": "3"},
             "engine": "keras engine, mixed bfloat16",
         },
-        raw={"train_images": {"shape": [4, 28, 28], "sha256": "abc"}},
+        data={
+            "source": side("MNIST", ["0", "1"]),
+            "target": side("5 files of own", [str(name) for name in outcomes.classes]),
+            "notes": [],
+        },
         replicates=300,
     )
 
@@ -271,7 +283,7 @@ def test_verdicts_follow_the_corrected_intervals_and_marks_the_verdicts() -> Non
 
 def test_the_sections_come_in_their_order() -> None:
     assert [section.name for section in SECTIONS] == [
-        *("which", "curves", "table", "gains", "cost", "errors", "calibration", "features", "article", "method")
+        *("which", "curves", "table", "gains", "cost", "errors", "calibration", "features", "data", "article", "method")
     ]
     assert re.findall(r"^## (.*)$", PAGE, re.MULTILINE) == [section.title for section in SECTIONS]
 
@@ -468,6 +480,50 @@ def test_advice_where_transfer_loses() -> None:
 def test_advice_names_what_is_not_separated() -> None:
     _, (first, _) = advise_on({"dense_head": 0.70, "end_to_end": 0.7, "scratch": 0.5})
     assert re.search(r"not separated from (dense_head|end_to_end)\.", first)
+
+
+def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
+    rows = tables_in(PAGE)["Source and target"]
+    assert rows["data"].tolist() == ["MNIST", "5 files of own"]
+    assert rows["duplicates dropped"].tolist() == ["3", "3"]
+    assert "**Warning.**" not in PAGE
+    warned = dataclasses.replace(STUDY, data=STUDY.data | {"notes": ["Light and dark may be turned round."]})
+    assert "**Warning.** Light and dark may be turned round." in page_of(warned)
+    assert "**Warning.** Light" in pages.markdown("Card", write_card(warned))
+
+
+def test_a_given_source_model_is_told_as_that() -> None:
+    given = STUDY.source | {"accuracy": None, "given": "own.h5", "classes": []}
+    page = page_of(dataclasses.replace(STUDY, source=given))
+    assert "Source: a model that was given, own.h5." in page
+    learnt = given | {"accuracy": 0.5, "classes": ["cat", "dog"]}
+    page = page_of(dataclasses.replace(STUDY, source=learnt))
+    assert "given, own.h5, which has learnt cat and dog; right on 50.00 % of held-out images of them." in page
+
+
+def test_the_card_is_of_what_the_report_recommends_at_most_labels() -> None:
+    card = pages.markdown("The model", write_card(STUDY))
+    best = recommended(STUDY.comparison)
+    assert (best.strategy, best.shots) == ("dense_head", 10)
+    assert best.best
+    assert "Strategy: `dense_head`, trained on 10 labels per class, the first of 8 label draws." in card
+    assert "classes, in the order of the model's probabilities: 0, 1 and 2." in card
+    assert "3 training images were dropped" in card
+    shown_accuracy = numbers(card.split("Accuracy of the strategy:")[1])[:2]
+    mean, half = best.accuracy.mean, best.accuracy.high - best.accuracy.mean
+    assert shown_accuracy == [shown(100 * mean), shown(100 * half)]
+    cells = STUDY.cells.query("strategy == 'dense_head' and shots == 10 and seed == 0")
+    assert numbers(card.split("This very model:")[1])[0] == shown(100 * cells["accuracy"].item())
+    scores = tables_in(card)["How far its confidence can be believed"].set_index("score")["value"]
+    assert float(scores["Brier score"]) == shown(
+        STUDY.cells.query("strategy == 'dense_head' and shots == 10")["brier"].mean(), 3
+    )
+
+
+def test_the_card_of_one_draw_has_no_interval() -> None:
+    card = pages.markdown("The model", write_card(study_of(outcomes_of(MEANS, seeds=1))))
+    assert "One label draw: no interval can be given." in card
+    assert "±" not in card
 
 
 def test_text_cannot_break_out_of_the_pages() -> None:

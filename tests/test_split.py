@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from transfer import split
 from transfer.basics.console import UserError
 from transfer.basics.params import parse_section, read_params
+from transfer.inputs.pool import EITHER, TEST, TRAIN, Pool
 from transfer.target import nested_draws, read_target, write_target
 
 PARAMS = read_params(Path(__file__).resolve().parents[1] / "params.yaml")["split"]
@@ -21,6 +23,18 @@ def params(**changes: object) -> split.Params:
 
 def labels_of(per_class: list[int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(np.repeat(np.arange(len(per_class), dtype=np.int32), per_class))
+
+
+def pool_of(train: list[int], test: list[int] | None = None) -> Pool:
+    """Random images with so many of each class to train and to test on; undivided without numbers for the test."""
+    counts = [*train, *(test or [])]
+    labels = np.repeat([*range(len(train)), *range(len(test or []))], counts).astype(np.int32)
+    part = np.full(len(labels), EITHER, np.uint8)
+    if test:
+        part = np.repeat([TRAIN, TEST], [sum(train), sum(test)]).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
+    classes = np.array([chr(ord("a") + number) for number in range(len(train))])
+    return Pool(images, labels, part, np.full(len(labels), -1, np.int32), classes, np.array("a form"))
 
 
 sizes = st.lists(st.integers(4, 12), min_size=2, max_size=5)
@@ -54,8 +68,9 @@ def test_seeds_draw_different_images() -> None:
 
 def test_too_many_shots_are_refused_with_the_largest_possible() -> None:
     assert nested_draws(labels_of([9, 7, 8]), 7, 1).shape == (1, 3, 7)
+    pool, study = pool_of([3] * 5, test=[1] * 5), params(shots=[10**12])
     with pytest.raises(UserError, match="has 3: use at most 3"):  # not an overflow
-        split.split_target((np.zeros((30, 2, 2), np.uint8), np.arange(30) % 10), params(shots=[10**12]))
+        split.split_target(pool, split.divide(pool, study, "data.target"), study)
     with pytest.raises(UserError, match=r"asks for 8 labelled images per class, .* has 7: use at most 7"):
         nested_draws(labels_of([9, 7, 8]), 8, 1)
 
@@ -70,31 +85,16 @@ def test_held_out_rows_are_a_part_of_each_class(sizes: list[int], fraction: floa
 
 
 def test_holding_out_a_whole_class_is_refused() -> None:
-    with pytest.raises(UserError, match="leaves class 1 no image"):
+    with pytest.raises(UserError, match="of class 1 leaves it no image"):
         split.hold_out(labels_of([10, 1]), 0.1, seed=0)
-
-
-def test_classes_are_numbered_in_the_order_given() -> None:
-    labels = np.array([7, 3, 3, 5, 7], np.uint8)
-    images = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
-    kept, numbers = split.select_classes(images, labels, [7, 3])
-    assert kept.shape == (4, 2, 2, 1)
-    assert kept[:, 0, 0, 0].tolist() == [0, 1, 2, 4]
-    assert numbers.tolist() == [0, 1, 1, 0]
-
-
-def test_a_class_without_an_image_is_named() -> None:
-    with pytest.raises(UserError, match="no image of class 9"):
-        split.select_classes(np.zeros((2, 2, 2), np.uint8), np.array([1, 2]), [1, 9])
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"source_classes": [0, 1, 5]}, "split: 5 is in source_classes and in target_classes"),
-        ({"source_classes": [0]}, "split.source_classes is [0]"),
-        ({"target_classes": [10, 5]}, "split.target_classes.0 is 10"),
-        ({"target_classes": [5, 6, 6]}, "split: target_classes names 6 more than once"),
+        ({"test": 0}, "split.test is 0"),
+        ({"test_seed": -1}, "split.test_seed is -1"),
+        ({"duplicates": "keep"}, "split.duplicates is 'keep'"),
         ({"shots": []}, "split.shots is []"),
         ({"shots": [0]}, "split.shots.0 is 0"),
         ({"shots": [5, 1, 5]}, "[1, 5]"),
@@ -109,30 +109,114 @@ def test_a_split_that_makes_no_sense_is_refused_by_name(changes: dict[str, objec
 
 
 def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(10, dtype=np.uint8), 6)
-    images = rng.integers(0, 256, (60, 4, 4), np.uint8)
-    target = split.split_target((images, labels), params(shots=[1, 3], seeds=2))
-    write_target(tmp_path / "target", target)
-    names = ["calibration_rows", "classes", "draws", "images", "shots"]
+    pool = pool_of([6] * 5, test=[2] * 5)
+    study = params(shots=[1, 3], seeds=2)
+    parts = split.divide(pool, study, "data.target")
+    write_target(tmp_path / "target", split.split_target(pool, parts, study))
+    names = ["calibration_rows", "classes", "draws", "form", "images", "shots"]
     assert sorted(file.name for file in (tmp_path / "target").iterdir()) == [f"{name}.npy" for name in names]
     again = read_target(tmp_path / "target")
     cells = again.cells()
     assert [(cell.shots, cell.seed) for cell in cells] == [(1, 0), (1, 1), (3, 0), (3, 1)]
-    drawn = images[labels >= 5][..., None]
+    images, labels = pool.images[parts.train], pool.labels[parts.train]
     for cell in cells:
         assert len(cell.rows) == 5 * cell.shots
-        assert (again.images[cell.rows] == drawn[cell.rows]).all()
-        assert (labels[labels >= 5][cell.rows] - 5 == cell.labels).all()
+        assert (again.images[cell.rows] == images[cell.rows]).all()
+        assert (labels[cell.rows] == cell.labels).all()
     assert set(cells[0].rows) < set(cells[2].rows)
+    assert again.classes.tolist() == ["a", "b", "c", "d", "e"]
+    assert str(again.form) == "a form"
 
 
 def test_source_parts_are_disjoint_and_complete() -> None:
-    labels = np.repeat(np.arange(10, dtype=np.uint8), 20)
-    images = np.arange(200, dtype=np.uint8)[:, None, None]
-    parts = split.split_source((images, labels), (images, labels), params(source_validation=0.25))
-    train, validation = parts["train_images"].ravel(), parts["validation_images"].ravel()
-    assert sorted([*train, *validation]) == list(range(100))
-    assert len(validation) == 25
-    assert parts["test_images"].ravel().tolist() == list(range(100))
-    assert parts["classes"].tolist() == [0, 1, 2, 3, 4]
+    pool = pool_of([20] * 5, test=[4] * 5)
+    study = params(source_validation=0.25)
+    arrays = split.split_source(pool, split.divide(pool, study, "data.source"), study)
+    given = [arrays[f"{part}_images"] for part in ("train", "validation", "test")]
+    assert [len(images) for images in given] == [75, 25, 20]
+    assert sorted(split.digests(np.concatenate(given)).tolist()) == sorted(split.digests(pool.images).tolist())
+    assert arrays["classes"].tolist() == ["a", "b", "c", "d", "e"]
+
+
+def test_test_images_that_the_data_give_are_the_test_images() -> None:
+    pool = pool_of([6, 7], test=[2, 3])
+    parts = split.divide(pool, params(), "data.target")
+    assert (pool.part[parts.train] == TRAIN).all()
+    assert (pool.part[parts.test] == TEST).all()
+    assert len(parts.train) == 13
+    assert parts.how == "the data's own test images"
+
+
+def test_without_test_images_a_part_of_each_class_is_held_out_by_the_seed() -> None:
+    pool = pool_of([20, 40])
+    parts = split.divide(pool, params(test=0.25), "data.target")
+    assert np.bincount(pool.labels[parts.test]).tolist() == [5, 10]
+    assert sorted([*parts.train, *parts.test]) == list(range(60))
+    other = split.divide(pool, params(test=0.25, test_seed=1), "data.target")
+    assert other.test.tolist() != parts.test.tolist()
+    assert parts.how == "25% of the images, by seed 0"
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=12, max_size=40),
+    fraction=st.sampled_from([0.2, 0.34, 0.5]),
+    seed=st.integers(0, 9),
+)
+def test_groups_stay_on_one_side(sizes: list[int], fraction: float, seed: int) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+    groups[groups % 5 == 4] = -1  # images by themselves
+    labels = (np.arange(len(groups)) % 2).astype(np.int32)
+    train, test = split.hold_out_groups(labels, fraction, seed, groups)
+    assert sorted([*train, *test]) == list(range(len(groups)))
+    assert not set(groups[train]) & set(groups[test]) - {-1}
+    assert len(test)
+
+
+def test_groups_decide_the_division_where_there_are_any() -> None:
+    pool = replace(pool_of([20, 20]), groups=np.tile(np.arange(10, dtype=np.int32), 4))
+    parts = split.divide(pool, params(), "data.target")
+    assert len(set(pool.groups[parts.test])) == 2
+    assert not set(pool.groups[parts.test]) & set(pool.groups[parts.train])
+    assert parts.how == "20% of the images, by seed 0, groups kept whole"
+    few = replace(pool, groups=np.zeros(40, np.int32))
+    with pytest.raises(UserError, match="^1 group cannot be divided to hold out 0.2"):
+        split.divide(few, params(), "data.target")
+
+
+def test_a_group_on_both_sides_of_a_given_division_is_refused() -> None:
+    pool = replace(pool_of([3, 3], test=[1, 1]), groups=np.array([0, 1, 2, 3, 4, 5, 5, -1], np.int32))
+    with pytest.raises(UserError, match=r"^data.target: 1 group of the test images"):
+        split.divide(pool, params(), "data.target")
+
+
+def test_training_images_that_are_test_images_are_dropped_and_counted_or_refused() -> None:
+    pool = pool_of([6, 6], test=[2, 2])
+    images = pool.images[...].copy()
+    images[[0, 7]] = images[[12, 14]]
+    images[3] = images[4]  # twice, but both to train on
+    pool = replace(pool, images=images)
+    parts = split.divide(pool, params(), "data.target")
+    assert parts.dropped == 2
+    assert parts.train.tolist() == [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+    assert parts.test.tolist() == [12, 13, 14, 15]
+    with pytest.raises(
+        UserError, match=r"^data.target: 2 training images are among the test images, the first of class a"
+    ):
+        split.divide(pool, params(duplicates="refuse"), "data.target")
+    others = split.digests(images[[1]])
+    assert split.divide(pool, params(), "data.source", others).train.tolist() == [2, 3, 4, 5, 6, 8, 9, 10, 11]
+
+
+def test_a_class_that_a_side_lacks_is_named() -> None:
+    with pytest.raises(UserError, match=r"^data.target: class b has no test image"):
+        split.divide(pool_of([3, 3], test=[2, 0]), params(), "data.target")
+    pool = pool_of([1, 3], test=[1, 1])
+    with pytest.raises(UserError, match=r"^data.target: class a has no training image"):
+        split.divide(replace(pool, images=pool.images[[4, 1, 2, 3, 4, 5]]), params(), "data.target")
+
+
+def test_no_images_are_no_source() -> None:
+    pool = replace(pool_of([1]), images=np.zeros((0, 2, 2, 1), np.uint8), labels=np.zeros(0, np.int32))
+    parts = split.divide(pool, params(), "data.source")
+    arrays = split.split_source(pool, parts, params())
+    assert all(len(arrays[f"{part}_images"]) == 0 for part in ("train", "validation", "test"))

@@ -45,9 +45,10 @@ def network(source: Path, classes: int, engine: Engine, betas: tuple[float, floa
     head = keras.layers.Dense(classes, name="target_logits")  # its softmax is in the loss
     model = models.with_head(models.load_model(source), probabilities, head, name="article")
     program = Program(model, betas=betas, precision=engine.precision)
-    *learnt, kernel, bias = program.weights()
-    shapes = [weight.shape for weight in (*learnt, kernel, bias)]
-    return fine_tuning.Network(program, lambda seed: [*learnt, *fresh_weights(shapes, seed)[-2:]])
+    weights, count = program.weights(), len(model.trainable_variables)
+    learnt, frozen = weights[: count - 2], weights[count:]  # such as statistics of a batch normalisation that stays
+    shapes = [weight.shape for weight in weights[:count]]
+    return fine_tuning.Network(program, lambda seed: [*learnt, *fresh_weights(shapes, seed)[-2:], *frozen], len(frozen))
 
 
 def same_task(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, shots: np.ndarray, seeds: int) -> Target:
@@ -56,7 +57,7 @@ def same_task(images: np.ndarray, labels: np.ndarray, classes: np.ndarray, *, sh
     Args:
         images: that it was trained on, (n, height, width, channels) uint8.
         labels: their classes, (n,) int32.
-        classes: what the user calls the classes, (classes,) int32.
+        classes: what the user calls the classes, (classes,) str.
         shots: the study's numbers of labelled images per class; where a class has fewer, all that it has.
         seeds: the number of draws.
     """

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from transfer.basics.console import counted, progress, say
+from transfer.basics.files import digest
 from transfer.basics.params import Section
+from transfer.networks.about import About, write_about
 from transfer.networks.engines import Engine
 from transfer.networks.provenance import made_with
 from transfer.predictions import Predictions
@@ -113,11 +115,12 @@ def run_cells(
             if cell not in recalled:
                 memory.keep(keys[cell], outcome)
             if ship and model and cell == order[0]:
-                written = process.submit(partial(ship, outcome.weights, path=model))
+                about = About(code.stem, draws[cell].shots, tuple(target.classes.tolist()), str(target.form))
+                written = process.submit(_ship, partial(ship, outcome.weights), model, about)
         if ship and model:
             written.result()
     memory.trim()
-    made = made_with(params.model_dump(mode="json"), str(engine or ""))
+    made = made_with(params.model_dump(mode="json"), str(engine or "")) | ({"model": digest(model)} if model else {})
     return gather(target, [outcomes[cell] for cell in range(len(draws))], made, model.stat().st_size if model else 0)
 
 
@@ -146,6 +149,12 @@ def gather(target: Target, cells: Sequence[Cell | Outcome], made: dict[str, Any]
         model_bytes=np.full(len(cells), model_bytes, dtype=np.int64),
         made_with=np.array(json.dumps(made)),
     )
+
+
+def _ship(write: Callable[..., None], path: Path, about: About) -> None:
+    """Write a model file that says what it is."""
+    write(path=path)
+    write_about(path, about)
 
 
 def _run_cell(task: tuple[int, Draw], *, fit: Fit) -> tuple[int, Outcome]:

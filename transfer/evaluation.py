@@ -149,10 +149,17 @@ def check_same_cells(cells: pd.DataFrame) -> None:
         )
 
 
-def headline(cells: pd.DataFrame, source_accuracy: float) -> dict[str, dict[str, float]]:
-    """The few numbers that `dvc metrics diff` shows: mean accuracy per strategy and number of shots."""
+def headline(cells: pd.DataFrame, source_accuracy: float | None) -> dict[str, dict[str, float]]:
+    """The few numbers that `dvc metrics diff` shows: mean accuracy per strategy and number of shots.
+
+    Args:
+        cells: one row per cell.
+        source_accuracy: of the source model on its own task; None where it is not known.
+    """
     means = cells.groupby(["strategy", "shots"], as_index=False)["accuracy"].mean()
-    table: dict[str, dict[str, float]] = {"source": {"accuracy": round(source_accuracy, 6)}}
+    table: dict[str, dict[str, float]] = {}
+    if source_accuracy is not None:
+        table["source"] = {"accuracy": round(source_accuracy, 6)}
     for strategy, shots, mean in zip(means["strategy"], means["shots"], means["accuracy"], strict=True):
         table.setdefault(strategy, {})[f"shots_{shots}"] = round(float(mean), 6)
     return table

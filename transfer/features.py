@@ -12,11 +12,13 @@ from transfer.basics.console import UserError
 from transfer.basics.files import read_facts, write_facts, write_whole
 from transfer.mapped import Mapped, Rows, write_side_by_side
 from transfer.networks import engines
+from transfer.networks.graph import Architecture
 from transfer.networks.layers import read_network
 
 if TYPE_CHECKING:
     import keras
 
+AUTO = "auto"  # in the place of a tap: the one that suits the source network
 CHUNK = 1024  # rows that statistics take in at once: few enough for the processor's cache
 
 
@@ -131,7 +133,7 @@ def extract(
 
     Args:
         path: of the folder to write.
-        taps: layers to take features from; None takes all that the source network has.
+        taps: layers to take features from, or `auto`; None takes all that the source network has.
         images: of the target task, (n, height, width, channels) uint8.
         test_images: the same for the test images.
         source: file of the source network.
@@ -141,21 +143,33 @@ def extract(
     Raises:
         UserError: if the source network has no such layer; says which it has.
     """
-    layers, weights = read_network(source)
-    wanted = taps or layers.taps
-    if missing := [tap for tap in wanted if tap not in layers.taps]:
-        raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(layers.taps)}")
-    program = engines.program(layers, training.engine_for(layers), threads=threads)
+    network, weights = read_network(source)
+    wanted = named_taps(network, taps)
+    program = engines.program(network, training.engine_for(network), threads=threads)
     program.start(weights, seed=0)
 
     def write(folder: Path) -> None:
         folder.mkdir()
-        write_facts(folder / "taps.json", {"taps": wanted})
+        write_facts(folder / "taps.json", {"taps": wanted, AUTO: network.tap})
         for part, given in {"train": images, "test": test_images}.items():
             batches = (program.features(given[start : start + CHUNK], wanted) for start in range(0, len(given), CHUNK))
             write_side_by_side(folder, [f"{tap}_{part}" for tap in wanted], batches, len(given))
 
     write_whole(path, write)
+
+
+def named_taps(network: Architecture, taps: list[str] | None) -> list[str]:
+    """The taps of a network by their names, each once; arguments and errors as of `extract`."""
+    known = list(network.taps)
+    wanted = [network.tap if tap == AUTO else tap for tap in taps or known]
+    if missing := [tap for tap in wanted if tap not in known]:
+        raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(known)}")
+    return list(dict.fromkeys(wanted))
+
+
+def taken_tap(path: Path, tap: str) -> str:
+    """The name of the tap that `auto` stands for in a folder of features; any other tap is itself."""
+    return read_facts(path / "taps.json", AUTO)[AUTO] if tap == AUTO else tap
 
 
 def read_taps(path: Path) -> dict[str, Features]:
@@ -167,12 +181,12 @@ def read_taps(path: Path) -> dict[str, Features]:
 
 
 def read_features(path: Path, tap: str) -> Features:
-    """Read one tap's features.
+    """Read one tap's features; `auto` is what it stood for when they were taken.
 
     Raises:
         UserError: if the folder lacks the tap.
     """
-    features = read_taps(path)
+    features, tap = read_taps(path), taken_tap(path, tap)
     if tap not in features:
         raise UserError(
             f"{path} has no features of tap {tap!r}, only of {', '.join(features)}: list the strategy's `tap` "

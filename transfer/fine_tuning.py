@@ -15,7 +15,7 @@ from pydantic import Field
 from transfer.cells import Cell
 from transfer.mapped import Rows
 from transfer.networks.engines import Program
-from transfer.networks.layers import Layers
+from transfer.networks.graph import Architecture
 from transfer.networks.schedule import FewShotSchedule
 from transfer.predictions import softmax
 from transfer.target import Draw
@@ -32,11 +32,13 @@ class Network(NamedTuple):
 
     Attributes:
         program: its training, made once in a process.
-        start: gives the trainable weights to start from for a seed.
+        start: gives the weights to start from for a seed: the trainable ones, and others if they are not the program's.
+        frozen: how many of them, the last, no training changes.
     """
 
     program: Program
     start: Callable[[int], list[np.ndarray]]
+    frozen: int = 0
 
 
 def fit(
@@ -52,16 +54,18 @@ def fit(
         params: the schedule.
 
     Returns:
-        The cell; its weights are all trainable ones in the network's order.
+        The cell; its weights are all that training changed, in the network's order.
     """
-    program, start = network()
+    program, start, frozen = network()
     plan = params.plan(len(draw.rows), draw.shots, draw.seed)
     program.start(start(draw.seed), draw.seed)
     program.train(images[draw.rows], draw.labels, plan, seed=draw.seed)
-    return Cell(softmax(program.predict(to_predict)), program.weights(), len(plan.rates), plan.examples_seen)
+    weights = program.weights()
+    changed = weights[: len(weights) - frozen]
+    return Cell(softmax(program.predict(to_predict)), changed, len(plan.rates), plan.examples_seen)
 
 
-def ship(weights: list[np.ndarray], *, layers: Layers, name: str, path: Path) -> None:
+def ship(weights: list[np.ndarray], *, layers: Architecture, name: str, path: Path) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
     from transfer.networks import models
     from transfer.networks.backend import keras

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from transfer.basics.console import UserError
+from transfer.basics.files import write_whole
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
+CHUNK = 4096  # rows that are written together
 
 
 class Rows(Protocol):
@@ -84,3 +91,66 @@ def write_side_by_side(folder: Path, names: Sequence[str], batches: Iterable[Seq
                     header = np.lib.format.header_data_from_array_1_0(part)
                     np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, *part.shape[1:])})
                 file.write(part.data)
+
+
+def write_folder(path: Path, arrays: Mapping[str, Rows | Callable[[Path], object]]) -> None:
+    """Write named arrays as a folder of `.npy` files, whole or not at all; memory holds some rows of them at a time.
+
+    Args:
+        path: of the folder.
+        arrays: by name; or a function that writes the array to the file that it is given.
+    """
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for name, array in arrays.items():
+            if callable(array):
+                array(folder / f"{name}.npy")
+            elif array.shape and len(array) > CHUNK:
+                batches = ([array[start : start + CHUNK]] for start in range(0, len(array), CHUNK))
+                write_side_by_side(folder, [name], batches, len(array))
+            else:
+                np.save(folder / f"{name}.npy", array[...], allow_pickle=False)
+
+    write_whole(path, write)
+
+
+def read_folder(path: Path, kind: type[Record], *mapped: str) -> Record:
+    """Read a dataclass of arrays that `write_folder` wrote.
+
+    Args:
+        path: of the folder.
+        kind: of the dataclass.
+        mapped: names of the arrays that stay in their files.
+
+    Raises:
+        UserError: if a file is missing or damaged; of a mapped array when it is used.
+    """
+    files = {field.name: Mapped(path / f"{field.name}.npy") for field in fields(kind)}
+    return kind(**{name: file if name in mapped else file[...] for name, file in files.items()})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of an array, taken when they are asked for.
+
+    Attributes:
+        array: that they are rows of.
+        rows: their numbers, (n,) of any integer type.
+    """
+
+    array: Rows
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the chosen rows."""
+        return len(self.rows), *self.array.shape[1:]
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Some of the chosen rows."""
+        return self.array[self.rows[rows]]

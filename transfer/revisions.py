@@ -137,7 +137,7 @@ def unpaired_because(base: Revision, other: Revision) -> list[str]:
     """
     old, new = (revision.lock.get("split", {}) for revision in (base, other))
     if not old or not new:
-        names = {name for name in base.params.keys() | other.params.keys() if name.startswith(("split.", "download."))}
+        names = {name for name in base.params.keys() | other.params.keys() if name.startswith(("data.", "split.", "download."))}
         differ = any(base.params.get(name) != other.params.get(name) for name in names.difference(GRID))
         return ["its data may be others"] if differ else []
     made = [_hashes(stage, "outs") for stage in (old, new)]

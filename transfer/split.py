@@ -1,64 +1,97 @@
-"""Split MNIST into a source task with many labels and a target task with few."""
+"""Split the source's images into parts, and the target's into test images and a pool that few labels are drawn from."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, counted
 from transfer.basics.params import Section
+from transfer.inputs.pool import EITHER, TEST, TRAIN, Pool, digests
+from transfer.mapped import Chosen
 from transfer.target import Target, few_shot
-
-Digit = Annotated[int, Field(ge=0, le=9)]
 
 
 class Params(Section):
-    """The `split` section: which classes are source and target, and the study's grid of cells."""
+    """The `split` section: what is held out, and the study's grid of cells."""
 
-    source_classes: Annotated[list[Digit], Field(min_length=2)]
-    target_classes: Annotated[list[Digit], Field(min_length=2)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+    test_seed: Annotated[int, Field(ge=0, lt=2**31)]
+    duplicates: Literal["drop", "refuse"]
     source_validation: Annotated[float, Field(gt=0, lt=1)]
     shots: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]  # the data sets the upper limit
     seeds: Annotated[int, Field(ge=1, le=1000)]
 
     @model_validator(mode="after")
-    def _disjoint_and_ordered(self) -> Self:
-        for name, values in (("source_classes", self.source_classes), ("target_classes", self.target_classes)):
-            if repeated := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"{name} names {_names(repeated)} more than once")
-        if shared := sorted(set(self.source_classes) & set(self.target_classes)):
-            raise ValueError(f"{_names(shared)} is in source_classes and in target_classes: leave it on one side only")
+    def _ordered(self) -> Self:
         if self.shots != sorted(set(self.shots)):
             raise ValueError(f"shots must ascend without repetition, as in {sorted(set(self.shots))}")
         return self
 
 
-def _names(classes: list[int]) -> str:
-    return ", ".join(str(name) for name in classes)
+@dataclass(frozen=True)
+class Parts:
+    """A pool that is divided.
+
+    Attributes:
+        train: rows to train on, ascending, int64.
+        test: rows to test on, likewise.
+        dropped: how many training images were left out, as they are among the test images.
+        how: where the test images come from, in words.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    dropped: int
+    how: str
 
 
-def select_classes(images: np.ndarray, labels: np.ndarray, classes: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the images of some classes, in their order, and number the classes from 0.
+def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
+    """Divide a pool: by what the data say, else by the seed, class by class, and groups whole.
 
     Args:
-        images: (n, height, width) uint8.
-        labels: (n,) of any integer type.
-        classes: names of the classes to keep; the first becomes class 0.
-
-    Returns:
-        Images with a channel axis, (m, height, width, 1) uint8; their classes, (m,) int32.
+        pool: to divide.
+        params: how.
+        key: of the pool in the parameters, for errors, as in `data.target`.
+        others: digests of further test images that must not be trained on.
 
     Raises:
-        UserError: naming a class that has no image.
+        UserError: if a class or a group does not allow it, or images are on both sides and are to be refused.
     """
-    if absent := [name for name in classes if not np.any(labels == name)]:
-        raise UserError(f"the data has no image of class {_names(absent)}: change the split section of params.yaml")
-    kept = np.isin(labels, classes)
-    number = np.full(max(classes) + 1, -1, dtype=np.int32)
-    number[classes] = np.arange(len(classes), dtype=np.int32)
-    return images[kept][..., np.newaxis], number[labels[kept]]
+    if len(pool.labels) == 0:
+        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images")
+    if np.any(pool.part == EITHER):
+        grouped = np.any(pool.groups >= 0)
+        divided = hold_out_groups if grouped else hold_out
+        train, test = divided(pool.labels, params.test, params.test_seed, *([pool.groups] if grouped else []))
+        how = f"{params.test:.0%} of the images, by seed {params.test_seed}{', groups kept whole' if grouped else ''}"
+    else:
+        train, test = (np.flatnonzero(pool.part == part) for part in (TRAIN, TEST))
+        how = "the data's own test images"
+        if shared := set(pool.groups[train][pool.groups[train] >= 0]) & set(pool.groups[test]):
+            raise UserError(
+                f"{key}: {counted(len(shared), 'group')} of the test images have training images too: put each on one side"
+            )
+    hidden = np.concatenate([digests(Chosen(pool.images, test)), *([] if others is None else [others])])
+    again = np.isin(digests(Chosen(pool.images, train)), hidden)
+    if again.any() and params.duplicates == "refuse":
+        first = train[again.argmax()]
+        raise UserError(
+            f"{key}: {counted(int(again.sum()), 'training image')} are among the test images, the first of class "
+            f"{pool.classes[pool.labels[first]]}: take them out, or set split.duplicates to drop"
+        )
+    train = train[~again]
+    for rows, what in ((train, "training"), (test, "test")):
+        counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))
+        if not counts.all():
+            raise UserError(
+                f"{key}: class {pool.classes[counts.argmin()]} has no {what} image: add some, or leave the class out of "
+                f"{key}.classes"
+            )
+    return Parts(train, test, int(again.sum()), how)
 
 
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,30 +113,48 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
         rows = np.random.default_rng([seed, int(name)]).permutation(np.flatnonzero(labels == name))
         count = max(1, round(fraction * len(rows)))
         if count >= len(rows):
-            raise UserError(f"split.source_validation {fraction} leaves class {name} no image to train on: lower it")
+            raise UserError(
+                f"to hold out {fraction} of class {name} leaves it no image to train on: lower split.test or "
+                "split.source_validation, or add images"
+            )
         held[rows[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def split_source(
-    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], params: Params
-) -> dict[str, np.ndarray]:
+def hold_out_groups(
+    labels: np.ndarray, fraction: float, seed: int, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same with images of a group on one side; as near to the fraction, class by class, as groups allow.
+
+    Args:
+        labels, fraction, seed: as in `hold_out`; one fold of 1 / fraction, rounded, is held out.
+        groups: (n,) int32; -1 is an image by itself.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    alone = np.flatnonzero(groups < 0)
+    every = groups.astype(np.int64)
+    every[alone] = groups.max() + 1 + np.arange(len(alone))
+    folds = max(2, round(1 / fraction))
+    if len(np.unique(every)) < folds:
+        raise UserError(
+            f"{counted(len(np.unique(every)), 'group')} cannot be divided to hold out {fraction}: give test images apart"
+        )
+    found = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, every)
+    train, test = next(iter(found))
+    return np.sort(train), np.sort(test)
+
+
+def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarray]:
     """The source task as named arrays: images and labels of its train, validation and test part."""
-    images, labels = select_classes(*train, params.source_classes)
-    fit, held = hold_out(labels, params.source_validation, seed=0)
-    test_images, test_labels = select_classes(*test, params.source_classes)
-    return {
-        "train_images": images[fit],
-        "train_labels": labels[fit],
-        "validation_images": images[held],
-        "validation_labels": labels[held],
-        "test_images": test_images,
-        "test_labels": test_labels,
-        "classes": np.array(params.source_classes, dtype=np.int32),
-    }
+    fit, held = hold_out(pool.labels[parts.train], params.source_validation, seed=0)
+    arrays = {}
+    for name, rows in (("train", parts.train[fit]), ("validation", parts.train[held]), ("test", parts.test)):
+        arrays |= {f"{name}_images": pool.images[rows], f"{name}_labels": pool.labels[rows]}
+    return arrays | {"classes": pool.classes}
 
 
-def split_target(train: tuple[np.ndarray, np.ndarray], params: Params) -> Target:
-    """The target task, with the labels of the draws."""
-    images, labels = select_classes(*train, params.target_classes)
-    return few_shot(images, labels, params.target_classes, params.shots, params.seeds)
+def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
+    """The target task: the images to draw from, and the draws; no test image, no other label."""
+    images = Chosen(pool.images, parts.train)
+    return few_shot(images, pool.labels[parts.train], pool.classes.tolist(), params.shots, params.seeds, str(pool.form))

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer.basics.console import UserError
-from transfer.basics.files import write_whole
-from transfer.mapped import Mapped, Rows
+from transfer.mapped import Rows, read_folder, write_folder
 
 CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them
 CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
@@ -39,12 +38,14 @@ class Target:
 
     Attributes:
         images: (n, height, width, channels) uint8; in their file, where the task was read from one.
-        classes: what the user calls the classes, (classes,) int32; class i is `classes[i]`.
+        classes: what the user calls the classes, (classes,) str; class i is `classes[i]`.
         shots: the study's numbers of labelled images per class, ascending, (k,) int32.
         draws: rows of `images`, (seeds, classes, largest number of shots) int32. The draw of n shots is
             `draws[seed, :, :n]`: class-balanced, and nested in the larger draws of the same seed.
         calibration_rows: of images that are labelled to fit a temperature on, (classes, images) int32. They depend on
             no number of shots and no seed, so that more of either leave a cell's predictions as they were.
+        form: that raw files are brought to, as `transfer.inputs.form.Form.to_text` gives it, () str; empty where there
+            are none.
     """
 
     images: Rows
@@ -52,6 +53,7 @@ class Target:
     shots: np.ndarray
     draws: np.ndarray
     calibration_rows: np.ndarray
+    form: np.ndarray
 
     def draw(self, shots: int, seed: int) -> Draw:
         """The labelled images of one cell, class by class."""
@@ -86,7 +88,7 @@ class Target:
 
 
 def few_shot(
-    images: np.ndarray, labels: np.ndarray, classes: Sequence[int], shots: Sequence[int], seeds: int
+    images: Rows, labels: np.ndarray, classes: Sequence[str], shots: Sequence[int], seeds: int, form: str = ""
 ) -> Target:
     """A target task: images with the labels of the draws and of those for calibration, and of no other image.
 
@@ -96,6 +98,7 @@ def few_shot(
         classes: what the user calls the classes.
         shots: numbers of labelled images per class, ascending.
         seeds: the number of draws.
+        form: that raw files are brought to.
 
     Raises:
         UserError: as `nested_draws` does.
@@ -103,10 +106,11 @@ def few_shot(
     draws = nested_draws(labels, max(shots), seeds)  # refuses what would overflow below
     return Target(
         images=images,
-        classes=np.array(classes, np.int32),
+        classes=np.array(classes, dtype=np.str_),
         shots=np.array(shots, np.int32),
         draws=draws,
         calibration_rows=calibration_draw(labels),
+        form=np.array(form),
     )
 
 
@@ -156,13 +160,7 @@ def _draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 def write_target(path: Path, target: Target) -> None:
     """Write a target task as a folder, each attribute as an `.npy` file."""
-
-    def write(folder: Path) -> None:
-        folder.mkdir()
-        for field in fields(target):
-            np.save(folder / f"{field.name}.npy", getattr(target, field.name)[...], allow_pickle=False)
-
-    write_whole(path, write)
+    write_folder(path, {field.name: getattr(target, field.name) for field in fields(target)})
 
 
 def read_target(path: Path) -> Target:
@@ -171,6 +169,4 @@ def read_target(path: Path) -> Target:
     Raises:
         UserError: if a file is missing or damaged; of the images when they are used.
     """
-    files = {field.name: Mapped(path / f"{field.name}.npy") for field in fields(Target)}
-    images = files.pop("images")
-    return Target(images=images, **{name: file[...] for name, file in files.items()})
+    return read_folder(path, Target, "images")

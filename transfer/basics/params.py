@@ -90,7 +90,8 @@ def _explain(name: str, error: ValidationError, section: type[Section]) -> str:
         return f"{key} is missing"
     if first["type"] == "extra_forbidden":
         return f"{key} is not a parameter" + (f"; known are {_keys(section)}" if len(first["loc"]) == 1 else "")
-    if first["type"] == "value_error" and not first["loc"]:  # of the section as a whole; the text names the keys
+    of_section = isinstance(first["input"], dict) and not (first["loc"] and isinstance(first["loc"][-1], int))
+    if first["type"] == "value_error" and of_section:  # as a whole; the text names the keys
         return f"{key}: {first['msg'].removeprefix('Value error, ')}"
     match first["type"]:
         case "too_short":

@@ -15,9 +15,12 @@ import numpy as np
 from transfer.basics.console import UserError
 from transfer.basics.params import PARAMS, Section
 from transfer.networks import native, precision
+from transfer.networks.graph import Architecture, Graph
 from transfer.networks.layers import Layers
 from transfer.networks.precision import Precision
 from transfer.networks.schedule import BETAS, Plan
+
+GIVEN = "source.model is a file, whose layers Keras alone knows"
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Params(Section):
     engine: Literal["auto", "native", "keras"]
     precision: Literal["float32", "mixed_bfloat16", "auto"]
 
-    def engine_for(self, layers: Layers) -> Engine:
+    def engine_for(self, network: Architecture) -> Engine:
         """The engine of a network: `auto` is native wherever that can be.
 
         Raises:
@@ -80,7 +83,7 @@ class Params(Section):
         if self.engine == "keras":
             return self.keras()
         mixed = "training.precision is mixed_bfloat16" if self.precision == "mixed_bfloat16" else None
-        if why := mixed or native.hindrance(layers):
+        if why := mixed or (GIVEN if isinstance(network, Graph) else native.hindrance(network)):
             if self.engine == "native":
                 raise UserError(f"{PARAMS}: training.engine is native, but {why}: set it to keras or auto")
             return self.keras()
@@ -92,19 +95,20 @@ class Params(Section):
 
 
 def program(
-    layers: Layers, engine: Engine, *, shift: int = 0, betas: tuple[float, float] = BETAS, threads: int = 1
+    network: Architecture, engine: Engine, *, shift: int = 0, betas: tuple[float, float] = BETAS, threads: int = 1
 ) -> Program:
     """A network's program.
 
     Args:
-        layers: the network.
+        network: to train.
         engine: what trains it.
         shift: training images are moved by up to this many pixels each way at random, anew in every step.
         betas: decay of Adam's moments (Kingma & Ba 2015, algorithm 1).
         threads: that the native engine computes with; Keras's are fixed for the process (`transfer.networks.threads`).
     """
     if engine.name == "native":
-        return native.Program(layers, shift=shift, betas=betas, threads=threads)
+        assert isinstance(network, Layers)
+        return native.Program(network, shift=shift, betas=betas, threads=threads)
     from transfer.networks import training
 
-    return training.Program(layers.build("network"), shift=shift, betas=betas, precision=engine.precision)
+    return training.Program(network.build("network"), shift=shift, betas=betas, precision=engine.precision)

@@ -8,14 +8,19 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transfer.basics.files import read_arrays, write_arrays
+from transfer.basics.console import UserError
+from transfer.basics.files import read_arrays, read_facts, write_arrays, write_facts
 
 if TYPE_CHECKING:
     import keras
+
+    from transfer.networks.graph import Architecture
+
+KINDS = ("layers", "graph")  # of networks
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,11 @@ class Layers:
         return blocks + [f"dense{number}" for number in range(1, len(self.dense) + 1)]
 
     @property
+    def tap(self) -> str:
+        """The layer that features are taken from where none is asked for: the last block."""
+        return self.taps[len(self.blocks) - 1]
+
+    @property
     def sides(self) -> list[tuple[int, int, int]]:
         """(height, width, channels) of what comes in, and of what every block gives."""
         height, width, channels = self.shape if len(self.shape) == 3 else (1, 1, *self.shape)
@@ -75,6 +85,10 @@ class Layers:
         for inputs, units in pairwise(self.widths):
             shapes += [(inputs, units), (units,)]
         return shapes
+
+    def fresh(self, seed: int) -> list[np.ndarray]:
+        """Initial values of the trainable weights, as `fresh_weights` explains."""
+        return fresh_weights(self.weights, seed)
 
     def build(self, name: str, weights: Sequence[np.ndarray] = ()) -> keras.Model:
         """The same as a Keras model, with some weights if they are given.
@@ -112,18 +126,21 @@ class Layers:
         save_model(path, self.build(name, weights))
 
 
-def fresh_weights(shapes: Sequence[tuple[int, ...]], seed: int) -> list[np.ndarray]:
+def fresh_weights(shapes: Sequence[tuple[int, ...]], seed: int, constants: Sequence[float] = ()) -> list[np.ndarray]:
     """Initial values: Glorot-uniform kernels (Glorot & Bengio 2010), zero biases.
 
     Args:
         shapes: of a network's weights.
         seed: of the values; each weight gets a stream of its own.
+        constants: in the place of zero, what the first of the weights start with where they have one axis alone.
 
     Returns:
         One float32 array per weight.
     """
     return [
-        np.zeros(shape, np.float32) if len(shape) == 1 else _glorot_uniform(shape, [seed, number])
+        np.full(shape, constants[number] if number < len(constants) else 0, np.float32)
+        if len(shape) == 1
+        else _glorot_uniform(shape, [seed, number])
         for number, shape in enumerate(shapes)
     ]
 
@@ -134,16 +151,52 @@ def _glorot_uniform(shape: tuple[int, ...], seed: list[int]) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-limit, limit, shape).astype(np.float32)
 
 
-def write_network(path: Path, layers: Layers, weights: Sequence[np.ndarray]) -> None:
+def write_network(path: Path, network: Architecture, weights: Sequence[np.ndarray]) -> None:
     """Write a network as one npz file."""
     arrays = {f"weight{number:03}": weight for number, weight in enumerate(weights)}
-    write_arrays(path, layers=np.array(json.dumps(asdict(layers))), **arrays)
+    described = {name: np.array(json.dumps(content)) for name, content in _described(network).items()}
+    write_arrays(path, **described, **arrays)
 
 
-def read_network(path: Path) -> tuple[Layers, list[np.ndarray]]:
-    """Read what `write_network` wrote."""
+def read_network(path: Path) -> tuple[Architecture, list[np.ndarray]]:
+    """Read what `write_network` wrote: the network and its weights, the trainable ones first."""
     arrays = read_arrays(path)
-    content = json.loads(str(arrays.pop("layers")))
-    blocks = tuple(Convolution(**block) for block in content.pop("blocks"))
-    layers = Layers(tuple(content.pop("shape")), blocks, tuple(content.pop("dense")), **content)
-    return layers, [arrays[name] for name in sorted(arrays)]
+    described = {name: json.loads(str(arrays.pop(name))) for name in KINDS if name in arrays}
+    return _network(described, path), [arrays[name] for name in sorted(arrays, key=lambda name: (len(name), name))]
+
+
+def write_architecture(path: Path, network: Architecture) -> None:
+    """Write a network without its weights as JSON."""
+    write_facts(path, _described(network))
+
+
+def read_architecture(path: Path) -> Architecture:
+    """Read what `write_architecture` wrote.
+
+    Raises:
+        UserError: if the file is missing or is something else.
+    """
+    return _network(read_facts(path), path)
+
+
+def _described(network: Architecture) -> dict[str, Any]:
+    """By the kind of network, what makes it one."""
+    return {"layers" if isinstance(network, Layers) else "graph": asdict(network)}
+
+
+def _network(described: dict[str, Any], path: Path) -> Architecture:
+    """What `_described` described."""
+    from transfer.networks.graph import Graph  # which needs this module
+
+    try:
+        kind, content = next((kind, described[kind]) for kind in KINDS if kind in described)
+        if kind == "graph":
+            return Graph(**{name: _frozen(value) for name, value in content.items()})
+        blocks = tuple(Convolution(**block) for block in content["blocks"])
+        return Layers(**content | {name: tuple(content[name]) for name in ("shape", "dense")} | {"blocks": blocks})
+    except (StopIteration, TypeError, KeyError):
+        raise UserError(f"{path} holds no network: delete it and run `dvc repro`") from None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

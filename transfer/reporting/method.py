@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from transfer.basics.console import counted
 from transfer.outcomes import SPECIMENS
 from transfer.reporting.blocks import Bullets, Details, Entry, Section, Table, Text, plain
 from transfer.reporting.study import Study
-from transfer.reporting.words import listed, number
+from transfer.reporting.words import listed, number, some
 
 ARTICLE = [
     (
@@ -78,7 +79,8 @@ def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
     ]
     trained = specimens.loc[specimens["strategy"] == "article", "trainable_parameters"]
     frozen = f", {int(trained.iloc[0]):,} of them" if len(trained) else ""
-    accuracy = number(100 * study.source["accuracy"])
+    accuracy = study.source["accuracy"]
+    known = "" if accuracy is None else f", and is right on {number(100 * accuracy)} % of these images as it comes"
     return [
         Table(
             "Accuracy in % of the article's printed code, by labelled images per class",
@@ -90,23 +92,82 @@ def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
         Text(
             f"Every weight moves{frozen}, though the text calls them frozen. On other classes the code has to learn "
             "through a softmax of classes that are not there. On the source's own classes nothing is transferred: the "
-            f"network had learnt them before, and is right on {accuracy} % of these images as it comes, "
-            "so that this row tells what the new head does to it, and nothing of transfer."
+            f"network had learnt them before{known}, so that this row tells what the new head does to it, and nothing of "
+            "transfer."
         ),
     ]
+
+
+def source_model(study: Study) -> str:
+    """A sentence on the source model."""
+    source = study.source
+    classes, right = few(source["classes"]), ""
+    if source["accuracy"] is not None:
+        right = f"; right on {number(100 * source['accuracy'])} % of held-out images of them"
+    if source.get("given") is None:
+        return f"Source: a CNN trained on many labels of its classes, {classes}{right}."
+    learnt = f", which has learnt {classes}{right}" if source["classes"] else ""
+    return f"Source: a model that was given, {source['given']}{learnt}."
+
+
+def few(names: Sequence[object], most: int = 12) -> str:
+    """Names of classes, and of very many the first few."""
+    words = [str(name) for name in names]
+    return some(words, most) if len(words) > most else listed(words) if words else "none"
+
+
+SIDES = {"source": "Source", "target": "Target"}
+
+
+def data(study: Study) -> Section:
+    """What source and target are made of, how they were divided, and what was noticed about them."""
+    rows = [
+        [
+            plain(title),
+            plain(study.data[side]["title"]),
+            plain(few(study.data[side]["classes"])),
+            plain(study.data[side]["how"]),
+            plain(study.data[side]["train"]),
+            plain(study.data[side]["test"]),
+            plain(study.data[side]["dropped"]),
+        ]
+        for side, title in SIDES.items()
+    ]
+    head = ["", "data", "classes", "test images are", "to train on", "to test on", "duplicates dropped"]
+    arrays = {title: study.data[side]["raw"] for side, title in SIDES.items()}
+    if arrays["Source"] == arrays["Target"]:
+        arrays = {"Both": arrays["Source"]}
+    hashes = [
+        [plain(title), plain(name), plain(" × ".join(map(str, part["shape"]))), plain(part["sha256"])]
+        for title, parts in arrays.items()
+        for name, part in parts.items()
+    ]
+    return Section(
+        "data",
+        "The data",
+        [
+            *(Text(f"**Warning.** {note}") for note in study.data["notes"]),
+            Table(
+                "Source and target",
+                head,
+                rows,
+                words=4,
+                note="Duplicates: training images that are, pixel by pixel, among the test images of the target, or of "
+                "their own side.",
+            ),
+            Details("Every array", [Table("Data by their SHA-256", ["", "part", "shape", "SHA-256"], hashes, words=4)]),
+        ],
+    )
 
 
 def method(study: Study) -> Section:
     """How the study was done, and what it cannot tell."""
     comparison, outcomes = study.comparison, study.outcomes
-    source = study.source
-    classes = listed([str(name) for name in outcomes.classes])
-    source_classes = listed([str(name) for name in source["classes"]])
     per = np.bincount(outcomes.labels, minlength=len(outcomes.classes))
     facts = [
-        f"Source: a CNN trained on many labels of its classes, {source_classes}; right on "
-        f"{number(100 * source['accuracy'])} % of held-out images of them.",
-        f"Target: classes {classes}; {len(outcomes.labels):,} test images, {per.min():,} to {per.max():,} of a class.",
+        source_model(study),
+        f"Target: classes {few(study.data['target']['classes'])}; {len(outcomes.labels):,} test images, {per.min():,} to "
+        f"{per.max():,} of a class.",
         f"Label draws: {comparison.seeds}, class-balanced, nested (fewer labels are part of more) and the same for "
         "every strategy; a draw's number also seeds the training.",
         f"{counted(len(comparison.results) * comparison.seeds, 'training')}: "
@@ -136,15 +197,6 @@ def method(study: Study) -> Section:
         "Draws from one pool overlap where there are many labels, and draws of a seed are nested, so neighbouring "
         "numbers of labels are not independent.",
     ]
-    hashes = Table(
-        "The raw data, by the SHA-256 of its IDX files",
-        ["part", "shape", "SHA-256"],
-        [
-            [plain(name.replace("_", " ")), plain(" × ".join(map(str, part["shape"]))), plain(part["sha256"])]
-            for name, part in study.raw.items()
-        ],
-        words=3,
-    )
     parameters = [
         [plain(section), plain(name), plain(json.dumps(value))]
         for section, content in _parameters(study).items()
@@ -162,7 +214,6 @@ def method(study: Study) -> Section:
             Bullets(never),
             Text("**Limits**"),
             Bullets(limits),
-            Details("Data", [hashes]),
             Details("Parameters", [Table("Parameters", ["section", "parameter", "value"], parameters, words=3)]),
             Text(f"Networks were trained by the {listed(trainers)}; with {listed(versions)}."),
             Text(

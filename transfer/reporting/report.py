@@ -22,7 +22,7 @@ from transfer.reporting.blocks import (
     plain,
 )
 from transfer.reporting.comparison import Comparison, HardImage, Result, confusion, hard_images, tap_accuracies
-from transfer.reporting.method import article, method
+from transfer.reporting.method import article, data, method
 from transfer.reporting.pictures import png_address
 from transfer.reporting.selection import BASELINE
 from transfer.reporting.statistics import MIN_SEEDS, smallest_p_value
@@ -41,6 +41,7 @@ def write_report(study: Study) -> list[Section]:
         _errors(study),
         _calibration(study),
         _features(study),
+        data(study),
         article(study),
         method(study),
     ]

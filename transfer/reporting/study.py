@@ -24,7 +24,7 @@ class Study:
         views: of the taps.
         test_images: (test images, height, width, channels) uint8.
         source: facts of the source model: its accuracy on held-out images, its classes, what it was made with.
-        raw: shape and SHA-256 of every part of the raw data.
+        data: what source and target are made of.
         replicates: of the bootstrap.
     """
 
@@ -34,7 +34,7 @@ class Study:
     views: TapViews
     test_images: np.ndarray
     source: dict[str, Any]
-    raw: dict[str, dict[str, Any]]
+    data: dict[str, Any]
     replicates: int
 
     @property

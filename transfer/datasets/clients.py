@@ -1,11 +1,13 @@
-"""Download one file by HTTP, pip or npm: within a deadline, or with a reason in a few words.
+"""Download one file by HTTP, pip, npm or apt: within limits, or with a reason in a few words.
 
-Each downloader is called with an address, the path to write, how long to wait, and the time of the monotonic clock by
-which it must be done. It raises `SourceError`, or `PassingError` where asking again may help.
+Each downloader is called with an address, the path to write, and what it may take. It raises `SourceError`, or
+`PassingError` where asking again may help.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import queue
 import re
 import shutil
@@ -15,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -24,7 +26,6 @@ from pydantic import Field
 from tqdm import tqdm
 
 from transfer.basics.params import Section
-from transfer.mnist import LARGEST_FILE
 
 
 class Patience(Section):
@@ -35,6 +36,26 @@ class Patience(Section):
     retries: Annotated[int, Field(ge=0, le=10)]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a download may take.
+
+    Attributes:
+        patience: as the user has it.
+        until: time of the monotonic clock by which it must be done.
+        largest: bytes.
+    """
+
+    patience: Patience
+    until: float
+    largest: int
+
+    def check(self, size: int) -> None:
+        """Raise a `SourceError` if a file has more bytes."""
+        if size > self.largest:
+            raise SourceError(f"it sends more than {self.largest >> 20} MiB")
+
+
 class SourceError(Exception):
     """A source cannot be had; the text says why in a few words."""
 
@@ -43,10 +64,10 @@ class PassingError(SourceError, ValueError):
     """A failure that may pass: pooch tries again after a `ValueError`."""
 
 
-Download = Callable[[str, Path, Patience, float], None]
+Download = Callable[[str, Path, Limits], None]
 
 
-def over_http(address: str, target: Path, patience: Patience, until: float) -> None:
+def over_http(address: str, target: Path, limits: Limits) -> None:
     """Download from a web address, with a progress bar on a terminal."""
     name = address.rsplit("/", 1)[-1]
     with (
@@ -55,15 +76,15 @@ def over_http(address: str, target: Path, patience: Patience, until: float) -> N
     ):
         # In a thread that can be abandoned: name resolution, handshakes, redirects and headers heed no deadline, and
         # a server that sends a byte now and then never meets a time-out. A closed file ends the thread.
-        _within(until, patience, lambda: _stream(address, file, bar, patience))
+        _within(limits, lambda: _stream(address, file, bar, limits))
 
 
-def _stream(address: str, file: IO[bytes], bar: tqdm[Any], patience: Patience) -> None:
+def _stream(address: str, file: IO[bytes], bar: tqdm[Any], limits: Limits) -> None:
     with requests.Session() as session:
         session.max_redirects = 5
         # As it is: data that is compressed already gains nothing, and a server could unpack to any size.
         headers = {"Accept-Encoding": "identity"}
-        with session.get(address, stream=True, timeout=patience.timeout, headers=headers) as response:
+        with session.get(address, stream=True, timeout=limits.patience.timeout, headers=headers) as response:
             if response.status_code != 200:
                 passing = response.status_code == 429 or response.status_code >= 500
                 raise (PassingError if passing else SourceError)(f"HTTP {response.status_code}")
@@ -71,59 +92,78 @@ def _stream(address: str, file: IO[bytes], bar: tqdm[Any], patience: Patience) -
             bar.reset(int(length) if length.isdecimal() else None)
             for block in response.iter_content(1 << 16):
                 bar.update(file.write(block))
-                if file.tell() > LARGEST_FILE:
-                    raise SourceError(f"it sends more than {LARGEST_FILE >> 20} MiB")
+                limits.check(file.tell())
 
 
-def _within(until: float, patience: Patience, work: Callable[[], None]) -> None:
+def _within(limits: Limits, work: Callable[[], None]) -> None:
     outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def attempt() -> None:
         try:
             work()
         except Exception as error:  # requests lets some of urllib3's, ssl's and http.client's own through
-            outcome.put(error if isinstance(error, SourceError) else _explain(str(error), patience))
+            outcome.put(error if isinstance(error, SourceError) else _explain(str(error), limits.patience))
         else:
             outcome.put(None)
 
     threading.Thread(target=attempt, daemon=True).start()
     try:
-        error = outcome.get(timeout=max(0.0, until - time.monotonic()))
+        error = outcome.get(timeout=max(0.0, limits.until - time.monotonic()))
     except queue.Empty:
-        raise _too_late(patience) from None
+        raise _too_late(limits.patience) from None
     if error:
         raise error
 
 
-def by_pip(address: str, target: Path, patience: Patience, until: float) -> None:
+def by_pip(address: str, target: Path, limits: Limits) -> None:
     """Download a wheel, named `package==version`, from whatever index pip is set up for."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-    retries = max(1, patience.retries)  # pip says why it did not reach an index only when it asks again
-    command += ["--disable-pip-version-check", f"--timeout={patience.timeout:g}", f"--retries={retries}"]
-    _run_client([*command, address], target, patience, until)
+    retries = max(1, limits.patience.retries)  # pip says why it did not reach an index only when it asks again
+    command += ["--disable-pip-version-check", f"--timeout={limits.patience.timeout:g}", f"--retries={retries}"]
+    _run_client([*command, address], target, limits)
 
 
-def by_npm(address: str, target: Path, patience: Patience, until: float) -> None:
+def by_npm(address: str, target: Path, limits: Limits) -> None:
     """Download a tarball, named `package@version`, from whatever registry npm is set up for."""
     npm = shutil.which("npm")
     if npm is None:
         raise SourceError("npm is not installed")
     command = [npm, "pack", "--ignore-scripts", "--no-update-notifier", "--loglevel=error"]
+    patience = limits.patience
     command += [f"--fetch-timeout={patience.timeout * 1000:.0f}", f"--fetch-retries={patience.retries}"]
-    _run_client([*command, "--fetch-retry-mintimeout=1000", address], target, patience, until)
+    _run_client([*command, "--fetch-retry-mintimeout=1000", address], target, limits)
 
 
-def _run_client(command: list[str], target: Path, patience: Patience, until: float) -> None:
+def by_apt(address: str, target: Path, limits: Limits) -> None:
+    """Download a Debian package, by its name, from whatever repositories apt is set up for; nothing is installed."""
+    apt = shutil.which("apt-get")
+    if apt is None:
+        raise SourceError("apt-get is not installed")
+    timeout = math.ceil(limits.patience.timeout)
+    options = [f"http::Timeout={timeout}", f"https::Timeout={timeout}", f"Retries={limits.patience.retries}"]
+    _run_client([apt, "download", "-qq", *(f"-oAcquire::{option}" for option in options), address], target, limits)
+
+
+def _run_client(command: list[str], target: Path, limits: Limits) -> None:
     """Run a package manager in an empty folder, and take the one file that it leaves there."""
     with tempfile.TemporaryDirectory(prefix="transfer-study-") as folder:
-        run = partial(subprocess.run, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True)
         try:
-            done = run(command, text=True, errors="replace", timeout=max(0.0, until - time.monotonic()))
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=os.environ | {"LC_ALL": "C"},  # so that reasons are in English
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=max(0.0, limits.until - time.monotonic()),
+            )
         except subprocess.TimeoutExpired:
-            raise _too_late(patience) from None
+            raise _too_late(limits.patience) from None
         files = list(Path(folder).iterdir())
         if done.returncode or len(files) != 1:
-            raise _explain(done.stderr, patience)
+            raise _explain(done.stderr, limits.patience)
+        limits.check(files[0].stat().st_size)
         shutil.copyfile(files[0], target)
 
 
@@ -131,11 +171,15 @@ def _too_late(patience: Patience) -> SourceError:
     return SourceError(f"not done after {patience.deadline:g} s")
 
 
-# What requests, pip and npm say at length, in a few words, and whether it may pass; the first that fits is taken.
+# What requests, pip, npm and apt say at length, in a few words, and whether it may pass; the first that fits is taken.
 REASONS = (
     (r"No module named pip", "pip is not installed", False),
     (r"ProxyError", "the proxy refuses or cannot be reached", False),
-    (r"NameResolutionError|Failed to resolve|ENOTFOUND|EAI_AGAIN", "no such host", False),
+    (
+        r"NameResolutionError|Failed to resolve|ENOTFOUND|EAI_AGAIN|Could not resolve|failure resolving",
+        "no such host",
+        False,
+    ),
     (r"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED|ERR_TLS_CERT|CERT_HAS_EXPIRED", "its certificate is not trusted", False),
     (r"SSLError|SSL routines", "no secure connection", False),
     (r"timed out|ETIMEDOUT|ERR_SOCKET_TIMEOUT", "timed out after {timeout:g} s", False),
@@ -145,6 +189,7 @@ REASONS = (
     (r"IncompleteRead|ended prematurely", "the body is cut short", True),
     (r"Connection aborted|Connection broken|ECONNRESET|RemoteDisconnected", "the connection broke", True),
     (r"No matching distribution|E404|ETARGET", "no such package", False),
+    (r"Unable to locate package|404 +Not Found", "not in apt's lists, which `apt-get update` renews", False),
 )
 
 

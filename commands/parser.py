@@ -1,0 +1,54 @@
+"""The command line of `transfer`: its sub-commands, of which only the one that is asked for is imported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection
+from importlib import import_module
+from typing import NoReturn
+
+from transfer.basics.console import UserError
+
+COMMANDS = {  # modules of this folder, and what they do
+    "compare": "compare the results of revisions",
+    "predict": "say what images show",
+    "export": "write a model as ONNX, TFLite or SavedModel",
+    "serve": "open a page where models answer what you draw or drop",
+    "completion": "print a script that completes this command in your shell",
+}
+DESCRIPTION = "Look at what a study has found, and use the models that it made."
+EXAMPLE = "transfer predict drawing.png"
+EXIT_CODES = """\
+exit codes:
+  0    fine
+  1    a regression, or a model that its export does not match
+  2    a mistake that you can mend; one line says which
+  130  ended by Ctrl-C"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, as every other of this command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the command line as a `UserError`."""
+        raise UserError(f"{' '.join(message.split())}: see {self.prog} --help")
+
+
+def build(wanted: Collection[str]) -> Parser:
+    """The parser; of sub-commands that are not wanted it knows the name and what they do, no more."""
+    parser = Parser(prog="transfer", description=DESCRIPTION)
+    _explain(parser, EXAMPLE)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        if name in wanted:
+            module = import_module(f"commands.{name}")
+            module.add_parser(commands)
+            _explain(commands.choices[name], module.EXAMPLE)
+        else:
+            commands.add_parser(name, help=summary)
+    return parser
+
+
+def _explain(parser: argparse.ArgumentParser, example: str) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"example:\n  {example}\n\n{EXIT_CODES}"

@@ -1,0 +1,111 @@
+"""`transfer predict`: what a model says of images, from their files as they are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transfer.basics.console import USER_ERROR, UserError, counted
+
+DESCRIPTION = """\
+Say what images show. Their files are prepared exactly as those that the model was trained on. Of a folder, all images
+and recordings are taken, those of its subfolders too."""
+EXAMPLE = "transfer predict drawing.png photos/ --top 1"
+BATCH = 256  # images in memory at a time
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the command line."""
+    parser = commands.add_parser("predict", help="say what images show", description=DESCRIPTION)
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder of files")
+    parser.add_argument(
+        "--model", type=Path, default=Path("models/best.keras"), metavar="FILE", help="to ask, %(default)s if not given"
+    )
+    parser.add_argument(
+        "--top", type=int, default=3, metavar="N", help="how many classes to tell of each, %(default)s if not given"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what the model says of every file that can be read; 2 if one could not be."""
+    if arguments.top < 1:
+        raise UserError(f"--top is {arguments.top}, but must be at least 1")
+    files = find_files(arguments.images)
+    from transfer.inputs.own import read_file
+    from transfer.serving.models import open_model, ranked
+
+    model = open_model(arguments.model)
+    failures = []
+
+    def read() -> Iterator[tuple[Path, Any]]:
+        for file in files:
+            try:
+                yield file, read_file(file, model.form)
+            except UserError as error:
+                failures.append(file)
+                print(f"error: {error}", file=sys.stderr, flush=True)
+
+    images, answers = read(), list[tuple[str, list[dict[str, Any]]]]()
+    while batch := list(islice(images, BATCH)):
+        import numpy as np
+
+        given = model.probabilities(np.stack([image for _, image in batch]))
+        answers += [
+            (str(file), ranked(row, model.about.classes, arguments.top))
+            for (file, _), row in zip(batch, given, strict=True)
+        ]
+    about = model.about
+    if arguments.json:
+        facts = {"strategy": about.strategy, "shots": about.shots, "classes": about.classes}
+        listed = [{"file": file, "predictions": predictions} for file, predictions in answers]
+        print(json.dumps({"model": facts, "files": listed}, indent=2, allow_nan=False), flush=True)
+    elif answers:
+        print(table(f"{about.strategy}, {counted(about.shots, 'label')} per class", answers), end="", flush=True)
+    return USER_ERROR if failures else 0
+
+
+def find_files(named: Sequence[Path]) -> list[Path]:
+    """The files that are meant: those named, and of folders all images and recordings, by name.
+
+    Raises:
+        UserError: if a folder holds none.
+    """
+    from transfer.inputs import pixels, sound
+
+    suffixes = (*pixels.SUFFIXES, sound.SUFFIX)
+    files = []
+    for path in named:
+        if path.is_dir():
+            seen = (file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+            found = sorted(file for file in seen if not file.name.startswith("."))
+            files += found
+            if not found:
+                raise UserError(f"{path} holds no image or recording: they end in {', '.join(suffixes)}")
+        else:
+            files.append(path)
+    return files
+
+
+def table(title: str, answers: Sequence[tuple[str, list[dict[str, Any]]]]) -> str:
+    """What the model says, as a table for the terminal."""
+    from commands.terminal import text
+    from transfer.inputs.opening import shown
+    from transfer.reporting.blocks import Entry, Section, Table
+
+    rows = [
+        [
+            Entry(shown(file), file),
+            Entry(shown(prediction["class"]), prediction["class"]),
+            Entry(f"{prediction['probability']:.2%}", prediction["probability"]),
+        ]
+        for file, predictions in answers
+        for prediction in predictions
+    ]
+    return text([Section("answers", shown(title), [Table("answers", ["file", "class", "probability"], rows, words=2)])])

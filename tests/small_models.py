@@ -1,0 +1,78 @@
+"""Small models that say what they are, for tests of what people take away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from transfer.inputs.form import Form, Sound
+from transfer.networks.about import About, write_about
+
+SOUND = Sound(rate=8000, seconds=0.5, window=0.032, hop=0.016, mels=14, decibels=60)
+FORM = Form(14, 14, 1, "stretch", "same", SOUND)
+OBLONG = replace(FORM, height=13, width=17)
+SIDES = ("left", "right")
+
+
+def write_sides(
+    path: Path,
+    strategy: str = "end_to_end",
+    classes: Sequence[str] = SIDES,
+    form: Form = FORM,
+    certainty: float = 5.0,
+    shots: int = 3,
+) -> Path:
+    """A model that says on which side an image is lighter: the first class is the left one, the second the right one.
+
+    Further classes are less probable than both where one of them is.
+    """
+    from transfer.networks.backend import keras
+    from transfer.networks.models import save_model
+
+    kernel = np.zeros((*form.shape, len(classes)), np.float32)
+    left, right = np.arange(form.width) < form.width // 2, np.arange(form.width) >= -(-form.width // 2)
+    kernel[:, left, :, 0] = kernel[:, right, :, 1] = certainty
+    kernel = kernel.reshape(-1, len(classes)) / np.prod(form.shape)
+    layers = keras.layers
+    head = layers.Dense(len(classes), activation="softmax", name="probabilities")
+    image = keras.Input(form.shape, dtype="uint8", name="image")
+    model = keras.Model(image, head(layers.Flatten()(layers.Rescaling(1 / 255)(image))), name="sides")
+    head.set_weights([kernel, np.zeros(len(classes), np.float32)])
+    save_model(path, model)
+    write_about(path, About(strategy, shots, tuple(classes), form.to_text()))
+    return path
+
+
+def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
+    """A model as `dense_head` makes them, with random weights: convolutions, scaling, dense layers."""
+    from transfer.features import Scaling
+    from transfer.networks.backend import keras
+    from transfer.networks.layers import Convolution, Layers, fresh_weights
+    from transfer.networks.models import backbone, save_model, with_head
+
+    layers = Layers(form.shape, (Convolution(6, 3, 2), Convolution(8, 3, 2)), (12,), 5)
+    source = layers.build("source", fresh_weights(layers.weights, seed))
+    body = backbone(source, "block2")
+    scaling = Scaling.of_pool(np.random.default_rng(seed).gamma(1, 0.3, (50, body.output.shape[1])).astype(np.float32))
+    head = [
+        keras.layers.Dense(9, activation="relu", name="hidden"),
+        keras.layers.Dropout(0.5, name="dropout"),
+        keras.layers.Dense(4, activation="softmax", name="probabilities"),
+    ]
+    model = with_head(body, *scaling.layers(), *head, name="dense_head")
+    rng = np.random.default_rng(seed)
+    for layer in (head[0], head[2]):
+        layer.set_weights([rng.normal(0, 0.5, weight.shape).astype(np.float32) for weight in layer.get_weights()])
+    save_model(path, model)
+    write_about(path, About("dense_head", 10, ("5", "6", "seven", "8 ü"), form.to_text()))
+    return path
+
+
+def side_image(side: str, height: int = 40, width: int = 40) -> np.ndarray:
+    """White on the side that is named, else black; (height, width) uint8."""
+    image = np.zeros((height, width), np.uint8)
+    image[:, slice(0, width // 2) if side == "left" else slice(width // 2, width)] = 255
+    return image

@@ -1,0 +1,148 @@
+"""People's own images in the whole pipeline, with real DVC: what a change of a file runs, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import Study, make_study
+from PIL import Image, ImageDraw
+
+from transfer.networks.about import MEMBER, read_about
+
+AFTER = [
+    *("convert", "split", "extract", "taps", "feature_extraction", "dense_head", "end_to_end", "scratch", "article"),
+    *("evaluate", "report"),
+]
+
+
+def draw_shape(name: str, seed: int, size: tuple[int, int] = (48, 36)) -> Image.Image:
+    """A disc or a box of some colour at some place, on white."""
+    rng = np.random.default_rng([len(name), seed])
+    image = Image.new("RGB", size, "white")
+    left, top = rng.integers(2, 12, 2)
+    box = left, top, left + 18, top + 18
+    colour = tuple(int(part) for part in rng.integers(0, 128, 3))
+    getattr(ImageDraw.Draw(image), {"disc": "ellipse", "box": "rectangle"}[name])(box, fill=colour)
+    return image
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study whose target is a folder of colour images of another size, after its first run."""
+    study = make_study(tmp_path_factory.mktemp("own") / "study")
+    for name in ("disc", "box"):
+        (study.root / "own" / name).mkdir(parents=True)
+        for seed in range(14):
+            draw_shape(name, seed).save(study.root / "own" / name / f"{seed:02}.png")
+    shutil.copy(study.root / "own/disc/00.png", study.root / "own/disc/again.png")
+    study.set(
+        data__target__name="folder",
+        data__target__path="own",
+        data__target__classes="all",
+        split__test=0.4,
+    )
+    study.printed = study.ran()[1]
+    study.run("git", "add", "-A")
+    study.run("git", "commit", "-qm", "Own images")
+    return study
+
+
+def test_it_goes_through_and_says_what_the_data_are(study: Study) -> None:
+    facts = json.loads(study.read("data/about.json"))
+    assert facts["target"]["classes"] == ["box", "disc"]
+    assert facts["target"]["title"] == "29 files of own"
+    page = study.read("results/report.md").decode()
+    assert "| Target | 29 files of own | box and disc | 40% of the images, by seed 0 |" in page
+    assert "Recall in % by class" in page
+    assert "class box" in page
+
+
+def test_a_light_border_on_a_source_of_dark_ones_is_warned_of(study: Study) -> None:
+    assert "warning: The target's images have a light border" in study.printed
+    assert "**Warning.** The target's images have a light border" in study.read("results/report.md").decode()
+    study.set(data__target__polarity="inverted")
+    study.run(sys.executable, "-m", "stages.convert")
+    assert json.loads(study.read("data/images/about.json"))["notes"] == []
+    study.run("git", "checkout", "-q", "params.yaml")
+    study.run("dvc", "checkout", "-q")
+
+
+def test_an_image_that_is_there_twice_is_never_on_both_sides(study: Study) -> None:
+    target, test = (
+        np.load(study.root / "data/target_train/images.npy"),
+        np.load(study.root / "data/target_test_images.npz"),
+    )
+    trained, tested = ({image.tobytes() for image in images} for images in (target, test["images"]))
+    assert not trained & tested
+    dropped = json.loads(study.read("data/about.json"))["target"]["dropped"]
+    assert len(target) + len(test["images"]) + dropped == 29
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove"])
+def test_a_file_that_is_changed_runs_what_follows_and_no_pretraining(study: Study, change: str) -> None:
+    assert study.repro() == []
+    path = study.root / "own/disc" / ("new.png" if change == "add" else "05.png")
+    before = path.read_bytes() if path.exists() else b""
+    if change == "remove":
+        path.unlink()
+    else:
+        draw_shape("disc", 99).save(path)
+    assert sorted(study.repro()) == sorted(AFTER)
+    if change == "add":
+        path.unlink()
+    else:
+        path.write_bytes(before)
+    study.run("git", "checkout", "-q", ".")
+    study.run("dvc", "checkout", "-q")
+    assert study.repro() == []
+
+
+def test_a_bad_file_is_named_and_nothing_is_lost(study: Study) -> None:
+    path, before = study.root / "own/box/03.png", study.read("own/box/03.png")
+    path.write_bytes(before[:50])
+    done = study.run(sys.executable, "-m", "stages.convert", code=2)
+    assert "own/box/03.png" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    path.write_bytes(before)
+    assert study.repro() == []
+
+
+def test_duplicates_are_refused_where_that_is_asked_for(study: Study) -> None:
+    dropped = json.loads(study.read("data/about.json"))["target"]["dropped"]
+    if not dropped:  # both copies fell on the same side: put one more of each test image into the training side
+        pytest.fail("the seed put both copies on one side: choose another image to copy")
+    study.set(split__duplicates="refuse")
+    done = study.run(sys.executable, "-m", "stages.split", code=2)
+    assert "training image are among the test images" in done.stderr.replace("images are", "image are")
+    study.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_the_model_to_take_away_is_the_recommended_one_with_its_classes_inside(study: Study) -> None:
+    about = read_about(study.root / "models/best.keras")
+    assert about.classes == ("box", "disc")
+    assert about.shots == 4
+    best = study.root / f"models/{about.strategy}.keras"
+    assert (study.root / "models/best.keras").read_bytes() == best.read_bytes()
+    assert MEMBER in zipfile.ZipFile(best).namelist()
+    card = study.read("models/best.md").decode()
+    assert card.startswith(f"# The model `best.keras`: {about.strategy}\n")
+    got = study.run("dvc", "artifacts", "get", ".", "best", "--out", "taken.keras")
+    assert got.returncode == 0
+    assert (study.root / "taken.keras").read_bytes() == best.read_bytes()
+    (study.root / "taken.keras").unlink()
+
+
+def test_a_model_that_is_not_the_measured_one_is_not_given_away(study: Study) -> None:
+    strategy = read_about(study.root / "models/best.keras").strategy
+    path = study.root / f"models/{strategy}.keras"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content + b"x")
+    done = study.run(sys.executable, "-m", "stages.report", code=2)
+    assert f"models/{strategy}.keras is not the model that was measured" in done.stderr
+    path.write_bytes(content)

@@ -1,0 +1,220 @@
+"""`transfer predict`: files as they are, prepared as in training, and what a model says of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import wave
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from small_models import FORM, SIDES, side_image, write_sides
+
+from commands import predict
+from commands.parser import build
+from transfer.basics.console import UserError
+from transfer.inputs.own import read_file
+from transfer.networks.about import About, write_about
+from transfer.networks.backend import keras
+from transfer.networks.models import load_model
+from transfer.serving.models import open_folder, open_model, ranked
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sides(tmp_path_factory.mktemp("models") / "best.keras", shots=1000)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with another inside, and with files that are no images."""
+    folder = tmp_path / "images"
+    (folder / "b" / "c").mkdir(parents=True)
+    Image.fromarray(side_image("right")).save(folder / "b" / "c" / "right.PNG")
+    Image.fromarray(side_image("left", 31, 17)).save(folder / "z.bmp")
+    Image.fromarray(side_image("left")).convert("RGB").save(folder / "a.jpg")
+    Image.fromarray(side_image("left")).save(folder / ".hidden.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def run(*arguments: object) -> int:
+    parsed = build(["predict"]).parse_args(["predict", *map(str, arguments)])
+    code: int = parsed.run(parsed)
+    return code
+
+
+def test_the_table_names_files_classes_and_probabilities(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", model, images / "a.jpg", images / "b") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "end_to_end, 1,000 labels per class"
+    assert lines[1].split() == ["file", "class", "probability"]
+    rows = [line.split() for line in lines[3:]]
+    assert [row[-2] for row in rows] == ["left", "right", "right", "left"]
+    assert rows[0][0] == str(images / "a.jpg")
+    assert rows[2][0] == str(images / "b" / "c" / "right.PNG")
+    assert sum(float(row[-1].rstrip("%")) for row in rows) == pytest.approx(200)
+
+
+def answers(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    assert run("--json", *arguments) == 0
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return content
+
+
+def test_of_a_folder_all_images_are_taken_in_order_and_nothing_else(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = answers(capsys, "--model", model, "--top", 1, images)
+    assert content["model"] == {"strategy": "end_to_end", "shots": 1000, "classes": list(SIDES)}
+    said = [(Path(each["file"]).name, [one["class"] for one in each["predictions"]]) for each in content["files"]]
+    assert said == [("a.jpg", ["left"]), ("right.PNG", ["right"]), ("z.bmp", ["left"])]
+
+
+def test_files_are_prepared_as_the_model_says(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    form = replace(FORM, height=9, width=21, channels=3, fit="pad", polarity="inverted")
+    path = write_sides(tmp_path / "other.keras", form=form)
+    given = answers(capsys, "--model", path, images / "b")["files"][0]["predictions"]
+    expected = load_model(path).predict(read_file(images / "b" / "c" / "right.PNG", form)[None], verbose=0)[0]
+    assert {each["class"]: each["probability"] for each in given} == pytest.approx(
+        dict(zip(SIDES, expected.tolist(), strict=True)), abs=1e-6
+    )
+    assert given[0]["class"] == "left"  # where it is dark
+
+
+def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with wave.open(str(tmp_path / "beep.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((8000 * np.sin(np.arange(4000) / 3)).astype("<i2").tobytes())
+    assert [Path(each["file"]).name for each in answers(capsys, "--model", model, tmp_path)["files"]] == ["beep.wav"]
+
+
+def test_a_bad_file_is_named_in_one_line_and_the_others_are_answered(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "m.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    (images / "n.png").write_bytes(b"")
+    assert run("--model", model, "--json", images, images / "missing.png") == 2
+    out, err = capsys.readouterr()
+    assert [Path(each["file"]).name for each in json.loads(out)["files"]] == ["a.jpg", "right.PNG", "z.bmp"]
+    lines = err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: ") for line in lines)
+    assert ["m.png" in lines[0], "n.png" in lines[1], "missing.png" in lines[2]] == [True] * 3
+
+
+def test_many_files_are_read_a_few_at_a_time_with_the_same_answers(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_once = answers(capsys, "--model", model, *[images] * 3)
+    sizes = []
+
+    def opened(path: Path) -> Any:
+        found = open_model(path)
+
+        def probabilities(batch: np.ndarray) -> np.ndarray:
+            sizes.append(len(batch))
+            return found.probabilities(batch)
+
+        return replace(found, probabilities=probabilities)
+
+    monkeypatch.setattr("transfer.serving.models.open_model", opened)
+    monkeypatch.setattr(predict, "BATCH", 2)
+    assert answers(capsys, "--model", model, *[images] * 3) == at_once
+    assert sizes == [2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["new\nline.png", "\x1b[31mred.png", "\udcff.png", "‮gnp.png"])
+def test_a_hostile_name_of_a_file_or_class_does_nothing_to_the_terminal(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sides(tmp_path / "evil.keras", classes=(f"{name}", "[bold]b"))
+    Image.fromarray(side_image("left")).save(tmp_path / "ok.png")
+    (tmp_path / "ok.png").rename(tmp_path / name)
+    assert run("--model", path, tmp_path / name) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 5
+    assert all(line.isprintable() for line in out.splitlines())
+    assert "[bold]b" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--top", "0", "x.png"], "--top is 0, but must be at least 1"),
+        (["--model", "nowhere.keras", "x.png"], "nowhere.keras is missing"),
+        (["empty"], "empty holds no image or recording"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said) as error:
+        run(*arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "commands", "predict", "--model", str(model), str(tmp_path / "no.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path / 'no.png'} is missing\n"
+
+
+def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
+    path = write_sides(tmp_path / "model.keras")
+    write_about(path, About("end_to_end", 3, ("a", "b", "c"), FORM.to_text()))
+    with pytest.raises(UserError, match=r"model\.keras is not what it says of itself"):
+        open_model(path)
+    for form in ("{}", "[1]", "3", "not JSON", FORM.to_text().replace('"mels": 14', '"mels": 0')):
+        write_about(path, About("end_to_end", 3, SIDES, form))
+        with pytest.raises(UserError, match="in a form that is not known here"):
+            open_model(path)
+
+
+def test_a_model_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input(FORM.shape, dtype="uint8"), keras.layers.Lambda(lambda x: x[:, 0, :2, 0])])
+    model.save(tmp_path / "evil.keras")
+    write_about(tmp_path / "evil.keras", About("end_to_end", 3, SIDES, FORM.to_text()))
+    with pytest.raises(UserError, match="not a model that can be loaded"):
+        open_model(tmp_path / "evil.keras")
+
+
+def test_a_folder_gives_one_model_per_strategy_and_tells_the_best(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_sides(tmp_path / f"{name}.keras", name)
+    write_sides(tmp_path / "best.keras", "b")
+    (tmp_path / "source.keras").write_bytes(b"says nothing of itself")
+    models, best = open_folder(tmp_path)
+    assert [model.about.strategy for model in models] == ["a", "b"]
+    assert best == "b"
+    write_sides(tmp_path / "c.keras", "b")
+    with pytest.raises(UserError, match=r"b\.keras and .*c\.keras are both of b"):
+        open_folder(tmp_path)
+    with pytest.raises(UserError, match="holds no model of this study"):
+        open_folder(tmp_path / "elsewhere")
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(1, 8))
+def test_ranks_go_down_and_equal_ones_keep_the_order_of_the_model(numbers: list[int], top: int) -> None:
+    probabilities = np.array(numbers, np.float32) / 5
+    classes = [f"class{index}" for index in range(len(numbers))]
+    found = ranked(probabilities, classes, top)
+    order = sorted(range(len(numbers)), key=lambda index: (-numbers[index], index))[:top]
+    assert found == [{"class": classes[index], "probability": round(float(probabilities[index]), 6)} for index in order]
+    assert json.loads(json.dumps(found)) == found

@@ -1,0 +1,66 @@
+"""What a shipped model file says of itself beside its network: its classes, and how raw files are brought to it.
+
+It stands in the `.keras` archive as a file of its own, which Keras passes over.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transfer.basics.console import UserError
+from transfer.basics.files import write_whole, zip_member
+
+MEMBER = "transfer.json"
+LARGEST = 10 << 20  # bytes of that file
+
+
+@dataclass(frozen=True)
+class About:
+    """What a shipped model says of itself.
+
+    Attributes:
+        strategy: that made it.
+        shots: labelled images per class that it was trained on.
+        classes: names, in the order of its probabilities.
+        form: `transfer.inputs.form.Form.to_text` of what it takes.
+    """
+
+    strategy: str
+    shots: int
+    classes: tuple[str, ...]
+    form: str
+
+
+def write_about(path: Path, about: About) -> None:
+    """Add it to a `.keras` file that has none, or put it in the place of the one that it has."""
+
+    def write(partial: Path) -> None:
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(partial, "w") as new:
+            for name in sorted({*old.namelist(), MEMBER}):
+                content = json.dumps(vars(about), indent=2) if name == MEMBER else old.read(name)
+                new.writestr(zip_member(name), content)
+
+    write_whole(path, write)
+
+
+def read_about(path: Path) -> About:
+    """Read it.
+
+    Raises:
+        UserError: if the file is missing, is no `.keras` file, or does not say what it is.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as stream:
+            content: dict[str, Any] = json.loads(stream.read(LARGEST))
+        classes = tuple(str(name) for name in content["classes"])
+        return About(str(content["strategy"]), int(content["shots"]), classes, str(content["form"]))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, NotImplementedError):
+        raise UserError(f"{path} is no model of this study: name a .keras file from its models folder") from None
