@@ -144,6 +144,7 @@ def pytorch(task: Task) -> Recipe:
 
     params = read_section("end_to_end", end_to_end.Params)
     layers, source = read_network(Path("models/source.npz"))
+    assert isinstance(layers, Layers)
     pool = torch.from_numpy(task.target.images[:]).permute(0, 3, 1, 2)
     to_predict = torch.from_numpy(task.to_predict).permute(0, 3, 1, 2)
 

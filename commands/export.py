@@ -27,9 +27,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         default=Path("models/best.keras"),
         metavar="FILE",
-        help="to write, %(default)s if not given",
+        help="the model to write (default: %(default)s)",
     )
-    parser.add_argument("--format", choices=FORMATS, required=True, help="to write it in")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="in which to write it")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="what to write; must not exist yet")
     parser.set_defaults(run=run)
 

@@ -24,10 +24,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("predict", help="say what images show", description=DESCRIPTION)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder of files")
     parser.add_argument(
-        "--model", type=Path, default=Path("models/best.keras"), metavar="FILE", help="to ask, %(default)s if not given"
+        "--model",
+        type=Path,
+        default=Path("models/best.keras"),
+        metavar="FILE",
+        help="the model to ask (default: %(default)s)",
     )
     parser.add_argument(
-        "--top", type=int, default=3, metavar="N", help="how many classes to tell of each, %(default)s if not given"
+        "--top", type=int, default=3, metavar="N", help="classes to tell of each (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
     parser.set_defaults(run=run)
@@ -38,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise UserError(f"--top is {arguments.top}, but must be at least 1")
     files = find_files(arguments.images)
+    import numpy as np
+
     from transfer.inputs.own import read_file
     from transfer.serving.models import open_model, ranked
 
@@ -54,8 +60,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     images, answers = read(), list[tuple[str, list[dict[str, Any]]]]()
     while batch := list(islice(images, BATCH)):
-        import numpy as np
-
         given = model.probabilities(np.stack([image for _, image in batch]))
         answers += [
             (str(file), ranked(row, model.about.classes, arguments.top))

@@ -13,9 +13,8 @@ from typing import Any
 
 import yaml
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, some
 from transfer.basics.params import parse_params
-from transfer.reporting.words import some
 from transfer.revisions import Revision, code_of, edited_params, flatten, parse_cells
 
 WORKSPACE = "workspace"

@@ -21,10 +21,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "serve", help="open a page where models answer what you draw or drop", description=DESCRIPTION
     )
     parser.add_argument(
-        "--models", type=Path, default=Path("models"), metavar="FOLDER", help="of the models (default: %(default)s)"
+        "--models",
+        type=Path,
+        default=Path("models"),
+        metavar="FOLDER",
+        help="where the models are (default: %(default)s)",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; the default, %(default)s, is for this machine alone"
+        "--host", default="127.0.0.1", help="to listen on; the default, %(default)s, is for this machine alone"
     )
     parser.add_argument("--port", type=int, default=8000, help="to listen on, 0 for any (default: %(default)s)")
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""Stage `convert`: bring the images of source and target, built-in or your own, to the form that the source model takes."""
+"""Stage `convert`: bring the images of source and target, built-in or your own, to what the source model takes."""
 
 from pathlib import Path
 
@@ -10,7 +10,11 @@ from transfer.inputs.conversion import convert_side
 from transfer.inputs.pool import read_pool
 from transfer.networks import given
 
-FOLDER = Path("data/images")
+RAW, FOLDER = Path("data/raw"), Path("data/images")
+INVERTED = (
+    "The target's images have a light border where the source's have a dark one, or the other way round: if light and "
+    "dark should mean the same, set data.target.polarity to inverted."
+)
 
 
 def main() -> None:
@@ -18,22 +22,16 @@ def main() -> None:
     params = read_section("data", data.Params)
     shape = params.shape(given.image_shape(read_section("source", given.Params)))
     height, width, channels = shape
-    say(
-        f"convert: {params.source.name} and {params.target.name} to {height}×{width} {'grey' if channels == 1 else 'RGB'}"
-    )
+    form = f"{height}×{width} {'grey' if channels == 1 else 'RGB'}"
+    say(f"convert: source {params.source.name} and target {params.target.name}, to {form}")
     facts = {}
     for key, side in (("source", params.source), ("target", params.target)):
-        form = params.form(side, shape)
-        facts[key] = convert_side(FOLDER / key, side, f"data.{key}", params, form, Path("data/raw"))
+        facts[key] = convert_side(FOLDER / key, side, f"data.{key}", params, params.form(side, shape), RAW)
         say(f"convert: {key}: {facts[key]['title']}, {len(facts[key]['classes'])} classes")
     source, target = (read_pool(FOLDER / key).images for key in facts)
-    notes = []
-    if len(source) and pixels.looks_inverted(target[...], source[...]):
-        notes.append(
-            "The target's images have a light border where the source's have a dark one, or the other way round: if they "
-            "should be alike, set data.target.polarity to inverted."
-        )
-        say(f"warning: {notes[0]}")
+    notes = [INVERTED] if len(source) and pixels.looks_inverted(target[...], source[...]) else []
+    for note in notes:
+        say(f"warning: {note}")
     write_facts(FOLDER / "about.json", facts | {"notes": notes})
 
 

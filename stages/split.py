@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from transfer import split
-from transfer.basics.console import counted, run, say
+from transfer.basics.console import counted, run, say, some
 from transfer.basics.files import read_facts, write_arrays, write_facts
 from transfer.basics.params import read_section
 from transfer.inputs.pool import digests, read_pool
@@ -18,7 +18,8 @@ def main() -> None:
     params = read_section("split", split.Params)
     source, target = (read_pool(DATA / "images" / side) for side in ("source", "target"))
     draws = f"{counted(params.seeds, 'draw')} of up to {counted(max(params.shots), 'label')} per class"
-    say(f"split: source {_named(source.classes)}; target {_named(target.classes)}; {draws}")
+    classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))
+    say(f"split: {' → '.join(classes)}; {draws}")
 
     parts = {"target": split.divide(target, params, "data.target")}
     hidden = digests(Chosen(target.images, parts["target"].test))
@@ -35,10 +36,6 @@ def main() -> None:
     test = parts["target"].test
     write_arrays(DATA / "target_test_images.npz", images=target.images[test])
     write_arrays(DATA / "target_test_labels.npz", labels=target.labels[test], classes=target.classes)
-
-
-def _named(classes: list[str]) -> str:
-    return ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "") or "none"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +71,17 @@ def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
     save_model(path, model)
     write_about(path, About("dense_head", 10, ("5", "6", "seven", "8 ü"), form.to_text()))
     return path
+
+
+def recording() -> bytes:
+    """Half a second of a tone, as a WAV file."""
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes((8000 * np.sin(np.arange(4000) / 3)).astype("<i2").tobytes())
+    return stream.getvalue()
 
 
 def side_image(side: str, height: int = 40, width: int = 40) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -125,6 +124,9 @@ CODE: dict[str, Callable[[dict[str, Any]], object]] = {
     "a custom initializer": lambda config: named(config, "told")["config"].update(kernel_initializer=EVIL),
     "a custom regularizer": lambda config: named(config, "inside")["config"].update(kernel_regularizer=EVIL),
     "a custom quantisation": lambda config: named(config, "told")["config"].update(quantization_config=EVIL),
+    "a custom layer that bears a name of Keras": lambda config: named(config, "told").update(
+        registered_name="Custom>Dense"
+    ),
     "a custom model": lambda config: config.update(class_name="Evil", module="evil"),
     "Keras's own switches": lambda config: named(config, "told")["config"].update(activation=UNSAFE),
     "a module that only begins as Keras does": lambda config: named(config, "told").update(module="keras_evil"),
@@ -291,11 +293,14 @@ def test_other_archives_and_models_of_something_else_than_one_image_are_refused(
     keras.Sequential([keras.Input((8,)), layers.Dense(2)]).save(tmp_path / "d.keras")
     with pytest.raises(UserError, match=r"takes \(8,\), not images"):
         read_manifest(tmp_path / "d.keras")
-    first = layers.Conv2D(1, 1, data_format="channels_first", name="turned")
-    with contextlib.suppress(Exception):
-        keras.Sequential([keras.Input((1, 8, 8)), first]).save(tmp_path / "e.keras")
-        with pytest.raises(UserError, match="layer turned takes channels first"):
-            read_manifest(tmp_path / "e.keras")
+
+
+def test_channels_first_are_refused(good: Path, tmp_path: Path) -> None:
+    def turn(config: dict[str, Any]) -> None:
+        named(config, "inside")["config"]["data_format"] = "channels_first"
+
+    with pytest.raises(UserError, match="layer inside takes channels first"):
+        read_manifest(change_config(good, tmp_path, ".keras", turn))
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5"])

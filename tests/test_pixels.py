@@ -3,6 +3,9 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ from transfer.inputs.form import Form, Sound
 from transfer.inputs.pixels import brightness, convert, looks_inverted, read_image, shifted
 from transfer.mapped import Mapped
 
+ROOT = Path(__file__).resolve().parents[1]
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (6, 8), np.uint8)
@@ -215,6 +219,7 @@ CONTENTS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("kind", CONTENTS)
 def test_a_file_that_is_cut_off_is_one_line(kind: str) -> None:
     content = CONTENTS[kind]
@@ -374,6 +379,22 @@ def test_a_shift_keeps_shape_and_type_and_the_images_it_is_given(shift: Any, cha
     assert (result.shape, result.dtype) == (images.shape, images.dtype)
     assert (result == before).all() == (shift == "none")
     np.testing.assert_array_equal(images, before)
+
+
+def test_oddities_that_change_no_pixel_are_not_told(tmp_path: Path) -> None:
+    (tmp_path / "odd.png").write_bytes(
+        saved(GREY, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    )  # says five entries, has none
+    command = "import sys, pathlib; from PIL import Image; IMPORT; Image.open(sys.argv[1]).getexif()"
+    for imported, told in (("pass", True), ("import transfer.inputs.pixels", False)):
+        code = command.replace("IMPORT", imported)
+        run = [sys.executable, "-c", code, str(tmp_path / "odd.png")]
+        done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0
+        assert ("Corrupt EXIF" in done.stderr) == told
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_array_equal(grey(saved(GREY, exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")), GREY)
 
 
 def test_brightness_is_that_of_the_outermost_pixels_alone() -> None:

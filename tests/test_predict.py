@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import wave
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small_models import FORM, SIDES, side_image, write_sides
+from small_models import FORM, SIDES, recording, side_image, write_sides
 
 from commands import predict
 from commands.parser import build
@@ -94,11 +93,7 @@ def test_files_are_prepared_as_the_model_says(tmp_path: Path, images: Path, caps
 
 
 def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with wave.open(str(tmp_path / "beep.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes((8000 * np.sin(np.arange(4000) / 3)).astype("<i2").tobytes())
+    (tmp_path / "beep.wav").write_bytes(recording())
     assert [Path(each["file"]).name for each in answers(capsys, "--model", model, tmp_path)["files"]] == ["beep.wav"]
 
 

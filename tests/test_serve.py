@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import http.client
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +29,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import Browser, Page
-from small_models import FORM, SIDES, side_image, write_sides
+from small_models import FORM, SIDES, recording, side_image, write_sides
+from starlette.exceptions import HTTPException
 from test_page import browser, check_by_axe  # noqa: F401  # the first is a fixture
 
 from transfer.basics.console import UserError
@@ -188,6 +191,25 @@ def test_no_more_than_ten_megabytes_are_taken(server: Server, size: int, status:
     found, _, content = server.ask("POST", "/predict", body, chunked, Content_Type="image/png")
     assert found == status
     assert "error" in json.loads(content)
+
+
+def test_of_what_is_too_large_no_more_than_the_limit_is_held() -> None:
+    class Large:
+        async def stream(self) -> AsyncIterator[bytes]:
+            for _ in range(30):
+                yield bytes(1 << 20)
+
+    tracemalloc.start()
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(application.read_body(Large()))  # type: ignore[arg-type]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert refused.value.status_code == 413
+    assert peak < application.LARGEST + (4 << 20)
+
+
+def test_recordings_are_answered_too(server: Server) -> None:
+    assert server.predict(recording(), "audio/wav")[0] == 200
 
 
 def test_an_upload_without_end_is_cut_off(server: Server) -> None:
@@ -488,6 +510,14 @@ def test_a_file_is_dropped_or_chosen(opened: Open, tmp_path: Path) -> None:
         says(page, "All 2 models say left")
         drop(page, RIGHT, "photo.jpg", "")  # of a kind that the browser does not know
         says(page, "All 2 models say right")
+
+
+def test_a_recording_is_dropped_and_not_shown_as_an_image(opened: Open) -> None:
+    page = opened()
+    drop(page, recording(), "beep.wav", "audio/wav")
+    page.locator("#answers ol li").first.wait_for()
+    assert page.locator("#sent figcaption").inner_text() == "beep.wav"
+    assert not page.locator("#sent img").is_visible()
 
 
 def test_a_bad_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Open) -> None:

@@ -179,7 +179,7 @@ def test_groups_decide_the_division_where_there_are_any() -> None:
     assert not set(pool.groups[parts.test]) & set(pool.groups[parts.train])
     assert parts.how == "20% of the images, by seed 0, groups kept whole"
     few = replace(pool, groups=np.zeros(40, np.int32))
-    with pytest.raises(UserError, match="^1 group cannot be divided to hold out 0.2"):
+    with pytest.raises(UserError, match=r"^1 group cannot be divided to hold out 0\.2"):
         split.divide(few, params(), "data.target")
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.basics.console import counted
+from transfer.basics.console import counted, some
 from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text, key, plain
 from transfer.reporting.intervals import Estimate
-from transfer.reporting.words import listed, number, per_class, signed, some
+from transfer.reporting.words import listed, number, per_class, signed
 from transfer.revisions import Revision, code_changes, differing_params, unpaired_because
 from transfer.verdicts import METRICS, Change, Metric, compare
 

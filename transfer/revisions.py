@@ -126,6 +126,7 @@ def differing_params(revisions: Sequence[Revision]) -> dict[str, list[Any]]:
 
 TEST = ("data/target_test_images.npz", "data/target_test_labels.npz")
 DRAWS = "data/target_train"
+OF_DATA = ("data.", "download.", "source.", "split.")
 GRID = ("split.seeds", "split.shots")  # more of them leave the draws that were there as they were
 
 
@@ -137,7 +138,7 @@ def unpaired_because(base: Revision, other: Revision) -> list[str]:
     """
     old, new = (revision.lock.get("split", {}) for revision in (base, other))
     if not old or not new:
-        names = {name for name in base.params.keys() | other.params.keys() if name.startswith(("data.", "split.", "download."))}
+        names = {name for name in base.params.keys() | other.params.keys() if name.startswith(OF_DATA)}
         differ = any(base.params.get(name) != other.params.get(name) for name in names.difference(GRID))
         return ["its data may be others"] if differ else []
     made = [_hashes(stage, "outs") for stage in (old, new)]

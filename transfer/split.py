@@ -72,9 +72,8 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         train, test = (np.flatnonzero(pool.part == part) for part in (TRAIN, TEST))
         how = "the data's own test images"
         if shared := set(pool.groups[train][pool.groups[train] >= 0]) & set(pool.groups[test]):
-            raise UserError(
-                f"{key}: {counted(len(shared), 'group')} of the test images have training images too: put each on one side"
-            )
+            also = f"{counted(len(shared), 'group')} of the test images have training images too"
+            raise UserError(f"{key}: {also}: put each on one side")
     hidden = np.concatenate([digests(Chosen(pool.images, test)), *([] if others is None else [others])])
     again = np.isin(digests(Chosen(pool.images, train)), hidden)
     if again.any() and params.duplicates == "refuse":
@@ -88,8 +87,8 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))
         if not counts.all():
             raise UserError(
-                f"{key}: class {pool.classes[counts.argmin()]} has no {what} image: add some, or leave the class out of "
-                f"{key}.classes"
+                f"{key}: class {pool.classes[counts.argmin()]} has no {what} image: add some, or leave the class out "
+                f"of {key}.classes"
             )
     return Parts(train, test, int(again.sum()), how)
 
@@ -136,10 +135,8 @@ def hold_out_groups(
     every = groups.astype(np.int64)
     every[alone] = groups.max() + 1 + np.arange(len(alone))
     folds = max(2, round(1 / fraction))
-    if len(np.unique(every)) < folds:
-        raise UserError(
-            f"{counted(len(np.unique(every)), 'group')} cannot be divided to hold out {fraction}: give test images apart"
-        )
+    if (count := len(np.unique(every))) < folds:
+        raise UserError(f"{counted(count, 'group')} cannot be divided to hold out {fraction}: give test images apart")
     found = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, every)
     train, test = next(iter(found))
     return np.sort(train), np.sort(test)
@@ -148,7 +145,7 @@ def hold_out_groups(
 def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarray]:
     """The source task as named arrays: images and labels of its train, validation and test part."""
     fit, held = hold_out(pool.labels[parts.train], params.source_validation, seed=0)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, rows in (("train", parts.train[fit]), ("validation", parts.train[held]), ("test", parts.test)):
         arrays |= {f"{name}_images": pool.images[rows], f"{name}_labels": pool.labels[rows]}
     return arrays | {"classes": pool.classes}

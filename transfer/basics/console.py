@@ -44,6 +44,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Names as in `a, b`, and of many the first few, as in `a, b, c and 4 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[float]) -> Iterator[Item]:
     """Yield `items`, showing a bar on a terminal and a plain line at every fifth of the effort in a pipe.
 

@@ -13,7 +13,7 @@ from transfer.basics.files import digest
 from transfer.datasets.containers import fingerprint
 from transfer.datasets.sets import SETS, read_set
 from transfer.inputs import own, pixels
-from transfer.inputs.data import Params, Side
+from transfer.inputs.data import Params, Side, TargetSide
 from transfer.inputs.form import Form
 from transfer.inputs.pool import EITHER, TEST, TRAIN, read_pool
 from transfer.mapped import write_folder
@@ -54,24 +54,32 @@ def _convert_built_in(path: Path, side: Side, key: str, params: Params, form: Fo
     classes = side.choose(known, key)
     taken = {name: number for number, name in enumerate(classes)}
     number = np.array([taken.get(name, -1) for name in known], np.int32)
-    facts, images, labels, part = {}, [], [], []
+    facts: dict[str, Any] = {}
+    images, labels, part = [], [], []
     for half, which in (("train", TRAIN), ("test", TEST)):
         given, given_labels = getattr(found, f"{half}_images"), getattr(found, f"{half}_labels")
         if given is None:
             continue
-        for name, array in (("images", given), ("labels", given_labels.astype(np.uint8))):
-            flat = array[..., 0] if array.ndim == 4 and array.shape[-1] == 1 else array
-            facts[f"{half} {name}"] = {"shape": flat.shape, "sha256": fingerprint(flat)}
+        facts |= {f"{half} {name}": fact for name, fact in _published(given, given_labels, len(known)).items()}
         rows = np.flatnonzero(number[given_labels] >= 0)
         rows = rows[_own_share(number[given_labels[rows]], side is params.target, classes, params.shared)]
         images.append(pixels.convert(given[rows], form))
         labels.append(number[given_labels[rows]])
         part.append(np.full(len(rows), which if found.test_images is not None else EITHER, np.uint8))
     every = np.concatenate(images)
-    if (shift := getattr(side, "shift", "none")) != "none":
-        every = pixels.shifted(every, shift, SHIFT_SEED)
-    title = SETS[side.name].title + ("" if shift == "none" else f", {shift}")
+    title = SETS[side.name].title
+    if isinstance(side, TargetSide) and side.shift != "none":
+        every = pixels.shifted(every, side.shift, SHIFT_SEED)
+        title += f", {side.shift}"
     return _write(path, every, np.concatenate(labels), np.concatenate(part), [], classes, form, title, facts)
+
+
+def _published(images: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
+    """Shapes of arrays, and the SHA-256 that they are published by, as IDX files."""
+    arrays = {"images": images[..., 0] if images.shape[-1] == 1 else images}
+    if classes <= 256:
+        arrays["labels"] = labels.astype(np.uint8)
+    return {name: {"shape": array.shape, "sha256": fingerprint(array)} for name, array in arrays.items()}
 
 
 def _own_share(labels: np.ndarray, target: bool, classes: Sequence[str], shared: Sequence[str]) -> np.ndarray:

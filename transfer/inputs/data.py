@@ -137,12 +137,11 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _two_tasks(self) -> Self:
-        if shared := self.shared:
-            if self.target.shift == "none":
-                raise ValueError(
-                    f"source and target are both {self.source.name}, and {', '.join(shared)} is a class of both: "
-                    "leave it on one side only, or set target.shift"
-                )
+        if (shared := self.shared) and self.target.shift == "none":
+            raise ValueError(
+                f"source and target are both {self.source.name}, and {', '.join(shared)} is a class of both: leave it "
+                "on one side only, or set target.shift"
+            )
         return self
 
     @property
@@ -188,10 +187,10 @@ class Params(Section):
         if model and any(known not in (None, want) for known, want in zip(model, asked, strict=True)):
             takes = " × ".join("any" if known is None else str(known) for known in model)
             raise UserError(
-                f"{PARAMS}: data.size and data.colour ask for {' × '.join(map(str, asked))}, but the source model takes "
-                f"{takes} (height × width × channels): leave them at auto"
+                f"{PARAMS}: data.size and data.colour ask for {' × '.join(map(str, asked))}, but the source model "
+                f"takes {takes} (height × width × channels): leave them at auto"
             )
-        return asked  # type: ignore[return-value]
+        return asked
 
     def form(self, side: Side, shape: tuple[int, int, int]) -> Form:
         """The form that the images of one side are brought to."""

@@ -7,7 +7,6 @@ import io
 import math
 import os
 import unicodedata
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,13 +63,12 @@ def list_files(folder: Path, called: str) -> Listing:
             or `labels.csv` is not as it must be; says where and what.
     """
     where = f"{called}: {shown(folder)}"
-    if folder.suffix.lower() == ".csv":
-        raise UserError(f"{where} is a CSV file: name its folder; the CSV in it must be called {LABELS}")
     try:
         if not folder.is_dir():
-            raise UserError(
-                f"{where} is {'no folder' if folder.exists() else 'missing'}: name the folder of your files"
-            )
+            if folder.suffix.lower() == ".csv":
+                raise UserError(f"{where} is a CSV file: name its folder; the CSV in it must be called {LABELS}")
+            problem = "no folder" if folder.exists() else "missing"
+            raise UserError(f"{where} is {problem}: name the folder of your files")
         table = folder / LABELS
         rows = _table(folder, f"{called}: {shown(table)}") if table.is_file() else _tree(folder, called)
     except OSError as error:
@@ -150,8 +148,7 @@ class Reading:
 
     def __call__(self, start: int) -> tuple[int, str | None]:
         """Read `BATCH` files from number `start` on; return that number, and what is wrong with the first bad one."""
-        with self.path.open("r+b") as array, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is odd in a file, but changes no pixel
+        with self.path.open("r+b") as array:
             array.seek(self.offset + start * math.prod(self.form.shape))
             for file in self.files[start : start + BATCH]:
                 try:
@@ -186,13 +183,11 @@ def read_npz(path: Path, called: str) -> tuple[np.ndarray, list[str], list[str] 
         except UserError:
             raise
         except Exception as error:  # of many kinds, on what is damaged
-            raise UserError(
-                f"{where} is no npz file, or damaged ({reason(error)}): write it with numpy.savez"
-            ) from None
+            raise UserError(f"{where} is no npz file, or damaged ({reason(error)}): use numpy.savez") from None
     images = arrays.pop("images")
     check(images, f"{where}: images")
     texts = {name: _texts(array, len(images), f"{where}: {name}") for name, array in arrays.items()}
-    for name in set(texts["labels"]):
+    for name in dict.fromkeys(texts["labels"]):
         if problem := _unfit(name):
             raise UserError(f"{where}: labels: number {texts['labels'].index(name)} {problem}")
     _check_classes(texts["labels"], where)
@@ -206,7 +201,7 @@ def _tree(folder: Path, called: str) -> list[Row]:
     rows: list[Row] = []
     others: list[str] = []
     classes: list[str] = []
-    for root, folders, files in os.walk(folder, onerror=_again):
+    for root, folders, files in os.walk(folder, onerror=_raise):
         inside = PurePosixPath(Path(root).relative_to(folder).as_posix())
         folders[:] = [name for name in folders if not _hidden(name)]
         for name in folders:
@@ -232,10 +227,9 @@ def _tree(folder: Path, called: str) -> list[Row]:
             f"{called}: {shown(folder / empty[0])} holds no image or recording ({kinds}): add some, or remove it"
         )
     if others:
-        names = [shown(name) for name in sorted(others)[:NAMED]] + ["…"] * (len(others) > NAMED)
+        names = ", ".join(shown(name) for name in sorted(others)[:NAMED]) + (", …" if len(others) > NAMED else "")
         say(
-            f"{called}: passed over {counted(len(others), 'file')}, as no image or recording in the folder of a class: "
-            + ", ".join(names)
+            f"{called}: passed over {counted(len(others), 'file')} (no image or recording in a class's folder): {names}"
         )
     return rows
 
@@ -265,9 +259,7 @@ def _table(folder: Path, where: str) -> list[Row]:
             if not cells:
                 continue
             if len(cells) != len(columns):
-                raise UserError(
-                    f"{at}: {counted(len(cells), 'value')}, but the first line names {len(columns)} columns"
-                )
+                raise UserError(f"{at}: {counted(len(cells), 'value')}, but line 1 names {len(columns)} columns")
             row = _row(dict(zip(columns, cells, strict=True)), folder, at)
             if row[0] in lines:
                 raise UserError(f"{at}: {shown(row[0])} stands in line {lines[row[0]]} already: name it once")
@@ -283,9 +275,7 @@ def _row(cells: Mapping[str, str], folder: Path, at: str) -> Row:
     if not text.strip():
         raise UserError(f"{at}: the path is empty")
     if PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or ".." in PureWindowsPath(text).parts:
-        raise UserError(
-            f"{at}: {shown(text)} leads out of the folder, where DVC would not see it change: move it inside"
-        )
+        raise UserError(f"{at}: {shown(text)} leads out of the folder, where DVC sees no change: move the file inside")
     path = PurePosixPath(text)
     for parent in path.parents[:-1]:
         _refuse_link(folder / parent, at)
@@ -299,7 +289,7 @@ def _row(cells: Mapping[str, str], folder: Path, at: str) -> Row:
 def _refuse_link(folder: Path, where: str) -> None:
     if folder.is_symlink():
         raise UserError(
-            f"{where}: {shown(folder)} is a link to a folder, in which DVC sees no change: put the folder there"
+            f"{where}: {shown(folder)} is a link to a folder, where DVC sees no change: put the folder there"
         )
 
 
@@ -322,7 +312,7 @@ def _check_classes(labels: Sequence[str], where: str) -> None:
         raise UserError(f"{where} has {what}: at least two classes are needed")
 
 
-def _again(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise error
 
 
@@ -349,20 +339,15 @@ def _without_problem(done: Iterable[tuple[int, str | None]], files: Sequence[Pat
 def _array(archive: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
     """Read an array; what its header says is looked at before any memory is asked for."""
     with archive.open(f"{name}.npy") as member:
-        if np.lib.format.read_magic(member) != (
-            1,
-            0,
-        ):  # another is written only for what is no array of numbers or text
+        if np.lib.format.read_magic(member) != (1, 0):  # others are for what is no array of numbers or text
             raise ValueError(f"{name} is in another version of the format")
         shape, _, dtype = np.lib.format.read_array_header_1_0(member)
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject:
-            raise UserError(
-                f"{where}: {name} holds Python objects, which are not read: make it an array of numbers or text"
-            )
+            raise UserError(f"{where}: {name} holds Python objects, which are not read: make it numbers or text")
         if size > LARGEST:
             raise UserError(
-                f"{where}: {name} has {size / 2**30:,.1f} GB, of at most {LARGEST >> 30}: give a folder of files"
+                f"{where}: {name} has {size / 2**30:,.1f} GB, but may have {LARGEST >> 30}: use a folder of files"
             )
         if min(shape, default=0) < 0 or member.tell() + size != archive.getinfo(f"{name}.npy").file_size:
             raise ValueError(f"{name} is not of the size that it states")

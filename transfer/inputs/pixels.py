@@ -18,6 +18,7 @@ The rules, in this order, the same for files and arrays:
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,8 @@ DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and li
 SAMPLE = 1000  # images that tell the brightness of a border
 CHUNK = 1024  # images that get their noise together
 BILINEAR = Image.Resampling.BILINEAR
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of what is odd in a file, but changes no pixel
 
 
 def read_image(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:

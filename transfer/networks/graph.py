@@ -158,8 +158,6 @@ def _settled(body: keras.Model, trains_normalisation: bool) -> str:
         if layer["class_name"] == "Normalization" and not content.get("mean"):
             mean, variance = (np.asarray(value).ravel() for value in body.get_layer(content["name"]).get_weights()[:2])
             content |= {"mean": mean.tolist(), "variance": variance.tolist()}
-        for node in layer.get("inbound_nodes", []):
-            node["kwargs"].pop("training", None)  # the same in every use, or else it could not be trained here
     return json.dumps(config, sort_keys=True)
 
 

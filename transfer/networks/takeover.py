@@ -7,6 +7,7 @@ trained, and nothing in the file is executed.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,23 +145,25 @@ def _application(path: Path, network: str, manifest: Manifest, shape: tuple[int,
     """A network of keras.applications with the weights of a file, in the form whose weights have such shapes."""
     from transfer.networks.backend import keras
 
-    build = getattr(keras.applications, network)
-    forms = ({"include_top": True}, {"include_top": False})
+    held = Counter(manifest.shapes)
     for width in WIDTHS.get(network, (None,)):
-        for form in forms:
+        for top in (False, True):
             keras.utils.clear_session()  # so that names of layers do not count the forms before
-            options: dict[str, Any] = form | ({} if width is None else {"alpha": width})
+            options = {} if width is None else {"alpha": width}
             try:
-                model = build(weights=None, input_shape=shape, **options)
+                build = getattr(keras.applications, network)
+                model = build(weights=None, include_top=top, input_shape=shape, **options)
             except ValueError as error:
                 raise UserError(
                     f"{network} cannot take images of {shape} ({reason_of(error)}): set data.size"
                 ) from None
-            if tuple(sorted(tuple(weight.shape) for weight in model.weights)) != manifest.shapes:
-                continue
-            with warnings.catch_warnings(action="ignore"):  # of parts that have no weights
-                model.load_weights(path)
-            return model
+            shapes = Counter(tuple(weight.shape) for weight in model.weights)
+            if shapes == held:
+                with warnings.catch_warnings(action="ignore"):  # of parts that have no weights
+                    model.load_weights(path)
+                return model
+            if shapes - held:
+                break  # with a head it would have more
     raise UserError(f"{path} does not hold the weights of {network}: set source.network to what they are of")
 
 

@@ -17,7 +17,7 @@ def recommended(comparison: Comparison) -> Result:
 def write_card(study: Study) -> list[Section]:
     """The whole card."""
     result = recommended(study.comparison)
-    return [_what(study, result), _accuracy(study, result), _calibration(result), _use(study), _limits(study, result)]
+    return [_what(study, result), _accuracy(study, result), _calibration(result), _use(study), _limits(result)]
 
 
 def _what(study: Study, result: Result) -> Section:
@@ -31,9 +31,10 @@ def _what(study: Study, result: Result) -> Section:
                     f"Strategy: `{result.strategy}`, trained on {per_class(result.shots)}, the first of "
                     f"{study.comparison.seeds} label draws.",
                     source_model(study),
-                    f"Data: {target['title']}; classes, in the order of the model's probabilities: {few(target['classes'], 400)}.",
-                    f"Test images: {target['test']:,}, {target['how']}; {target['dropped']:,} training images were dropped, as "
-                    "test images are the same.",
+                    f"Data: {target['title']}; classes, in the order of the model's probabilities: "
+                    f"{few(target['classes'], 400)}.",
+                    f"Test images: {target['test']:,}, {target['how']}; {target['dropped']:,} training images were "
+                    "dropped, as test images are the same.",
                 ]
             ),
             *(Text(f"**Warning.** {note}") for note in study.data["notes"]),
@@ -84,25 +85,26 @@ def _use(study: Study) -> Section:
         "Use",
         [
             Text(
-                f"`transfer predict IMAGE` reads raw files as in training. In code, `keras.models.load_model` loads it: raw uint8 "
-                f"images ({height}, {width}, {channels}) in, probabilities out."
+                "`transfer predict IMAGE` reads raw files as in training. In code, `keras.models.load_model` loads it: "
+                f"raw uint8 images ({height}, {width}, {channels}) in, probabilities out."
             )
         ],
     )
 
 
-def _limits(study: Study, result: Result) -> Section:
+def _limits(result: Result) -> Section:
     return Section(
         "limits",
         "Limits",
         [
             Bullets(
                 [
-                    "Measured on test images of the same collection: on images made in another way it may be worse, and nothing "
-                    "here says how much.",
+                    "Measured on test images of the same collection: on images made in another way it may be worse, "
+                    "and nothing here says how much.",
                     "It knows its own classes alone, and gives one of them for any image whatever.",
                     "It was chosen as the highest of several, which flatters its accuracy a little.",
-                    f"Trained on {per_class(result.shots)}; other draws of labels give other models, as the interval says.",
+                    f"Trained on {per_class(result.shots)}; other draws of labels give other models, as the interval "
+                    "says.",
                 ]
             )
         ],

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transfer.basics.console import counted
+from transfer.basics.console import counted, some
 from transfer.outcomes import SPECIMENS
 from transfer.reporting.blocks import Bullets, Details, Entry, Section, Table, Text, plain
 from transfer.reporting.study import Study
-from transfer.reporting.words import listed, number, some
+from transfer.reporting.words import listed, number
 
 ARTICLE = [
     (
@@ -92,8 +92,8 @@ def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
         Text(
             f"Every weight moves{frozen}, though the text calls them frozen. On other classes the code has to learn "
             "through a softmax of classes that are not there. On the source's own classes nothing is transferred: the "
-            f"network had learnt them before{known}, so that this row tells what the new head does to it, and nothing of "
-            "transfer."
+            f"network had learnt them before{known}, so that this row tells what the new head does to it, and nothing "
+            "of transfer."
         ),
     ]
 
@@ -166,8 +166,8 @@ def method(study: Study) -> Section:
     per = np.bincount(outcomes.labels, minlength=len(outcomes.classes))
     facts = [
         source_model(study),
-        f"Target: classes {few(study.data['target']['classes'])}; {len(outcomes.labels):,} test images, {per.min():,} to "
-        f"{per.max():,} of a class.",
+        f"Target: classes {few(study.data['target']['classes'])}; {len(outcomes.labels):,} test images, {per.min():,} "
+        f"to {per.max():,} of a class.",
         f"Label draws: {comparison.seeds}, class-balanced, nested (fewer labels are part of more) and the same for "
         "every strategy; a draw's number also seeds the training.",
         f"{counted(len(comparison.results) * comparison.seeds, 'training')}: "

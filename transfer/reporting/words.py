@@ -38,11 +38,6 @@ def listed(names: Sequence[object]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
-    """Names as in `a, b`, and of many the first few, as in `a, b, c and 4 more`."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def per_class(*shots: int) -> str:
     """Budgets in words, as in `1 label per class` and `5 and 10 labels per class`."""
     return f"{listed(shots)} label{'' if shots == (1,) else 's'} per class"

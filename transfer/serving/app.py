@@ -136,22 +136,22 @@ async def read_body(request: Request) -> bytes:
         HTTPException: 413 if it is too large, 408 if it does not come in time.
         ClientDisconnect: if the client gave up.
     """
-    parts, size = list[bytes](), 0
+    content, size = bytearray(), 0
     try:
         async with asyncio.timeout(PATIENCE):
             async for part in request.stream():
                 size += len(part)
                 if size <= LARGEST:
-                    parts.append(part)
+                    content += part
                 elif size <= DRAINED:
-                    parts.clear()
+                    content.clear()
                 else:
                     break
     except TimeoutError:
         raise HTTPException(408, f"the file did not arrive within {PATIENCE:g} s", {"Connection": "close"}) from None
     if size > LARGEST:
         raise HTTPException(413, f"the file is larger than {LARGEST >> 20} MB", {"Connection": "close"})
-    return b"".join(parts)
+    return bytes(content)
 
 
 class Guard:
