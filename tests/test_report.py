@@ -493,7 +493,7 @@ def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
 
 
 def test_a_given_source_model_is_told_as_that() -> None:
-    given = STUDY.source | {"accuracy": None, "given": "own.h5", "classes": []}
+    given = STUDY.source | {"accuracy": None, "params": {"source": {"model": "own.h5"}}, "classes": []}
     page = page_of(dataclasses.replace(STUDY, source=given))
     assert "Source: a model that was given, own.h5." in page
     learnt = given | {"accuracy": 0.5, "classes": ["cat", "dog"]}

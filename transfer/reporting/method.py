@@ -100,14 +100,13 @@ def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
 
 def source_model(study: Study) -> str:
     """A sentence on the source model."""
-    source = study.source
-    classes, right = few(source["classes"]), ""
+    source, right = study.source, ""
     if source["accuracy"] is not None:
-        right = f"; right on {number(100 * source['accuracy'])} % of held-out images of them"
-    if source.get("given") is None:
-        return f"Source: a CNN trained on many labels of its classes, {classes}{right}."
-    learnt = f", which has learnt {classes}{right}" if source["classes"] else ""
-    return f"Source: a model that was given, {source['given']}{learnt}."
+        right = f"{few(source['classes'])}; right on {number(100 * source['accuracy'])} % of held-out images of them"
+    if "source" not in source["params"]:
+        return f"Source: a CNN trained on many labels of its classes, {right}."
+    learnt = f", which has learnt {right}" if right else ""
+    return f"Source: a model that was given, {source['params']['source']['model']}{learnt}."
 
 
 def few(names: Sequence[object], most: int = 12) -> str:
