@@ -74,12 +74,12 @@ def frozen(task: Task) -> Recipe:
     The head scales its inputs as the study's does, by statistics that are computed once for all cells. No image is
     shifted, as in the study's `dense_head`.
     """
-    from transfer.features import Scaling
+    from transfer.features import Scaling, taken_tap
     from transfer.networks import models
     from transfer.networks.backend import keras
 
     params = read_section("dense_head", dense_head.Params)
-    body = models.backbone(models.load_model(SOURCE), params.tap)
+    body = models.backbone(models.load_model(SOURCE), taken_tap(Path("data/features"), params.tap))
     body.trainable = False
     scaling = Scaling.of_pool(body.predict(task.target.images[:], batch_size=256, verbose=0))
 

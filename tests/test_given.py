@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import make_study
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -551,3 +553,17 @@ def test_a_native_engine_is_refused_for_a_model_of_one_s_own(tmp_path: Path, sou
         native.engine_for(source.what.graph)
     assert isinstance(source.what.graph, Graph)
     assert KERAS.engine_for(source.what.graph) == Engine("keras")
+
+
+@pytest.mark.slow
+def test_a_study_runs_from_a_model_of_one_s_own_whose_source_nobody_knows(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study")
+    saved(functional(28), study.root / "own.keras")
+    study.set(source__model="own.keras", data__source__name="none", split__shots=[1, 3])
+    assert {"pretrain", "extract", "end_to_end", "scratch", "report"} <= set(study.repro())
+    facts = json.loads(study.read("models/source.json"))
+    assert (facts["accuracy"], facts["validation_accuracy"]) == (None, None)
+    for strategy in ("feature_extraction", "dense_head", "end_to_end", "scratch"):
+        shipped = keras.models.load_model(study.root / f"models/{strategy}.keras")
+        assert shipped.inputs[0].shape[1:] == (28, 28, 3)
+        assert shipped.inputs[0].dtype == "uint8"

@@ -93,9 +93,8 @@ def test_scalars_mean_what_they_mean_to_dvc(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize(
     ("section", "change", "words"),
     [
-        ("dense_head", {"tap": "blok2"}, "dense_head.tap is 'blok2', but must be one of block1, block2, dense1"),
+        ("dense_head", {"tap": "blok2"}, "tap is 'blok2', but must be auto or one of block1, block2, dense1"),
         ("cnn", {"dense": [8, 8], "blocks": [{"filters": 4, "kernel": 9, "pool": 21}]}, "block 1 gets 28×28 pixels"),
-        ("cnn", {"blocks": [{"filters": 4, "kernel": 3, "pool": 2}]}, "tap is 'block2', but must be one of block1, de"),
     ],
 )
 def test_layers_that_cannot_be_are_refused_before_anything_runs(section: str, change: dict, words: str) -> None:

@@ -168,6 +168,8 @@ def test_padding_keeps_the_shape_on_the_median_colour_of_the_border() -> None:
     assert (padded[:5] == (10, 200, 60)).all()
     assert (padded[15:] == (10, 200, 60)).all()
     np.testing.assert_array_equal(padded[5:15], image)
+    tall = read_image(saved(image.transpose(1, 0, 2)), form(20, 20, 3, fit="pad"))
+    np.testing.assert_array_equal(tall, padded.transpose(1, 0, 2))
     halved = read_image(saved(image), form(10, 10, 3, fit="pad"))
     assert (halved[:2] == (10, 200, 60)).all()
     assert (halved[4:6, 2:8] < 60).all()

@@ -136,10 +136,11 @@ def test_a_dense_head_learns_and_is_repeatable(classes: int, engine: Literal["na
 
 TARGET = Target(
     images=np.zeros((6, 2, 2, 1), np.uint8),
-    classes=np.array([5, 6], np.int32),
+    classes=np.array(["5", "6"]),
     shots=np.array([1, 2], np.int32),
     draws=np.array([[[0, 1, 2], [3, 4, 5]], [[1, 2, 0], [4, 5, 3]]], np.int32),
     calibration_rows=np.array([[2, 0], [3, 5]], np.int32),
+    form=np.array(""),
 )
 
 

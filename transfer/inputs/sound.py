@@ -150,10 +150,9 @@ def _chunks(content: bytes, name: str) -> dict[bytes, bytes]:
 
 
 def _mono(samples: np.ndarray, name: str) -> np.ndarray:
-    """The mean of the channels as floats, full scale 1, without its own mean; (n,) float64."""
-    whole = samples.dtype.kind in "iu"
-    offset, scale = (128, 128) if samples.dtype == np.uint8 else (0, np.iinfo(samples.dtype).max + 1 if whole else 1)
-    signal = (samples.astype(np.float64) - offset) / scale
+    """The mean of the channels without its own mean, the loudest sample 1 or -1; (n,) float64."""
+    scale = np.iinfo(samples.dtype).max + 1 if samples.dtype.kind in "iu" else 1
+    signal = samples.astype(np.float64) / scale  # 8 bits are without a sign: their offset goes with the mean
     if not np.isfinite(signal).all():
         raise UserError(f"{name} holds samples that are no numbers: replace it, or take it out")
     signal /= max(1.0, np.abs(signal).max())  # so that no sum or square overflows

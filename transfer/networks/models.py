@@ -60,8 +60,15 @@ def load_model(path: Path) -> keras.Model:
         raise UserError(f"{path} is not a model that can be loaded ({reason}): delete it and run `dvc repro`") from None
 
 
-def predictor(model: keras.Model, batch: int = 256) -> Callable[[np.ndarray], list[np.ndarray]]:
+def images_at_once(model: keras.Model) -> int:
+    """How many images to run through a model together: 256, and fewer of large ones, whose maps fill the memory."""
+    height, width = model.inputs[0].shape[1:3] if len(model.inputs[0].shape) == 4 else (1, 1)
+    return min(256, max(8, (256 * 64 * 64) // (height * width)))
+
+
+def predictor(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
     """A function that gives every output of a model for every image, (n, …) each; traced once."""
+    batch = images_at_once(model)
     inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
     call = tf.function(lambda part: keras.tree.flatten(model(part, training=False)), [inputs], autograph=False)
 

@@ -88,8 +88,9 @@ class Program:
         arguments = (images, labels, plan.batches, plan.rates, seeds, np.int32(first_step))
         return float(self._train(*(tf.convert_to_tensor(argument) for argument in arguments)))
 
-    def predict(self, images: np.ndarray, batch: int = 256) -> np.ndarray:
+    def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits of every image, (n, classes) float32."""
+        batch = models.images_at_once(self.model)
         logits = [self._predict(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
         return np.concatenate([part.numpy() for part in logits])
 
