@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -170,7 +171,9 @@ def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers:
     assert done.probabilities.shape == (4, 3, 2)
     assert done.calibration.shape == (4, len(TARGET.calibration()[0]), 2)
     assert done.model_bytes.tolist() == [len("2 0")] * 4
-    assert set(json.loads(str(done.made_with))) == {"params", "versions"}
+    made = json.loads(str(done.made_with))
+    assert set(made) == {"params", "versions", "model"}
+    assert made["model"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert (tmp_path / "model").read_text() == "2 0"  # the cell of the most shots and seed 0
     lines = (tmp_path / "log").read_text().splitlines()
     assert sorted(lines) == ["1 0 1", "1 1 1", "2 0 1", "2 1 1"]

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import is_zipfile
 
 import numpy as np
 
@@ -152,9 +153,10 @@ def gather(target: Target, cells: Sequence[Cell | Outcome], made: dict[str, Any]
 
 
 def _ship(write: Callable[..., None], path: Path, about: About) -> None:
-    """Write a model file that says what it is."""
+    """Write a model file that says what it is, if it is one of Keras's, a zip archive."""
     write(path=path)
-    write_about(path, about)
+    if is_zipfile(path):
+        write_about(path, about)
 
 
 def _run_cell(task: tuple[int, Draw], *, fit: Fit) -> tuple[int, Outcome]:
