@@ -22,9 +22,8 @@ workspace is compared with the default branch."""
 EXAMPLE = "transfer compare main my-branch --fail-on-regression"
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser = commands.add_parser("compare", help="compare the results of revisions", description=DESCRIPTION)
     parser.add_argument("revisions", nargs="*", metavar="REV", help=f"a branch, tag or commit, or `{WORKSPACE}`")
     parser.add_argument(
         "--metric",
@@ -48,7 +47,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="X",
         help="a loss that is no regression, in the metric's own unit or in %%: 0.005 and 0.5%% are half a point",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,13 +12,9 @@ EXAMPLE = 'eval "$(transfer completion bash)"'
 SHELLS = ("bash", "zsh", "tcsh")
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser = commands.add_parser(
-        "completion", help="print a script that completes this command in your shell", description=DESCRIPTION
-    )
     parser.add_argument("shell", choices=SHELLS, help="that is to complete")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from commands.parser import add_model
 from transfer.basics.console import UserError, say
 
 DESCRIPTION = """\
@@ -19,19 +20,11 @@ FORMATS = ("onnx", "tflite", "savedmodel")
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser = commands.add_parser("export", help="write a model as ONNX, TFLite or SavedModel", description=DESCRIPTION)
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=Path("models/best.keras"),
-        metavar="FILE",
-        help="the model to write (default: %(default)s)",
-    )
+    add_model(parser, "write")
     parser.add_argument("--format", choices=FORMATS, required=True, help="in which to write it")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="what to write; must not exist yet")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

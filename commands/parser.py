@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from transfer.basics.console import UserError
@@ -40,13 +41,22 @@ def build(wanted: Collection[str]) -> Parser:
     _explain(parser, EXAMPLE)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
         if name in wanted:
             module = import_module(f"commands.{name}")
-            module.add_parser(commands)
-            _explain(commands.choices[name], module.EXAMPLE)
-        else:
-            commands.add_parser(name, help=summary)
+            command.description = module.DESCRIPTION
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+            _explain(command, module.EXAMPLE)
     return parser
+
+
+def add_model(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add the option that names a model, and say what it is used for."""
+    best = Path("models/best.keras")
+    parser.add_argument(
+        "--model", type=Path, default=best, metavar="FILE", help=f"the model to {use} (default: %(default)s)"
+    )
 
 
 def _explain(parser: argparse.ArgumentParser, example: str) -> None:

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transfer.basics.console import USER_ERROR, UserError, counted
+from commands.parser import add_model
+from transfer.basics.console import USER_ERROR, UserError, counted, one_line, shown
 
 DESCRIPTION = """\
 Say what images show. Their files are prepared exactly as those that the model was trained on. Of a folder, all images
@@ -19,22 +20,14 @@ EXAMPLE = "transfer predict drawing.png photos/ --top 1"
 BATCH = 256  # images in memory at a time
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser = commands.add_parser("predict", help="say what images show", description=DESCRIPTION)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder of files")
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=Path("models/best.keras"),
-        metavar="FILE",
-        help="the model to ask (default: %(default)s)",
-    )
+    add_model(parser, "ask")
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="classes to tell of each (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,28 +72,28 @@ def find_files(named: Sequence[Path]) -> list[Path]:
     """The files that are meant: those named, and of folders all images and recordings, by name.
 
     Raises:
-        UserError: if a folder holds none.
+        UserError: if a folder holds none, or cannot be read.
     """
-    from transfer.inputs import pixels, sound
+    from transfer.inputs.own import READABLE, walk
 
-    suffixes = (*pixels.SUFFIXES, sound.SUFFIX)
     files = []
     for path in named:
-        if path.is_dir():
-            seen = (file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
-            found = sorted(file for file in seen if not file.name.startswith("."))
-            files += found
-            if not found:
-                raise UserError(f"{path} holds no image or recording: they end in {', '.join(suffixes)}")
-        else:
+        if not path.is_dir():
             files.append(path)
+            continue
+        try:
+            found = sorted(root / name for root, _, names in walk(path) for name in names if names[name])
+        except OSError as error:
+            raise UserError(f"{shown(error.filename or path)} cannot be read: {one_line(error)}") from None
+        if not found:
+            raise UserError(f"{shown(path)} holds no image or recording: they end in {', '.join(READABLE)}")
+        files += found
     return files
 
 
 def table(title: str, answers: Sequence[tuple[str, list[dict[str, Any]]]]) -> str:
     """What the model says, as a table for the terminal."""
     from commands.terminal import text
-    from transfer.inputs.opening import shown
     from transfer.reporting.blocks import Entry, Section, Table
 
     rows = [

@@ -15,11 +15,8 @@ with exit code 130."""
 EXAMPLE = "transfer serve --port 8000    # then open http://127.0.0.1:8000/"
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser = commands.add_parser(
-        "serve", help="open a page where models answer what you draw or drop", description=DESCRIPTION
-    )
     parser.add_argument(
         "--models",
         type=Path,
@@ -31,7 +28,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--host", default="127.0.0.1", help="to listen on; the default, %(default)s, is for this machine alone"
     )
     parser.add_argument("--port", type=int, default=8000, help="to listen on, 0 for any (default: %(default)s)")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,19 +1,25 @@
 """Stage `convert`: bring the images of source and target, built-in or your own, to what the source model takes."""
 
 from pathlib import Path
+from typing import Any, Literal
 
-from transfer.basics.console import run, say
+import numpy as np
+
+from transfer.basics.console import counted, run, say
 from transfer.basics.files import write_facts
 from transfer.basics.params import read_section
 from transfer.inputs import data, pixels
 from transfer.inputs.conversion import convert_side
-from transfer.inputs.pool import read_pool
+from transfer.inputs.form import Form
+from transfer.inputs.pool import TEST, read_pool
+from transfer.mapped import Chosen
 from transfer.networks import given
 
+SIDES: tuple[Literal["source"], Literal["target"]] = ("source", "target")
 RAW, FOLDER = Path("data/raw"), Path("data/images")
 INVERTED = (
     "The target's images have a light border where the source's have a dark one, or the other way round: if light and "
-    "dark should mean the same, set data.target.polarity to inverted."
+    "dark should mean the same, set data.target.polarity to {}."
 )
 
 
@@ -24,14 +30,21 @@ def main() -> None:
     height, width, channels = shape
     form = f"{height}×{width} {'grey' if channels == 1 else 'RGB'}"
     say(f"convert: source {params.source.name} and target {params.target.name}, to {form}")
-    facts = {}
-    for key, side in (("source", params.source), ("target", params.target)):
-        facts[key] = convert_side(FOLDER / key, side, f"data.{key}", params, params.form(side, shape), RAW)
-        say(f"convert: {key}: {facts[key]['title']}, {len(facts[key]['classes'])} classes")
-    source, target = (read_pool(FOLDER / key).images for key in facts)
-    notes = [INVERTED] if len(source) and pixels.looks_inverted(target[...], source[...]) else []
-    for note in notes:
-        say(f"warning: {note}")
+    facts: dict[str, Any] = {}
+    pools = {}
+    for key in SIDES:
+        facts[key] = convert_side(FOLDER / key, key, params, shape, RAW)
+        pools[key] = read_pool(FOLDER / key)
+        what = (
+            f"{facts[key]['title']}, {len(facts[key]['classes'])} classes, {counted(len(pools[key].labels), 'image')}"
+        )
+        say(f"convert: {key}: {what}")
+    trained = [Chosen(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
+    notes = []
+    pictures = params.target.shift != "inverted" and Form.from_text(str(pools["target"].form)).sound is None
+    if pictures and all(map(len, trained)) and pixels.looks_inverted(*trained):
+        notes.append(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
+        say(f"warning: {notes[0]}")
     write_facts(FOLDER / "about.json", facts | {"notes": notes})
 
 

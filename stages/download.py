@@ -14,10 +14,9 @@ from transfer.basics.files import write_arrays, write_text, write_whole
 from transfer.basics.params import PARAMS, read_params, read_section
 from transfer.datasets import download
 from transfer.datasets.originals import ORIGINALS
-from transfer.datasets.sets import SETS
+from transfer.datasets.sets import NONE, OWN, SETS
 
 RAW = Path("data/raw")
-YOURS = ("folder", "npz", "none")  # names of what is no built-in data set
 NOTHING = "Nothing was downloaded: the study names no data set that is.\n"
 
 
@@ -33,7 +32,7 @@ def named(params: Mapping[str, Any]) -> list[str]:
             names.append(params["data"][task]["name"])
         except (KeyError, TypeError):
             raise UserError(f"{PARAMS}: data.{task}.name is missing") from None
-        if names[-1] not in (known := [*SETS, *YOURS]):
+        if names[-1] not in (known := [*SETS, *OWN, NONE]):
             raise UserError(f"{PARAMS}: data.{task}.name is {names[-1]!r}, but must be one of {', '.join(known)}")
     return [name for name in ORIGINALS if name in names]
 

@@ -16,7 +16,8 @@ DATA = Path("data")
 def main() -> None:
     """Read both pools; write the source task, the target task with the test labels apart, and what both consist of."""
     params = read_section("split", split.Params)
-    source, target = (read_pool(DATA / "images" / side) for side in ("source", "target"))
+    pools = {side: read_pool(DATA / "images" / side) for side in ("source", "target")}
+    source, target = pools.values()
     draws = f"{counted(params.seeds, 'draw')} of up to {counted(max(params.shots), 'label')} per class"
     classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))
     say(f"split: {' → '.join(classes)}; {draws}")
@@ -27,8 +28,9 @@ def main() -> None:
     facts = read_facts(DATA / "images" / "about.json", "source", "target", "notes")
     for side, part in parts.items():
         facts[side] |= {"train": len(part.train), "test": len(part.test), "how": part.how, "dropped": part.dropped}
+        facts[side]["grouped"] = pools[side].grouped
         if part.dropped:
-            say(f"split: {side}: {counted(part.dropped, 'training image')} dropped, as test images are the same")
+            say(f"split: {side}: {counted(part.dropped, 'duplicate')} dropped")
 
     write_facts(DATA / "about.json", facts)
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))

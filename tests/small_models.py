@@ -73,6 +73,15 @@ def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
     return path
 
 
+def write_bare(path: Path) -> Path:
+    """A model that says nothing of itself, as that of the source task."""
+    from transfer.networks.backend import keras
+    from transfer.networks.models import save_model
+
+    save_model(path, keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    return path
+
+
 def recording() -> bytes:
     """Half a second of a tone, as a WAV file."""
     stream = io.BytesIO()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.basics.console import UserError, counted, progress, run
+from transfer.basics.console import UserError, counted, one_line, progress, quiet_stderr, run, shown
 from transfer.basics.files import read_arrays, write_arrays, write_text, write_whole
 
 
@@ -44,6 +44,38 @@ def test_an_interrupt_is_one_word_and_exit_code_130(capsys: pytest.CaptureFixtur
         run(interrupt)
     assert caught.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@given(st.text(), st.none() | st.integers(4, 20))
+def test_anybody_s_text_is_shown_in_one_line_of_signs(text: str, most: int | None) -> None:
+    line = shown(text, most)
+    assert line.isprintable()
+    assert most is None or len(line) <= most
+    if text.isprintable() and len(text) <= (most or len(text)):
+        assert line == text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("\n first\x1b[31m\nsecond"), "first\\x1b[31m"),
+        (ValueError("carriage\r\nreturn"), "carriage"),
+        (PermissionError(errno.EACCES, "Permission denied", "/some/where"), "Permission denied"),
+        (EOFError(), "EOFError"),
+        (ValueError(" \n "), "ValueError"),
+        (ValueError("x" * 1000), "x" * 157 + "..."),
+    ],
+)
+def test_an_error_is_told_in_one_line(error: Exception, said: str) -> None:
+    assert one_line(error) == said
+
+
+def test_what_is_printed_below_python_can_be_dropped_and_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(ValueError), quiet_stderr():
+        os.write(2, b"from C")
+        raise ValueError
+    os.write(2, b"again")
+    assert capfd.readouterr().err == "again"
 
 
 def test_progress_in_a_pipe_is_a_line_at_every_fifth(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,10 +27,9 @@ def raw(tmp_path: Path) -> Path:
 
 
 def convert(tmp_path: Path, section: data.Params, raw: Path | None = None, key: str = "target") -> tuple[Pool, dict]:
-    side = getattr(section, key)
-    form = section.form(side, section.shape(None if section.source.name != "none" else (28, 28, 1)))
+    shape = section.shape(None if section.source.name != "none" else (28, 28, 1))
     path = tmp_path / f"pool-{key}"
-    facts = convert_side(path, side, f"data.{key}", section, form, raw or tmp_path)
+    facts = convert_side(path, key, section, shape, raw or tmp_path)
     return read_pool(path), facts
 
 

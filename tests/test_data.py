@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -17,6 +18,9 @@ from transfer.inputs import data
 from transfer.inputs.form import Form
 
 SECTION = read_params(Path(__file__).resolve().parents[1] / "params.yaml")["data"]
+
+
+OWN = {"name": "folder", "path": "own", "classes": "all"}
 
 
 def params(**changes: Any) -> data.Params:
@@ -50,6 +54,10 @@ def params(**changes: Any) -> data.Params:
         (
             {"target__name": "folder", "target__path": "own", "target__shift": "noisy"},
             "data.target: shift is noisy, but images of your own are taken as they are",
+        ),
+        (
+            {f"{side}__{key}": value for side in ("source", "target") for key, value in OWN.items()},
+            "data: source and target are both own: give each a list of classes",
         ),
         ({"source__shift": "noisy"}, "data.source.shift is not a parameter"),
     ],
@@ -126,4 +134,6 @@ def test_a_form_survives_being_text() -> None:
     form = section.form(section.target, (28, 20, 3))
     assert form.polarity == "inverted"
     assert section.form(section.source, (28, 20, 3)).polarity == "same"
-    assert Form.from_text(form.to_text()) == form
+    for sound in (None, section.sound):
+        spoken = replace(form, sound=sound)
+        assert Form.from_text(spoken.to_text()) == spoken

@@ -37,7 +37,7 @@ from transfer.datasets.containers import (
     unxz,
 )
 from transfer.datasets.originals import ORIGINALS, Original, read_original
-from transfer.datasets.sets import SETS, check_name, read_set
+from transfer.datasets.sets import SETS, read_set
 
 ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(1)
@@ -356,14 +356,6 @@ def test_classes_have_names_of_their_own() -> None:
         assert about.licence
     assert list(SETS["quickdraw"].classes) == sorted(SETS["quickdraw"].classes)
     assert {"The Eiffel Tower", "ant", "hot air balloon", "zigzag"} <= set(SETS["quickdraw"].classes)
-
-
-def test_a_name_that_is_unknown_is_one_line() -> None:
-    check_name("digits")
-    with pytest.raises(UserError, match="'emnist' is no built-in data set: name one of mnist, fashion_mnist, "):
-        check_name("emnist")
-    with pytest.raises(UserError, match="no built-in data set"):
-        read_set("../mnist", Path("data/raw"))
 
 
 # --- What the stage left ---------------------------------------------------------------------------------------------

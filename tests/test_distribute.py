@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, SMALL, Study, synthetic_digits
 
-from stages import split
+from stages import convert, split
 from transfer import distribute
 from transfer.basics.console import UserError
 from transfer.basics.files import write_arrays
@@ -49,7 +49,8 @@ def make(root: Path) -> Study:
     root.mkdir(parents=True)
     for name in ("stages", "transfer"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", root)
+    for name in ("params.yaml", "pretrain"):
+        shutil.copy(ROOT / name, root)
     study = Study(root)
     study.set(**{key.replace(".", "__"): value for key, value in SMALL.items()})
     study.set(training__engine="keras", pretrain__threads=1, pretrain__epochs=3, compute__workers=1)
@@ -67,6 +68,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Study:
     study = make(tmp_path_factory.mktemp("alone") / "study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(study.root)
+        convert.main()
         split.main()
     printed = [study.run(sys.executable, "-m", f"stages.{stage}").stdout for stage in ("pretrain", "end_to_end")]
     (study.root / "printed").write_text(printed[0])

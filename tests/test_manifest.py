@@ -96,6 +96,29 @@ def test_weights_alone_tell_their_shapes(good: Path) -> None:
     assert told.shapes == ((2,), (2,), (2, 2), (3, 3, 3, 2))
 
 
+def test_a_file_is_read_once_for_each_of_its_states(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    original = manifest._of_archive
+
+    def counted(*given: Any) -> Any:
+        opened.append(given)
+        return original(*given)
+
+    monkeypatch.setattr(manifest, "_of_archive", counted)
+    path = change_archive(good / "model.keras", tmp_path / "a.keras", lambda _: None)
+    assert read_manifest(path) == read_manifest(path) == read_manifest(good / "model.keras")
+    assert len([file for file, of in opened if of == path]) == 1
+    path.write_bytes(change_config(good, tmp_path, ".keras", CODE["a custom layer"]).read_bytes())
+    for _ in range(2):
+        with pytest.raises(UserError, match="layer innocent"):
+            read_manifest(path)
+    path.unlink()
+    with pytest.raises(UserError, match="is missing"):
+        read_manifest(path)
+
+
 def test_reading_imports_neither_keras_nor_tensorflow(good: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from transfer.networks import given\n"
@@ -252,10 +275,12 @@ def test_weights_that_lead_elsewhere_or_are_too_large_are_refused(
         read_manifest(path)
 
 
-def test_an_archive_that_says_it_is_too_large_is_refused(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_says_it_is_too_large_is_refused(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(manifest, "LARGEST", 1 << 10)
     with pytest.raises(UserError, match="but at most 4 are read"):
-        read_manifest(good / "model.keras")
+        read_manifest(change_archive(good / "model.keras", tmp_path / "a.keras", lambda _: None))
 
 
 @pytest.mark.parametrize(

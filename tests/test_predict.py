@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small_models import FORM, SIDES, recording, side_image, write_sides
+from small_models import FORM, SIDES, recording, side_image, write_bare, write_sides
 
 from commands import predict
 from commands.parser import build
 from transfer.basics.console import UserError
 from transfer.inputs.own import read_file
-from transfer.networks.about import About, write_about
+from transfer.networks.about import MEMBER, About, write_about
 from transfer.networks.backend import keras
 from transfer.networks.models import load_model
 from transfer.serving.models import open_folder, open_model, ranked
@@ -41,7 +42,9 @@ def images(tmp_path: Path) -> Path:
     Image.fromarray(side_image("right")).save(folder / "b" / "c" / "right.PNG")
     Image.fromarray(side_image("left", 31, 17)).save(folder / "z.bmp")
     Image.fromarray(side_image("left")).convert("RGB").save(folder / "a.jpg")
-    Image.fromarray(side_image("left")).save(folder / ".hidden.png")
+    for name in (".hidden.png", ".hidden/a.png", "__MACOSX/a.png", "b/.cache/c/a.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(side_image("left")).save(folder / name)
     (folder / "notes.txt").write_text("no image")
     return folder
 
@@ -182,19 +185,29 @@ def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
             open_model(path)
 
 
-def test_a_model_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    model = keras.Sequential([keras.Input(FORM.shape, dtype="uint8"), keras.layers.Lambda(lambda x: x[:, 0, :2, 0])])
-    model.save(tmp_path / "evil.keras")
+def test_a_model_that_would_run_code_is_refused_by_name_before_keras_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "ran"
+    image = keras.Input(FORM.shape, dtype="uint8")
+    layer = keras.layers.Lambda(
+        lambda x, path=str(marker): (__import__("pathlib").Path(path).touch(), x[:, 0, :2, 0])[1], name="a_lambda"
+    )
+    keras.Model(image, layer(image)).save(tmp_path / "evil.keras")
     write_about(tmp_path / "evil.keras", About("end_to_end", 3, SIDES, FORM.to_text()))
-    with pytest.raises(UserError, match="not a model that can be loaded"):
-        open_model(tmp_path / "evil.keras")
+    marker.unlink()
+    monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("Keras has seen it"))
+    for opened in (open_model, lambda path: open_folder(path.parent)):
+        with pytest.raises(UserError, match=r"evil\.keras: layer a_lambda is a Lambda, which may run code"):
+            opened(tmp_path / "evil.keras")
+    assert not marker.exists()
 
 
 def test_a_folder_gives_one_model_per_strategy_and_tells_the_best(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write_sides(tmp_path / f"{name}.keras", name)
     write_sides(tmp_path / "best.keras", "b")
-    (tmp_path / "source.keras").write_bytes(b"says nothing of itself")
+    write_bare(tmp_path / "source.keras")
     models, best = open_folder(tmp_path)
     assert [model.about.strategy for model in models] == ["a", "b"]
     assert best == "b"
@@ -203,6 +216,31 @@ def test_a_folder_gives_one_model_per_strategy_and_tells_the_best(tmp_path: Path
         open_folder(tmp_path)
     with pytest.raises(UserError, match="holds no model of this study"):
         open_folder(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", ["end_to_end.keras", "best.keras"])
+@pytest.mark.parametrize("length", [0, 100, -100])
+def test_a_damaged_model_in_a_folder_is_one_line_and_not_passed_over(tmp_path: Path, name: str, length: int) -> None:
+    for each in ("scratch", "end_to_end", "best"):
+        write_sides(tmp_path / f"{each}.keras", each)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:length])
+    with pytest.raises(UserError, match=f"{name} is ") as caught:
+        open_folder(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_damaged_word_of_a_model_about_itself_is_one_line(tmp_path: Path) -> None:
+    path = write_sides(tmp_path / "end_to_end.keras")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+    with zipfile.ZipFile(tmp_path / "packed") as archive:
+        start = archive.getinfo(MEMBER).header_offset + 30 + len(MEMBER)
+    content = bytearray((tmp_path / "packed").read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"end_to_end\.keras is no model of this study"):
+        open_folder(tmp_path)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(1, 8))

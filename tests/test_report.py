@@ -75,7 +75,7 @@ def cells_of(outcomes: Outcomes) -> pd.DataFrame:
 
 
 def side(title: str, classes: list[str]) -> dict[str, Any]:
-    counts = {"train": 4321, "test": 600, "dropped": 3, "how": "the data's own test images"}
+    counts = {"train": 4321, "test": 600, "dropped": 3, "how": "the data's own test images", "grouped": False}
     return {"title": title, "classes": classes, "raw": {"images": {"shape": [4, 28, 28], "sha256": "abc"}}} | counts
 
 
@@ -492,13 +492,20 @@ def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
     assert "**Warning.** Light" in pages.markdown("Card", write_card(warned))
 
 
-def test_a_given_source_model_is_told_as_that() -> None:
-    given = STUDY.source | {"accuracy": None, "params": {"source": {"model": "own.h5"}}, "classes": []}
-    page = page_of(dataclasses.replace(STUDY, source=given))
-    assert "Source: a model that was given, own.h5." in page
-    learnt = given | {"accuracy": 0.5, "classes": ["cat", "dog"]}
-    page = page_of(dataclasses.replace(STUDY, source=learnt))
-    assert "given, own.h5, which has learnt cat and dog; right on 50.00 % of held-out images of them." in page
+def test_a_given_source_model_is_told_as_that_and_nothing_is_claimed_of_it() -> None:
+    given = STUDY.source | {"accuracy": None, "params": {"source": {"model": "/home/me/own.h5"}}, "classes": []}
+    told = "Source: a model that was given, own.h5. What it was trained on is not known here"
+    assert told in page_of(dataclasses.replace(STUDY, source=given))
+    assert told not in PAGE
+    known = given | {"accuracy": 0.5, "classes": ["cat", "dog"]}
+    page = page_of(dataclasses.replace(STUDY, source=known))
+    assert "own.h5. If its outputs stand for cat and dog, in this order, it is right on 50.00 % of their test" in page
+
+
+def test_groups_are_a_limit_where_there_are_any() -> None:
+    assert "Test images of one group" not in PAGE
+    target = STUDY.data["target"] | {"grouped": True}
+    assert "Test images of one group" in page_of(dataclasses.replace(STUDY, data=STUDY.data | {"target": target}))
 
 
 def test_the_card_is_of_what_the_report_recommends_at_most_labels() -> None:
@@ -508,7 +515,7 @@ def test_the_card_is_of_what_the_report_recommends_at_most_labels() -> None:
     assert best.best
     assert "Strategy: `dense_head`, trained on 10 labels per class, the first of 8 label draws." in card
     assert "classes, in the order of the model's probabilities: 0, 1 and 2." in card
-    assert "3 training images were dropped" in card
+    assert "3 duplicates dropped." in card
     shown_accuracy = numbers(card.split("Accuracy of the strategy:")[1])[:2]
     mean, half = best.accuracy.mean, best.accuracy.high - best.accuracy.mean
     assert shown_accuracy == [shown(100 * mean), shown(100 * half)]

@@ -29,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import Browser, Page
-from small_models import FORM, SIDES, recording, side_image, write_sides
+from small_models import FORM, SIDES, recording, side_image, write_bare, write_sides
 from starlette.exceptions import HTTPException
 from test_page import browser, check_by_axe  # noqa: F401  # the first is a fixture
 
@@ -99,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sides(folder / "end_to_end.keras", "end_to_end", certainty=5, shots=1000)
     write_sides(folder / "scratch.keras", "scratch", certainty=1, shots=1)
     write_sides(folder / "best.keras", "end_to_end")
-    (folder / "source.keras").write_bytes(b"says nothing of itself")
+    write_bare(folder / "source.keras")
     return folder
 
 

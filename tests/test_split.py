@@ -77,16 +77,16 @@ def test_too_many_shots_are_refused_with_the_largest_possible() -> None:
 
 @given(sizes=st.lists(st.integers(2, 40), min_size=2, max_size=4), fraction=st.floats(0.01, 0.5))
 def test_held_out_rows_are_a_part_of_each_class(sizes: list[int], fraction: float) -> None:
-    labels = labels_of(sizes)
-    train, held = split.hold_out(labels, fraction, seed=0)
-    assert sorted([*train, *held]) == list(range(len(labels)))
+    pool = pool_of(sizes)
+    train, held = split.hold_out(pool, np.arange(sum(sizes)), fraction, 0, "x")
+    assert sorted([*train, *held]) == list(range(sum(sizes)))
     for name, size in enumerate(sizes):
-        assert np.sum(labels[held] == name) == max(1, round(fraction * size))
+        assert np.sum(pool.labels[held] == name) == max(1, round(fraction * size))
 
 
-def test_holding_out_a_whole_class_is_refused() -> None:
-    with pytest.raises(UserError, match="of class 1 leaves it no image"):
-        split.hold_out(labels_of([10, 1]), 0.1, seed=0)
+def test_holding_out_a_whole_class_is_refused_by_its_name() -> None:
+    with pytest.raises(UserError, match=r"^data.x, split.test: to hold out 0\.1 of the 1 image of class b leaves none"):
+        split.hold_out(pool_of([10, 1]), np.arange(11), 0.1, 0, "data.x, split.test")
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,23 @@ def test_groups_stay_on_one_side(sizes: list[int], fraction: float, seed: int) -
     groups = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
     groups[groups % 5 == 4] = -1  # images by themselves
     labels = (np.arange(len(groups)) % 2).astype(np.int32)
-    train, test = split.hold_out_groups(labels, fraction, seed, groups)
+    pool = replace(pool_of([1, 1]), labels=labels, groups=groups)
+    train, test = split.hold_out(pool, np.arange(len(groups)), fraction, seed, "x")
     assert sorted([*train, *test]) == list(range(len(groups)))
     assert not set(groups[train]) & set(groups[test]) - {-1}
     assert len(test)
+
+
+def test_groups_of_the_source_stay_on_one_side_of_its_validation_too() -> None:
+    pool = replace(pool_of([20, 20], test=[2, 2]), groups=np.array([*(list(range(10)) * 4), -1, -1, -1, -1], np.int32))
+    study = params(source_validation=0.2)
+    arrays = split.split_source(pool, split.divide(pool, study, "data.source"), study)
+    group = dict(zip(split.digests(pool.images).tolist(), pool.groups.tolist(), strict=True))
+    sides = [
+        {group[each] for each in split.digests(arrays[f"{part}_images"]).tolist()} for part in ("train", "validation")
+    ]
+    assert len(sides[1]) == 2
+    assert not sides[0] & sides[1]
 
 
 def test_groups_decide_the_division_where_there_are_any() -> None:
@@ -179,7 +192,7 @@ def test_groups_decide_the_division_where_there_are_any() -> None:
     assert not set(pool.groups[parts.test]) & set(pool.groups[parts.train])
     assert parts.how == "20% of the images, by seed 0, groups kept whole"
     few = replace(pool, groups=np.zeros(40, np.int32))
-    with pytest.raises(UserError, match=r"^1 group cannot be divided to hold out 0\.2"):
+    with pytest.raises(UserError, match=r"^data.target, split.test: 1 group cannot be divided to hold out 0\.2"):
         split.divide(few, params(), "data.target")
 
 
@@ -189,29 +202,39 @@ def test_a_group_on_both_sides_of_a_given_division_is_refused() -> None:
         split.divide(pool, params(), "data.target")
 
 
-def test_training_images_that_are_test_images_are_dropped_and_counted_or_refused() -> None:
+def test_each_image_is_trained_on_once_and_not_if_it_is_a_test_image() -> None:
     pool = pool_of([6, 6], test=[2, 2])
     images = pool.images[...].copy()
     images[[0, 7]] = images[[12, 14]]
-    images[3] = images[4]  # twice, but both to train on
+    images[4] = images[3]
     pool = replace(pool, images=images)
     parts = split.divide(pool, params(), "data.target")
-    assert parts.dropped == 2
-    assert parts.train.tolist() == [1, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+    assert parts.dropped == 3
+    assert parts.train.tolist() == [1, 2, 3, 5, 6, 8, 9, 10, 11]
     assert parts.test.tolist() == [12, 13, 14, 15]
-    with pytest.raises(
-        UserError, match=r"^data.target: 2 training images are among the test images, the first of class a"
-    ):
+    with pytest.raises(UserError, match=r"^data.target: 3 images are there twice"):
         split.divide(pool, params(duplicates="refuse"), "data.target")
     others = split.digests(images[[1]])
-    assert split.divide(pool, params(), "data.source", others).train.tolist() == [2, 3, 4, 5, 6, 8, 9, 10, 11]
+    assert split.divide(pool, params(), "data.source", others).train.tolist() == [2, 3, 5, 6, 8, 9, 10, 11]
+
+
+def test_an_image_that_is_there_often_falls_on_one_side_of_a_division_by_the_seed() -> None:
+    pool = pool_of([10, 10])
+    twice = replace(
+        pool,
+        images=np.concatenate([pool.images[...]] * 2),
+        **{name: np.tile(getattr(pool, name), 2) for name in ("labels", "part", "groups")},
+    )
+    parts = split.divide(twice, params(), "data.target")
+    assert parts.dropped == 20
+    assert sorted([*parts.train, *parts.test]) == list(range(20))
 
 
 def test_a_class_that_a_side_lacks_is_named() -> None:
     with pytest.raises(UserError, match=r"^data.target: class b has no test image"):
         split.divide(pool_of([3, 3], test=[2, 0]), params(), "data.target")
     pool = pool_of([1, 3], test=[1, 1])
-    with pytest.raises(UserError, match=r"^data.target: class a has no training image"):
+    with pytest.raises(UserError, match=r"class a has no training image, after 1 duplicate were dropped"):
         split.divide(replace(pool, images=pool.images[[4, 1, 2, 3, 4, 5]]), params(), "data.target")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Record = TypeVar("Record", bound="DataclassInstance")
-CHUNK = 4096  # rows that are written together
+BATCH = 1 << 24  # numbers of an array that are worked on together, so that memory need not hold all
 
 
 class Rows(Protocol):
@@ -72,6 +73,12 @@ class Mapped:
         return np.asarray(self._array()[rows])
 
 
+def batches(array: Rows) -> Iterator[slice]:
+    """Slices of an array, one after the other, of so many rows that each holds a bounded count of numbers."""
+    step = max(1, BATCH // max(1, prod(array.shape[1:])))
+    return (slice(start, start + step) for start in range(0, len(array), step))
+
+
 def write_side_by_side(folder: Path, names: Sequence[str], batches: Iterable[Sequence[np.ndarray]], rows: int) -> None:
     """Write several arrays at once, batch by batch, each as an `.npy` file.
 
@@ -106,9 +113,8 @@ def write_folder(path: Path, arrays: Mapping[str, Rows | Callable[[Path], object
         for name, array in arrays.items():
             if callable(array):
                 array(folder / f"{name}.npy")
-            elif array.shape and len(array) > CHUNK:
-                batches = ([array[start : start + CHUNK]] for start in range(0, len(array), CHUNK))
-                write_side_by_side(folder, [name], batches, len(array))
+            elif array.shape and len(array):
+                write_side_by_side(folder, [name], ([array[part]] for part in batches(array)), len(array))
             else:
                 np.save(folder / f"{name}.npy", array[...], allow_pickle=False)
 

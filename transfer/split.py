@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -39,7 +40,7 @@ class Parts:
     Attributes:
         train: rows to train on, ascending, int64.
         test: rows to test on, likewise.
-        dropped: how many training images were left out, as they are among the test images.
+        dropped: how many images were left out, as they are there before, or are test images.
         how: where the test images come from, in words.
     """
 
@@ -52,6 +53,8 @@ class Parts:
 def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
     """Divide a pool: by what the data say, else by the seed, class by class, and groups whole.
 
+    To train on, each image is there once, and not if it is a test image; the same are those with the same pixels.
+
     Args:
         pool: to divide.
         params: how.
@@ -59,95 +62,104 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         others: digests of further test images that must not be trained on.
 
     Raises:
-        UserError: if a class or a group does not allow it, or images are on both sides and are to be refused.
+        UserError: if a class or a group does not allow it, or images are there twice and are to be refused.
     """
     if len(pool.labels) == 0:
         return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images")
+    known = digests(pool.images)
     if np.any(pool.part == EITHER):
-        grouped = np.any(pool.groups >= 0)
-        divided = hold_out_groups if grouped else hold_out
-        train, test = divided(pool.labels, params.test, params.test_seed, *([pool.groups] if grouped else []))
-        how = f"{params.test:.0%} of the images, by seed {params.test_seed}{', groups kept whole' if grouped else ''}"
+        rows = np.sort(np.unique(known, return_index=True)[1])
+        held = hold_out(pool, rows, params.test, params.test_seed, f"{key}, split.test")
+        train, test = (rows[part] for part in held)
+        groups = ", groups kept whole" if pool.grouped else ""
+        how = f"{len(test) / len(rows):.0%} of the images, by seed {params.test_seed}{groups}"
+        dropped = len(known) - len(rows)
     else:
         train, test = (np.flatnonzero(pool.part == part) for part in (TRAIN, TEST))
-        how = "the data's own test images"
+        how, dropped = "the data's own test images", 0
         if shared := set(pool.groups[train][pool.groups[train] >= 0]) & set(pool.groups[test]):
             also = f"{counted(len(shared), 'group')} of the test images have training images too"
             raise UserError(f"{key}: {also}: put each on one side")
-    hidden = np.concatenate([digests(Chosen(pool.images, test)), *([] if others is None else [others])])
-    again = np.isin(digests(Chosen(pool.images, train)), hidden)
-    if again.any() and params.duplicates == "refuse":
-        first = train[again.argmax()]
+    first = np.zeros(len(train), bool)
+    first[np.unique(known[train], return_index=True)[1]] = True
+    hidden = known[test] if others is None else np.concatenate([known[test], others])
+    kept = train[first & ~np.isin(known[train], hidden)]
+    dropped += len(train) - len(kept)
+    if dropped and params.duplicates == "refuse":
         raise UserError(
-            f"{key}: {counted(int(again.sum()), 'training image')} are among the test images, the first of class "
-            f"{pool.classes[pool.labels[first]]}: take them out, or set split.duplicates to drop"
+            f"{key}: {counted(dropped, 'image')} are there twice, in the form that the model takes, or are test images "
+            "too: take them out, or set split.duplicates to drop"
         )
-    train = train[~again]
-    for rows, what in ((train, "training"), (test, "test")):
+    for rows, what in ((kept, "training"), (test, "test")):
         counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))
         if not counts.all():
+            why = f", after {counted(dropped, 'duplicate')} were dropped" if dropped else ""
             raise UserError(
-                f"{key}: class {pool.classes[counts.argmin()]} has no {what} image: add some, or leave the class out "
-                f"of {key}.classes"
+                f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
+                f"out of {key}.classes"
             )
-    return Parts(train, test, int(again.sum()), how)
+    return Parts(kept, test, dropped, how)
 
 
-def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide rows at random into a training and a held-out part, class by class.
+def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Divide images at random into a training and a held-out part, class by class or, where there are any, by groups.
 
     Args:
-        labels: (n,) int32.
-        fraction: of each class that is held out, rounded to whole images; at least one image of each.
+        pool: that they are in.
+        rows: of the images, (n,) int64.
+        fraction: that is held out: of each class, rounded to whole images, at least one of each; with groups one fold
+            of 1 / fraction, rounded, as near to that as they allow.
         seed: of the choice.
+        key: what asks for it, for errors.
 
     Returns:
-        Rows to train on and rows held out, both ascending, int64.
+        Which of the rows to train on and which are held out, both ascending, int64.
 
     Raises:
-        UserError: if a class would keep no image on either side.
+        UserError: if a class would keep no image on either side, or there are too few groups.
     """
+    labels = pool.labels[rows]
+    if pool.grouped:
+        return _hold_out_groups(labels, pool.groups[rows], fraction, seed, key)
     held = np.zeros(len(labels), dtype=bool)
     for name in np.unique(labels):
-        rows = np.random.default_rng([seed, int(name)]).permutation(np.flatnonzero(labels == name))
-        count = max(1, round(fraction * len(rows)))
-        if count >= len(rows):
+        of_class = np.random.default_rng([seed, int(name)]).permutation(np.flatnonzero(labels == name))
+        count = max(1, round(fraction * len(of_class)))
+        if count >= len(of_class):
             raise UserError(
-                f"to hold out {fraction} of class {name} leaves it no image to train on: lower split.test or "
-                "split.source_validation, or add images"
+                f"{key}: to hold out {fraction} of the {counted(len(of_class), 'image')} of class {pool.classes[name]} "
+                "leaves none to train on: lower it, or add images"
             )
-        held[rows[:count]] = True
+        held[of_class[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def hold_out_groups(
-    labels: np.ndarray, fraction: float, seed: int, groups: np.ndarray
+def _hold_out_groups(
+    labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same with images of a group on one side; as near to the fraction, class by class, as groups allow.
-
-    Args:
-        labels, fraction, seed: as in `hold_out`; one fold of 1 / fraction, rounded, is held out.
-        groups: (n,) int32; -1 is an image by itself.
-    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     alone = np.flatnonzero(groups < 0)
     every = groups.astype(np.int64)
     every[alone] = groups.max() + 1 + np.arange(len(alone))
-    folds = max(2, round(1 / fraction))
-    if (count := len(np.unique(every))) < folds:
-        raise UserError(f"{counted(count, 'group')} cannot be divided to hold out {fraction}: give test images apart")
-    found = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, every)
-    train, test = next(iter(found))
-    return np.sort(train), np.sort(test)
+    folds, count = max(2, round(1 / fraction)), len(np.unique(every))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds: checked for later
+            found = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, every)
+            train, held = next(iter(found))
+    except ValueError:
+        what = f"{counted(count, 'group')} cannot be divided to hold out {fraction}"
+        raise UserError(f"{key}: {what}: change it, or give test images apart") from None
+    return np.sort(train), np.sort(held)
 
 
 def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarray]:
     """The source task as named arrays: images and labels of its train, validation and test part."""
-    fit, held = hold_out(pool.labels[parts.train], params.source_validation, seed=0)
+    rows = parts.train
+    fit, held = hold_out(pool, rows, params.source_validation, 0, "data.source, split.source_validation")
     arrays: dict[str, np.ndarray] = {}
-    for name, rows in (("train", parts.train[fit]), ("validation", parts.train[held]), ("test", parts.test)):
-        arrays |= {f"{name}_images": pool.images[rows], f"{name}_labels": pool.labels[rows]}
+    for name, chosen in (("train", rows[fit]), ("validation", rows[held]), ("test", parts.test)):
+        arrays |= {f"{name}_images": pool.images[chosen], f"{name}_labels": pool.labels[chosen]}
     return arrays | {"classes": pool.classes}
 
 

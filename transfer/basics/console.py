@@ -1,11 +1,13 @@
-"""What people see on the terminal: one-line errors, what a stage says, and progress."""
+"""What people see on the terminal: one-line errors, what a stage says, and progress; and what they need not see."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -37,6 +39,36 @@ def run(main: Callable[[], None]) -> None:
 def say(line: str) -> None:
     """Print one line at once, also when the output is a pipe."""
     print(line, flush=True)
+
+
+def shown(text: object, most: int | None = None) -> str:
+    """Text of somebody else's as it can stand in a line.
+
+    Line breaks, marks of direction and bytes that are no text are escaped; what is longer than `most` is cut off.
+    """
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
+    return line if most is None or len(line) <= most else f"{line[: most - 3]}..."
+
+
+def one_line(error: Exception) -> str:
+    """Why something failed, as the system or a library says it, in one line that is not long."""
+    text = str(getattr(error, "strerror", None) or error).strip()
+    return shown(text.splitlines()[0], 160) if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Drop what is printed to stderr, from C++ too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def counted(number: int, noun: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,7 +44,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
                 shutil.rmtree(partial)
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise UserError(f"{path} cannot be written: {one_line(error)}") from None
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -118,7 +118,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete it and run `dvc repro`") from None
+        raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
 
 
 def write_record(path: Path, record: DataclassInstance) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, shown
 
 PARAMS = Path("params.yaml")
 
@@ -102,8 +102,7 @@ def _explain(name: str, error: ValidationError, section: type[Section]) -> str:
             message = "a mapping of keys to values"
         case _:
             message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    shown = repr(first["input"])
-    return f"{key} is {shown if len(shown) <= 60 else shown[:57] + '...'}, but must be {message}"
+    return f"{key} is {shown(repr(first['input']), 60)}, but must be {message}"
 
 
 def _yaml_problem(error: YAMLError) -> str:

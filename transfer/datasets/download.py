@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import pooch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from transfer.basics.console import UserError, say
+from transfer.basics.console import UserError, one_line, say
 from transfer.basics.params import Section
 from transfer.datasets.clients import Download, Limits, Patience, SourceError, by_apt, by_npm, by_pip, over_http
 from transfer.datasets.containers import ContentError
@@ -207,7 +207,7 @@ def _writable(cache: Path) -> Iterator[Path]:
         cache.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=cache).close()
     except OSError as error:
-        problem = error.strerror
+        problem = one_line(error)
     if problem is None:
         yield cache
         return
@@ -218,7 +218,7 @@ def _writable(cache: Path) -> Iterator[Path]:
 
 def _reason(error: Exception, original: Original) -> str:
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return one_line(error)
     return f"not {original.title}: {error}" if isinstance(error, ContentError) else str(error)
 
 

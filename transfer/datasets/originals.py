@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from transfer.basics.console import one_line
 from transfer.datasets.containers import (
     MARGIN,
     ContentError,
@@ -77,7 +78,7 @@ def read_original(original: Original, kind: str, paths: Sequence[Path]) -> Array
     except ContentError:
         raise
     except Exception as error:  # zipfile, tarfile, Pillow and numpy raise a dozen types on hostile bytes; all mean this
-        raise ContentError(f"{paths[0].name} cannot be read: {_one_line(error)}") from None
+        raise ContentError(f"{paths[0].name} cannot be read: {one_line(error)}") from None
     verify(arrays, original.parts)
     return arrays
 
@@ -330,8 +331,3 @@ def _refuse_at_a_glance(path: Path, original: Original) -> None:
     with path.open("rb") as stream:
         if stream.read(64).lstrip().startswith(b"<"):
             raise ContentError(f"{path.name} is a web page")
-
-
-def _one_line(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())[:120]

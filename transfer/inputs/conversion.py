@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,25 +13,47 @@ from transfer.basics.console import counted
 from transfer.basics.files import digest
 from transfer.datasets.containers import fingerprint
 from transfer.datasets.sets import SETS, read_set
-from transfer.inputs import own, pixels
-from transfer.inputs.data import Params, Side, TargetSide
+from transfer.inputs import own, pixels, sound
+from transfer.inputs.data import Params, Side
 from transfer.inputs.form import Form
 from transfer.inputs.pool import EITHER, TEST, TRAIN, read_pool
-from transfer.mapped import write_folder
+from transfer.mapped import Chosen, Rows, batches, write_folder, write_side_by_side
 
 SHIFT_SEED = 0
-Numbers = np.ndarray | Sequence[int]
 
 
-def convert_side(path: Path, side: Side, key: str, params: Params, form: Form, raw: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Found:
+    """What a side's data hold of its classes.
+
+    Attributes:
+        write: writes the images to an `.npy` file, in their form.
+        labels, part, groups, classes: as in `transfer.inputs.pool.Pool`.
+        form: of the images.
+        title: what the data are called.
+        raw: shape and SHA-256 of published arrays; None of the user's own.
+    """
+
+    write: Callable[[Path], object]
+    labels: np.ndarray
+    part: np.ndarray
+    groups: np.ndarray
+    classes: list[str]
+    form: Form
+    title: str
+    raw: dict[str, Any] | None = None
+
+
+def convert_side(
+    path: Path, key: Literal["source", "target"], params: Params, shape: tuple[int, int, int], raw: Path
+) -> dict[str, Any]:
     """Write the images of one side as a pool.
 
     Args:
         path: of the folder to write.
-        side: which images.
-        key: of the side in the parameters, for errors, as in `data.target`.
-        params: say what both sides share.
-        form: that images are brought to.
+        key: which side.
+        params: say what it is made of.
+        shape: that images are brought to, (height, width, channels).
         raw: folder of the built-in data sets.
 
     Returns:
@@ -39,42 +62,58 @@ def convert_side(path: Path, side: Side, key: str, params: Params, form: Form, r
     Raises:
         UserError: if data cannot be read, or lack a class that is asked for.
     """
-    if side.name == "none":
-        return _write(path, np.zeros((0, *form.shape), np.uint8), [], [], [], [], form, "not known")
-    if side.name == "folder":
-        return _convert_folder(path, side, key, form)
-    if side.name == "npz":
-        return _convert_npz(path, side, key, form)
-    return _convert_built_in(path, side, key, params, form, raw)
+    side: Side = getattr(params, key)
+    form = params.form(side, shape)
+    finders = {"none": _nothing, "folder": _find_in_folder, "npz": _find_in_arrays}
+    found = finders.get(side.name, _find_built_in)(side, key, params, form, raw)
+    arrays = {name: getattr(found, name) for name in ("labels", "part", "groups")}
+    named = {"classes": np.array(found.classes, dtype=np.str_), "form": np.array(found.form.to_text())}
+    write_folder(path, {"images": found.write, **arrays, **named})
+    converted = {"images": {"shape": read_pool(path).images.shape, "sha256": digest(path / "images.npy")}}
+    return {"title": found.title, "classes": found.classes, "raw": found.raw or converted}
 
 
-def _convert_built_in(path: Path, side: Side, key: str, params: Params, form: Form, raw: Path) -> dict[str, Any]:
-    found = read_set(side.name, raw)
-    known = SETS[side.name].classes
-    classes = side.choose(known, key)
+def _nothing(_side: Side, _key: str, _params: Params, form: Form, _raw: Path) -> Found:
+    none = np.zeros((0, *form.shape), np.uint8)
+    numbers = np.zeros(0, np.int32)
+    return Found(lambda file: np.save(file, none), numbers, numbers.astype(np.uint8), numbers, [], form, "not known")
+
+
+def _find_built_in(side: Side, key: str, params: Params, form: Form, raw: Path) -> Found:
+    given, known = read_set(side.name, raw), SETS[side.name]
+    classes = side.choose(known.classes, f"data.{key}")
     taken = {name: number for number, name in enumerate(classes)}
-    number = np.array([taken.get(name, -1) for name in known], np.int32)
-    facts: dict[str, Any] = {}
-    images, labels, part = [], [], []
+    number = np.array([taken.get(name, -1) for name in known.classes], np.int32)
+    published: dict[str, Any] = {}
+    chosen, labels, part = [], [], []
     for half, which in (("train", TRAIN), ("test", TEST)):
-        given, given_labels = getattr(found, f"{half}_images"), getattr(found, f"{half}_labels")
-        if given is None:
+        images, every = getattr(given, f"{half}_images"), getattr(given, f"{half}_labels")
+        if images is None:
             continue
-        facts |= {f"{half} {name}": fact for name, fact in _published(given, given_labels, len(known)).items()}
-        rows = np.flatnonzero(number[given_labels] >= 0)
-        rows = rows[_own_share(number[given_labels[rows]], side is params.target, classes, params.shared)]
-        images.append(pixels.convert(given[rows], form))
-        labels.append(number[given_labels[rows]])
-        part.append(np.full(len(rows), which if found.test_images is not None else EITHER, np.uint8))
-    every = np.concatenate(images)
-    title = SETS[side.name].title
-    if isinstance(side, TargetSide) and side.shift != "none":
-        every = pixels.shifted(every, side.shift, SHIFT_SEED)
-        title += f", {side.shift}"
-    return _write(path, every, np.concatenate(labels), np.concatenate(part), [], classes, form, title, facts)
+        published |= {f"{half} {name}": fact for name, fact in _fingerprints(images, every, len(number)).items()}
+        rows = np.flatnonzero(number[every] >= 0)
+        rows = rows[_own_share(number[every[rows]], key == "target", classes, params.shared)]
+        chosen.append(Chosen(images, rows))
+        labels.append(number[every[rows]])
+        part.append(np.full(len(rows), which if known.split else EITHER, np.uint8))
+    shift = params.target.shift if key == "target" else "none"
+
+    def convert(images: np.ndarray, before: int) -> np.ndarray:
+        return pixels.shifted(pixels.convert(images, form), shift, SHIFT_SEED + before)
+
+    return Found(
+        write=lambda file: _write_converted(file, chosen, convert),
+        labels=np.concatenate(labels),
+        part=np.concatenate(part),
+        groups=np.full(sum(map(len, labels)), -1, np.int32),
+        classes=classes,
+        form=form,
+        title=known.title + ("" if shift == "none" else f", {shift}"),
+        raw=published,
+    )
 
 
-def _published(images: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
+def _fingerprints(images: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
     """Shapes of arrays, and the SHA-256 that they are published by, as IDX files."""
     arrays = {"images": images[..., 0] if images.shape[-1] == 1 else images}
     if classes <= 256:
@@ -91,26 +130,56 @@ def _own_share(labels: np.ndarray, target: bool, classes: Sequence[str], shared:
     return mine
 
 
-def _convert_folder(path: Path, side: Side, key: str, form: Form) -> dict[str, Any]:
-    listings = [own.list_files(Path(side.path), f"{key}.path")]
-    if side.own_test:
-        listings.append(own.list_files(side.own_test, f"{key}.test_path"))
-    labels, part, groups, classes, kept = _own_rows([(each.labels, each.groups) for each in listings], side, key)
-    files = [file for each in listings for file in each.files]
+def _find_in_folder(side: Side, key: str, params: Params, form: Form, _raw: Path) -> Found:
+    listings = [own.list_files(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()]
+    labelled = [(each.labels, each.groups) for each in listings]
+    labels, part, groups, classes, kept = _own_rows(labelled, side, key)
+    every = [file for each in listings for file in each.files]
+    files = [every[row] for row in kept]
+    if any(file.suffix.lower() == sound.SUFFIX for file in files):
+        form = replace(form, sound=params.sound)
+    title = f"{counted(len(files), 'file')} of {_places(side)}"
+    return Found(lambda file: own.read_files(files, form, file, key), labels, part, groups, classes, form, title)
 
-    def images(file: Path) -> None:
-        own.read_files([files[row] for row in kept], form, file, key)
 
-    return _write(path, images, labels, part, groups, classes, form, f"{counted(len(kept), 'file')} of {side.path}")
-
-
-def _convert_npz(path: Path, side: Side, key: str, form: Form) -> dict[str, Any]:
-    loaded = [own.read_npz(Path(side.path), f"{key}.path")]
-    if side.own_test:
-        loaded.append(own.read_npz(side.own_test, f"{key}.test_path"))
+def _find_in_arrays(side: Side, key: str, _params: Params, form: Form, _raw: Path) -> Found:
+    loaded = [own.read_npz(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()]
     labels, part, groups, classes, kept = _own_rows([(names, groups) for _, names, groups in loaded], side, key)
-    images = np.concatenate([pixels.convert(given, form) for given, _, _ in loaded])[kept]
-    return _write(path, images, labels, part, groups, classes, form, f"arrays of {side.path}")
+    starts = np.cumsum([0, *(len(images) for images, _, _ in loaded)])
+    chosen: list[Rows] = [
+        Chosen(images, kept[(kept >= start) & (kept < end)] - start)
+        for (images, _, _), start, end in zip(loaded, starts, starts[1:], strict=False)
+    ]
+
+    def write(file: Path) -> None:
+        _write_converted(file, chosen, lambda images, _before: pixels.convert(images, form))
+
+    return Found(write, labels, part, groups, classes, form, f"arrays of {_places(side)}")
+
+
+def _places(side: Side) -> str:
+    """What the user's folders or files are called, without where they are: the report is shared."""
+    return " and ".join(Path(path).resolve().name for path in side.own_paths.values())
+
+
+def _write_converted(file: Path, images: Sequence[Rows], convert: Callable[[np.ndarray, int], np.ndarray]) -> None:
+    """Write arrays, one after the other and converted, as one file; memory holds a batch of them.
+
+    Args:
+        file: to write.
+        images: of raw images.
+        convert: called with some images, and how many went before.
+    """
+
+    def converted() -> Iterator[list[np.ndarray]]:
+        before = 0
+        for array in images:
+            for part in batches(array):
+                batch = convert(array[part], before)
+                yield [batch]
+                before += len(batch)
+
+    write_side_by_side(file.parent, [file.stem], converted(), sum(map(len, images)))
 
 
 def _own_rows(
@@ -119,40 +188,12 @@ def _own_rows(
     """Labels, parts, groups and class names of the user's own images, and which of them are of a class of the task."""
     names = np.concatenate([np.array(labels, dtype=object) for labels, _ in given])
     where = [EITHER] if len(given) == 1 else [TRAIN, TEST]
-    part = np.concatenate(
-        [np.full(len(labels), which, np.uint8) for which, (labels, _) in zip(where, given, strict=True)]
-    )
+    part = np.repeat(np.array(where, np.uint8), [len(labels) for labels, _ in given])
     group = np.concatenate([np.array(groups or [""] * len(labels), dtype=object) for labels, groups in given])
-    classes = side.choose(sorted(set(names)), key)
+    classes = side.choose(sorted(set(names)), f"data.{key}")
     number = {name: index for index, name in enumerate(classes)}
     labels = np.array([number.get(name, -1) for name in names], np.int32)
     kept = np.flatnonzero(labels >= 0)
     _, numbered = np.unique(group.astype(str), return_inverse=True)
     groups = np.where(group == "", -1, numbered).astype(np.int32)
     return labels[kept], part[kept], groups[kept], classes, kept
-
-
-def _write(
-    path: Path,
-    images: np.ndarray | Callable[[Path], object],
-    labels: Numbers,
-    part: Numbers,
-    groups: Numbers,
-    classes: Sequence[str],
-    form: Form,
-    title: str,
-    raw: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write a pool, and tell what is in it; `images` are the array, or a function that writes it to a file."""
-    arrays = {
-        "images": images,
-        "labels": np.asarray(labels, np.int32),
-        "part": np.asarray(part, np.uint8),
-        "groups": np.asarray(groups, np.int32) if len(groups) else np.full(len(labels), -1, np.int32),
-        "classes": np.array(classes, dtype=np.str_),
-        "form": np.array(form.to_text()),
-    }
-    write_folder(path, arrays)
-    shape = read_pool(path).images.shape
-    converted = {"images": {"shape": shape, "sha256": digest(path / "images.npy")}}
-    return {"title": title, "classes": list(classes), "raw": raw or converted}

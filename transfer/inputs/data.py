@@ -11,12 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from transfer.basics.console import UserError
 from transfer.basics.params import PARAMS, Section
-from transfer.datasets.sets import SETS
+from transfer.datasets.sets import NONE, OWN, SETS
 from transfer.inputs.form import Fit, Form, Polarity, Sound
 from transfer.inputs.pixels import Shift
 
 NO_PATH = "data/none"  # stands where no path is given, as DVC wants every dependency to exist
-OWN = ("folder", "npz")
 _WANTED = {"folder": "the folder of your images", "npz": "an .npz file with arrays images and labels"}
 COLOURS = {"grey": 1, "rgb": 3}
 Pixels = Annotated[int, Field(ge=4, le=2048)]
@@ -62,9 +61,10 @@ class Side(Section):
         return self.name in OWN
 
     @property
-    def own_test(self) -> Path | None:
-        """Where the user's own test images are, if they are given."""
-        return None if self.test_path == NO_PATH else Path(self.test_path)
+    def own_paths(self) -> dict[str, str]:
+        """Where the user's own images are, by parameter: `path`, and `test_path` if test images are given apart."""
+        paths = {"path": self.path, "test_path": self.test_path}
+        return {name: path for name, path in paths.items() if path != NO_PATH}
 
     def check_paths(self, key: str) -> None:
         """Check that the user's own images are where the section says.
@@ -72,9 +72,9 @@ class Side(Section):
         Raises:
             UserError: naming the path that leads nowhere, or to something else.
         """
-        for name in ("path", "test_path"):
-            path = Path(getattr(self, name))
-            if self.own and str(path) != NO_PATH and not (path.is_dir() if self.name == "folder" else path.is_file()):
+        for name, text in self.own_paths.items():
+            path = Path(text)
+            if not (path.is_dir() if self.name == "folder" else path.is_file()):
                 what = f"is no {'folder' if self.name == 'folder' else 'file'}" if path.exists() else "is not there"
                 raise UserError(f"{PARAMS}: {key}.{name} is {path}, which {what}: name {_WANTED[self.name]}")
 
@@ -110,7 +110,7 @@ class SourceSide(Side):
     @classmethod
     def known(cls) -> list[str]:
         """Names of data sets."""
-        return [*super().known(), "none"]
+        return [*super().known(), NONE]
 
 
 class TargetSide(Side):
@@ -142,6 +142,11 @@ class Params(Section):
                 f"source and target are both {self.source.name}, and {', '.join(shared)} is a class of both: leave it "
                 "on one side only, or set target.shift"
             )
+        if self.source.own and self.source.path == self.target.path:
+            named = [set() if side.classes == "all" else set(map(str, side.classes)) for side in self.sides]
+            if not all(named) or named[0] & named[1]:
+                both = f"source and target are both {self.source.path}"
+                raise ValueError(f"{both}: give each a list of classes, and no class to both")
         return self
 
     @property
@@ -167,7 +172,7 @@ class Params(Section):
         Raises:
             UserError: if it can be told from nothing, or the model takes another.
         """
-        if model is None and self.source.name == "none":
+        if model is None and self.source.name == NONE:
             raise UserError(
                 f"{PARAMS}: data.source.name is none, but source.model is pretrain: name the data to learn from"
             )
@@ -194,4 +199,4 @@ class Params(Section):
 
     def form(self, side: Side, shape: tuple[int, int, int]) -> Form:
         """The form that the images of one side are brought to."""
-        return Form(*shape, fit=self.fit, polarity=side.polarity, sound=self.sound)
+        return Form(*shape, fit=self.fit, polarity=side.polarity)

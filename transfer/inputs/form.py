@@ -34,7 +34,7 @@ class Form:
         channels: 1, grey, or 3, RGB.
         fit: how another shape is brought to this one.
         polarity: `inverted` turns light and dark round, as the last step.
-        sound: how recordings become images.
+        sound: how recordings become images; None where there were none to learn from.
     """
 
     height: int
@@ -42,7 +42,7 @@ class Form:
     channels: int
     fit: Fit
     polarity: Polarity
-    sound: Sound
+    sound: Sound | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,10 +51,11 @@ class Form:
 
     def to_text(self) -> str:
         """As JSON."""
-        return json.dumps(asdict(self) | {"sound": self.sound.model_dump(mode="json")}, sort_keys=True)
+        sound = self.sound and self.sound.model_dump(mode="json")
+        return json.dumps(asdict(self) | {"sound": sound}, sort_keys=True)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
         """What `to_text` gave; raises a `ValueError` for anything else."""
         content = json.loads(text)
-        return cls(**content | {"sound": Sound.model_validate(content["sound"])})
+        return cls(**content | {"sound": content["sound"] and Sound.model_validate(content["sound"])})

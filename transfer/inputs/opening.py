@@ -7,23 +7,12 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from transfer.basics.console import UserError
-
-
-def shown(name: object) -> str:
-    """A name as it can stand in a line: line breaks, marks of direction and bytes that are no text are escaped."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(name))
+from transfer.basics.console import UserError, one_line, shown
 
 
 def called(source: Path | bytes, name: str) -> str:
     """What a file is called in errors: its name if it has one, else its path."""
     return shown(name or (source if isinstance(source, Path) else "the file"))
-
-
-def reason(error: Exception) -> str:
-    """Why something failed, in one line."""
-    text = str(getattr(error, "strerror", None) or error).strip().partition("\n")[0]
-    return shown(text) or type(error).__name__
 
 
 def open_file(source: Path | bytes, name: str) -> BinaryIO:
@@ -50,4 +39,4 @@ def open_file(source: Path | bytes, name: str) -> BinaryIO:
     except FileNotFoundError:
         raise UserError(f"{name} is missing") from None
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
-        raise UserError(f"{name} cannot be read: {reason(error)}") from None
+        raise UserError(f"{name} cannot be read: {one_line(error)}") from None

@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from transfer.basics.console import UserError, counted, progress, say
+from transfer.basics.console import UserError, counted, one_line, progress, say, shown
 from transfer.basics.files import write_whole
 from transfer.inputs.form import Form
 from transfer.inputs.opening import called as name_of
-from transfer.inputs.opening import open_file, reason, shown
+from transfer.inputs.opening import open_file
 from transfer.inputs.pixels import SUFFIXES, check, read_image
 from transfer.inputs.sound import SUFFIX, is_wav, read_sound
 from transfer.running.workers import run_in_workers
@@ -26,6 +26,7 @@ from transfer.running.workers import run_in_workers
 LABELS = "labels.csv"
 COLUMNS = ("path", "label", "group")  # the last one may be left out
 KNOWN = ("Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r")  # what systems put into folders, beside hidden files
+READABLE = (*SUFFIXES, SUFFIX)  # ends of names, of images and of recordings
 NAMED = 3  # files that a message names
 BATCH = 64  # files that a worker process reads before it asks for more
 READING = 5000  # bytes: as long as it takes to decode so many, a file takes in any case
@@ -73,11 +74,27 @@ def list_files(folder: Path, called: str) -> Listing:
         rows = _table(folder, f"{called}: {shown(table)}") if table.is_file() else _tree(folder, called)
     except OSError as error:
         name = shown(error.filename or folder)
-        raise UserError(f"{called}: {name} cannot be read: {reason(error)}") from None
+        raise UserError(f"{called}: {name} cannot be read: {one_line(error)}") from None
     rows.sort(key=lambda row: (row[1], row[0].as_posix()))
     _check_classes([label for _, label, _ in rows], where)
     groups = [group for _, _, group in rows if group is not None]
     return Listing([folder / path for path, _, _ in rows], [label for _, label, _ in rows], groups or None)
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], dict[str, bool]]]:
+    """Walk through a folder and those in it, past what is hidden and what systems put there.
+
+    Yields:
+        A folder's path; names of the folders in it; names of its files, and whether each ends as those of images or
+        recordings do.
+
+    Raises:
+        OSError: if one of the folders cannot be read.
+    """
+    for root, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        names = [name for name in files if not _hidden(name)]
+        yield Path(root), folders.copy(), {name: PurePosixPath(name).suffix.lower() in READABLE for name in names}
 
 
 def read_file(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
@@ -183,7 +200,7 @@ def read_npz(path: Path, called: str) -> tuple[np.ndarray, list[str], list[str] 
         except UserError:
             raise
         except Exception as error:  # of many kinds, on what is damaged
-            raise UserError(f"{where} is no npz file, or damaged ({reason(error)}): use numpy.savez") from None
+            raise UserError(f"{where} is no npz file, or damaged ({one_line(error)}): use numpy.savez") from None
     images = arrays.pop("images")
     check(images, f"{where}: images")
     texts = {name: _texts(array, len(images), f"{where}: {name}") for name, array in arrays.items()}
@@ -201,17 +218,16 @@ def _tree(folder: Path, called: str) -> list[Row]:
     rows: list[Row] = []
     others: list[str] = []
     classes: list[str] = []
-    for root, folders, files in os.walk(folder, onerror=_raise):
-        inside = PurePosixPath(Path(root).relative_to(folder).as_posix())
-        folders[:] = [name for name in folders if not _hidden(name)]
+    for root, folders, files in walk(folder):
+        inside = PurePosixPath(root.relative_to(folder).as_posix())
         for name in folders:
-            _refuse_link(Path(root) / name, called)
+            _refuse_link(root / name, called)
         if not inside.parts:
-            classes = folders.copy()
-        for name in files:
-            if inside.parts and PurePosixPath(name).suffix.lower() in (*SUFFIXES, SUFFIX) and not _hidden(name):
+            classes = folders
+        for name, readable in files.items():
+            if inside.parts and readable:
                 rows.append((inside / name, inside.parts[0], None))
-            elif not _hidden(name):
+            else:
                 others.append((inside / name).as_posix())
     if not classes:
         raise UserError(
@@ -222,7 +238,7 @@ def _tree(folder: Path, called: str) -> list[Row]:
         if problem := _unfit(name):
             raise UserError(f"{called}: the name of the folder {shown(folder / name)} {problem}: rename it")
     if empty := sorted(set(classes).difference(label for _, label, _ in rows)):
-        kinds = ", ".join(suffix[1:] for suffix in (*SUFFIXES, SUFFIX))
+        kinds = ", ".join(suffix[1:] for suffix in READABLE)
         raise UserError(
             f"{called}: {shown(folder / empty[0])} holds no image or recording ({kinds}): add some, or remove it"
         )
@@ -266,7 +282,7 @@ def _table(folder: Path, where: str) -> list[Row]:
             lines[row[0]] = start
             rows.append(row)
     except csv.Error as error:
-        raise UserError(f"{where}, line {line}: {reason(error)}: mend the quotes") from None
+        raise UserError(f"{where}, line {line}: {one_line(error)}: mend the quotes") from None
     return rows
 
 

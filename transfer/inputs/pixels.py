@@ -25,9 +25,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 from transfer.inputs.form import Form
-from transfer.inputs.opening import called, open_file, reason
+from transfer.inputs.opening import called, open_file
 from transfer.mapped import Rows
 
 Shift = Literal["none", "rotated", "inverted", "noisy"]
@@ -74,7 +74,7 @@ def read_image(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
         except UserError:
             raise
         except Exception as error:  # a decoder ends in errors of many kinds on what is damaged
-            raise UserError(f"{name} is damaged ({reason(error)}): replace it, or take it out") from None
+            raise UserError(f"{name} is damaged ({one_line(error)}): replace it, or take it out") from None
 
 
 def check(images: np.ndarray, name: str = "images") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.mapped import CHUNK, Rows, read_folder
+from transfer.mapped import Rows, batches, read_folder
 
 TRAIN, TEST, EITHER = range(3)
 
@@ -33,6 +33,11 @@ class Pool:
     classes: np.ndarray
     form: np.ndarray
 
+    @property
+    def grouped(self) -> bool:
+        """Whether any image belongs to a group."""
+        return bool(np.any(self.groups >= 0))
+
 
 def read_pool(path: Path) -> Pool:
     """Read a pool, all but its images, which stay in their file.
@@ -45,6 +50,7 @@ def read_pool(path: Path) -> Pool:
 
 def digests(images: Rows) -> np.ndarray:
     """A digest of the pixels of each image, (n,) of 16 bytes: the same only where all pixels are."""
-    parts = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
-    found = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for part in parts for image in part]
+    found = [
+        hashlib.blake2b(image.tobytes(), digest_size=16).digest() for part in batches(images) for image in images[part]
+    ]
     return np.array(found, dtype="V16")

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 from transfer.inputs.form import Form, Sound
-from transfer.inputs.opening import called, open_file, reason
+from transfer.inputs.opening import called, open_file
 from transfer.inputs.pixels import convert
 
 SUFFIX = ".wav"
@@ -60,9 +60,12 @@ def read_sound(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
         (height, width, channels) uint8.
 
     Raises:
-        UserError: if the file is missing, no WAV file, cut off, too large, too long, or of samples that are no numbers.
+        UserError: if the form knows of no recordings, or the file is missing, no WAV file, cut off, too large, too
+            long, or of samples that are no numbers.
     """
     name = called(source, name)
+    if form.sound is None:
+        raise UserError(f"{name} is a recording, but no recording was learnt from: give images")
     with open_file(source, name) as stream:
         content = stream.read(LARGEST + 1)
     if len(content) > LARGEST:
@@ -125,7 +128,7 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
     try:
         rate, samples = wavfile.read(io.BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body))
     except Exception as error:  # of many kinds, on a format that makes no sense
-        raise UserError(f"{name} cannot be used ({reason(error)}): save it anew as 16-bit PCM") from None
+        raise UserError(f"{name} cannot be used ({one_line(error)}): save it anew as 16-bit PCM") from None
     return samples, rate
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 from transfer.basics.files import write_whole, zip_member
 
 MEMBER = "transfer.json"
@@ -47,6 +47,21 @@ def write_about(path: Path, about: About) -> None:
     write_whole(path, write)
 
 
+def has_about(path: Path) -> bool:
+    """Whether a `.keras` file says what it is.
+
+    Raises:
+        UserError: if the file cannot be read, or is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MEMBER in archive.namelist()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
+    except Exception as error:  # as zipfile raises what it likes on hostile bytes
+        raise UserError(f"{path} is damaged ({one_line(error)}): delete it and run `dvc repro`") from None
+
+
 def read_about(path: Path) -> About:
     """Read it.
 
@@ -61,6 +76,6 @@ def read_about(path: Path) -> About:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, NotImplementedError):
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
+    except Exception:  # zipfile, zlib and json raise a dozen types on hostile bytes
         raise UserError(f"{path} is no model of this study: name a .keras file from its models folder") from None

@@ -14,27 +14,13 @@ import gc
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from transfer.basics.console import quiet_stderr
 from transfer.networks.provenance import FILES_ALONE, SETTINGS
 
 OPTIONAL = ("pandas", "scipy", "sklearn")  # Keras and TensorFlow import them if they can, for what is not used here
 JAX = ("jax", "jax.lax", "keras.src.backend.jax", "keras.src.backend.jax.math")  # has the NumPy backend's convolutions
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Drop what the C++ side prints on import, before its log level counts."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 @contextlib.contextmanager
@@ -74,7 +60,7 @@ def _has_keras_on_numpy() -> bool:
 
 if not (os.environ.get(FILES_ALONE) and _has_keras_on_numpy()):
     os.environ.update(SETTINGS | os.environ | {"KERAS_BACKEND": "tensorflow"})
-    with _quiet_stderr(), _lean_import():
+    with quiet_stderr(), _lean_import():  # the C++ side prints on import, before its log level counts
         import keras
         import tensorflow as tf
 

@@ -13,13 +13,13 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Any
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line, shown
 
 if TYPE_CHECKING:
     import h5py
@@ -66,6 +66,8 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Read what a file says of itself, and check that nothing in it can do more than compute.
 
+    As long as the file stays as it is, it is read only once.
+
     Args:
         path: of a `.keras` or an `.h5` file.
 
@@ -73,34 +75,29 @@ def read_manifest(path: Path) -> Manifest:
         UserError: if it is missing, damaged, too large, something else, or names code; says which layer.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(len(HDF5))
-            kind = ".keras" if start.startswith(ARCHIVE) else ".h5" if start == HDF5 else ""
-            if not kind:
-                raise UserError(f"{path} is {'empty' if not start else 'no model file'}: name a .keras or .h5 file")
-            if path.suffix not in (kind, ".hdf5" if kind == ".h5" else kind):
-                raise UserError(f"{path} is a {kind} file by its content: rename it to {path.stem}{kind}")
-            return _of_archive(file, path) if kind == ".keras" else _of_hdf5(file, path)
+        status = path.stat()
+        return _read(path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: put the model there, or set source.model to pretrain") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: name a .keras or .h5 file") from None
     except UserError as error:
-        raise UserError(plain(str(error))) from None
+        raise UserError(shown(error, 400)) from None
     except Exception as error:  # a damaged file makes zipfile, h5py and json raise what they like
-        raise UserError(f"{path} cannot be read as a model ({reason_of(error)}): save or copy it again") from None
+        raise UserError(f"{path} cannot be read as a model ({one_line(error)}): save or copy it again") from None
 
 
-def plain(text: str, most: int = 400) -> str:
-    """Text that may hold what a file says, as one line without control characters."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
-
-
-def reason_of(error: Exception) -> str:
-    """What an error of a library says, in one line."""
-    lines = str(error).strip().splitlines()
-    return plain(lines[0], 160) if lines else type(error).__name__
+@lru_cache
+def _read(path: Path, _size: int, _modified: int) -> Manifest:
+    """Kept for the file's state, as all weights must be unpacked to be looked at."""
+    with path.open("rb") as file:
+        start = file.read(len(HDF5))
+        kind = ".keras" if start.startswith(ARCHIVE) else ".h5" if start == HDF5 else ""
+        if not kind:
+            raise UserError(f"{path} is {'empty' if not start else 'no model file'}: name a .keras or .h5 file")
+        if path.suffix not in (kind, ".hdf5" if kind == ".h5" else kind):
+            raise UserError(f"{path} is a {kind} file by its content: rename it to {path.stem}{kind}")
+        return _of_archive(file, path) if kind == ".keras" else _of_hdf5(file, path)
 
 
 def _of_archive(file: IO[bytes], path: Path) -> Manifest:

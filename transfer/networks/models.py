@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 from transfer.basics.files import write_whole, zip_member
 from transfer.networks.backend import keras, tf
 
@@ -56,8 +56,9 @@ def load_model(path: Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the part that failed raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is not a model that can be loaded ({reason}): delete it and run `dvc repro`") from None
+        raise UserError(
+            f"{path} is not a model that can be loaded ({one_line(error)}): delete it and run `dvc repro`"
+        ) from None
 
 
 def images_at_once(model: keras.Model) -> int:

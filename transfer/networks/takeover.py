@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 from transfer.networks.given import AUTO, Params, Scale, image_shape, manifest_of, scale_of
 from transfer.networks.graph import FIXED, Graph, graph_of, trunk
-from transfer.networks.manifest import Manifest, reason_of
+from transfer.networks.manifest import Manifest
 
 if TYPE_CHECKING:
     import keras
@@ -90,7 +90,7 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
     except UserError:
         raise
     except Exception as error:  # Keras raises whatever the part that failed raises
-        raise UserError(f"{path} cannot be taken over ({reason_of(error)}): try it as one functional model") from None
+        raise UserError(f"{path} cannot be taken over ({one_line(error)}): try it as one functional model") from None
     kernel_and_bias = [] if head is None else _as_logits(head)
     taps = None if params.taps == AUTO else params.taps
     classes = kernel_and_bias[-1].size if kernel_and_bias else 0
@@ -133,7 +133,7 @@ def _load(path: Path, params: Params, manifest: Manifest, shape: tuple[int, ...]
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever the part that failed raises
-        raise UserError(f"{path} cannot be loaded by this Keras ({reason_of(error)}): save it again with it") from None
+        raise UserError(f"{path} cannot be loaded by this Keras ({one_line(error)}): save it again with it") from None
     if not isinstance(model, keras.Sequential) and type(model).__name__ != "Functional":
         raise UserError(f"{path} is a {type(model).__name__}: only sequential and functional models can be taken over")
     if not model.built or len(model.outputs) != 1:
@@ -154,9 +154,7 @@ def _application(path: Path, network: str, manifest: Manifest, shape: tuple[int,
                 build = getattr(keras.applications, network)
                 model = build(weights=None, include_top=top, input_shape=shape, **options)
             except ValueError as error:
-                raise UserError(
-                    f"{network} cannot take images of {shape} ({reason_of(error)}): set data.size"
-                ) from None
+                raise UserError(f"{network} cannot take images of {shape} ({one_line(error)}): set data.size") from None
             shapes = Counter(tuple(weight.shape) for weight in model.weights)
             if shapes == held:
                 with warnings.catch_warnings(action="ignore"):  # of parts that have no weights

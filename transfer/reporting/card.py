@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from transfer.basics.console import counted
 from transfer.reporting.blocks import Bullets, Section, Table, Text, decimal, plain
 from transfer.reporting.comparison import Comparison, Result
 from transfer.reporting.method import few, source_model
@@ -17,7 +18,7 @@ def recommended(comparison: Comparison) -> Result:
 def write_card(study: Study) -> list[Section]:
     """The whole card."""
     result = recommended(study.comparison)
-    return [_what(study, result), _accuracy(study, result), _calibration(result), _use(study), _limits(result)]
+    return [_what(study, result), _accuracy(study, result), _calibration(result), _use(study), _limits(study, result)]
 
 
 def _what(study: Study, result: Result) -> Section:
@@ -33,8 +34,8 @@ def _what(study: Study, result: Result) -> Section:
                     source_model(study),
                     f"Data: {target['title']}; classes, in the order of the model's probabilities: "
                     f"{few(target['classes'], 400)}.",
-                    f"Test images: {target['test']:,}, {target['how']}; {target['dropped']:,} training images were "
-                    "dropped, as test images are the same.",
+                    f"Test images: {target['test']:,}, {target['how']}; {counted(target['dropped'], 'duplicate')} "
+                    "dropped.",
                 ]
             ),
             *(Text(f"**Warning.** {note}") for note in study.data["notes"]),
@@ -92,20 +93,14 @@ def _use(study: Study) -> Section:
     )
 
 
-def _limits(result: Result) -> Section:
-    return Section(
-        "limits",
-        "Limits",
-        [
-            Bullets(
-                [
-                    "Measured on test images of the same collection: on images made in another way it may be worse, "
-                    "and nothing here says how much.",
-                    "It knows its own classes alone, and gives one of them for any image whatever.",
-                    "It was chosen as the highest of several, which flatters its accuracy a little.",
-                    f"Trained on {per_class(result.shots)}; other draws of labels give other models, as the interval "
-                    "says.",
-                ]
-            )
-        ],
-    )
+def _limits(study: Study, result: Result) -> Section:
+    comparison = study.comparison
+    limits = [
+        "Measured on the test images that were given: on images made in another way it may be worse, and nothing here "
+        "says how much.",
+        "It knows its own classes alone, and gives one of them for any image whatever.",
+        f"Trained on {per_class(result.shots)}; other draws of labels give other models.",
+    ]
+    if len(comparison.strategies) > 1:
+        limits.append("It was chosen as the highest of several, which flatters its accuracy a little.")
+    return Section("limits", "Limits", [Bullets(limits)])

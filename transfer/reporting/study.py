@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -41,3 +42,9 @@ class Study:
     def made_with(self) -> dict[str, Any]:
         """Parameters and versions of every strategy."""
         return json.loads(str(self.outcomes.made_with))
+
+    @property
+    def given(self) -> str | None:
+        """What the file of a given source model is called; None where the source was trained here."""
+        source = self.source["params"].get("source")
+        return PurePath(source["model"]).name if source else None

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 from transfer.basics.files import read_bytes, write_whole
 from transfer.networks.threads import thread_settings
 from transfer.running.memory import surroundings
@@ -75,10 +75,9 @@ def run_on_ray(
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[0]
                 raise UserError(
-                    f"a task was given up after {RETRIES + 1} tries: {reason} If that was for want of memory, set "
-                    "compute.workers to a smaller number"
+                    f"a task was given up after {RETRIES + 1} tries: {one_line(error)} If that was for want of memory, "
+                    "set compute.workers to a smaller number"
                 ) from error
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transfer.basics.console import say
+from transfer.basics.console import one_line, say
 from transfer.basics.files import digest
 from transfer.networks.provenance import SETTINGS, processor, versions
 from transfer.running.code import closure, fingerprint
@@ -41,7 +41,7 @@ class Memory:
         try:
             self._open(folder if megabytes else None)
         except OSError as error:
-            self._forget(f"{folder}: {error.strerror}")
+            self._forget(f"{folder}: {one_line(error)}")
 
     def _open(self, folder: Path | None) -> None:
         import joblib

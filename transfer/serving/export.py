@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line, quiet_stderr
 from transfer.basics.files import write_facts, write_whole
 from transfer.serving.models import Model, open_model
 
@@ -84,15 +81,16 @@ def export(path: Path, name: str, output: Path) -> float:
     differences = []
 
     def write(partial: Path) -> None:
-        with _quiet():
+        with quiet_stderr(), warnings.catch_warnings(action="ignore"):
             try:
                 form.write(model, partial, known)
                 differences.append(difference(form.read(partial)(images), expected))
             except OSError:
                 raise
             except Exception as error:  # a converter raises whatever it stumbles over
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise UserError(f"{path} cannot be converted to {name} ({reason}): choose another --format") from None
+                raise UserError(
+                    f"{path} cannot be converted to {name} ({one_line(error)}): choose another --format"
+                ) from None
         if not differences[0] <= TOLERANCE:  # nor may it be NaN
             raise ParityError(
                 f"{path} as {name} gives probabilities that differ from the Keras model's by up to "
@@ -221,23 +219,6 @@ def _read_saved_model(path: Path) -> Answer:
 
     module = tf.saved_model.load(str(path))
     return lambda images: np.asarray(module.serve(images)["probabilities"])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what the converters print, also from their C++ side."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 FORMATS = {

@@ -11,7 +11,8 @@ import numpy as np
 
 from transfer.basics.console import UserError
 from transfer.inputs.form import Form
-from transfer.networks.about import About, read_about
+from transfer.networks.about import About, has_about, read_about
+from transfer.networks.manifest import read_manifest
 
 BEST = "best.keras"  # a copy of the recommended strategy's model
 
@@ -38,13 +39,14 @@ def open_model(path: Path) -> Model:
     """Load a model; nothing in the file is executed.
 
     Raises:
-        UserError: if it is missing, damaged, or does not say what it takes and gives.
+        UserError: if it is missing, damaged, names code, or does not say what it takes and gives.
     """
     about = read_about(path)
     try:
         form = Form.from_text(about.form)
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} takes images in a form that is not known here: make it again by `dvc repro`") from None
+    read_manifest(path)  # which lets no code through, whoever made the file
     from transfer.networks.models import load_model, predictor
 
     network = load_model(path)
@@ -68,12 +70,9 @@ def open_folder(folder: Path) -> tuple[list[Model], str]:
     """
     named: dict[str, Path] = {}
     for path in sorted(folder.glob("*.keras")):
-        try:
-            strategy = read_about(path).strategy
-        except UserError:
+        if path.name == BEST or not has_about(path):
             continue
-        if path.name == BEST:
-            continue
+        strategy = read_about(path).strategy
         if strategy in named:
             raise UserError(f"{named[strategy]} and {path} are both of {strategy}: move one of them elsewhere")
         named[strategy] = path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, one_line
 
 if TYPE_CHECKING:
     import uvicorn
@@ -46,8 +46,7 @@ def bind(host: str, port: int) -> socket.socket:
             raise UserError(f"port {port} of {host} is in use: name another with --port, or 0 for any") from None
         if number == errno.EADDRNOTAVAIL:
             raise UserError(f"--host {host} is no address of this machine: name another") from None
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"port {port} of {host} cannot be had ({reason}): name another with --port") from None
+        raise UserError(f"port {port} of {host} cannot be had ({one_line(error)}): name another with --port") from None
 
 
 def url(host: str, listener: socket.socket) -> str:
