@@ -105,4 +105,12 @@ def table(title: str, answers: Sequence[tuple[str, list[dict[str, Any]]]]) -> st
         for file, predictions in answers
         for prediction in predictions
     ]
-    return text([Section("answers", shown(title), [Table("answers", ["file", "class", "probability"], rows, words=2)])])
+    return text(
+        [
+            Section(
+                "answers",
+                shown(title),
+                [Table("answers", ["file", "class", "probability"], rows, words=2, verbatim=True)],
+            )
+        ]
+    )

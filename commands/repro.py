@@ -22,12 +22,17 @@ def looked_at() -> str:
     return hashlib.sha256(repr([[(file, file.read_bytes()) for file in files], predictions]).encode()).hexdigest()
 
 
+def run_check() -> int:
+    """Run the check; its exit code."""
+    return subprocess.run([sys.executable, "-m", "stages.check"]).returncode
+
+
 def check() -> int:
     """Run the check where something has changed since it last passed; its exit code."""
     found = looked_at()
     if CHECKED.is_file() and CHECKED.read_text(errors="replace") == found:
         return 0
-    if code := subprocess.run([sys.executable, "-m", "stages.check"]).returncode:
+    if code := run_check():
         return code
     CHECKED.parent.mkdir(exist_ok=True)
     CHECKED.write_text(found)
@@ -47,8 +52,14 @@ def reproduce(arguments: list[str]) -> int:
 
 
 def main() -> None:
-    """Give the command line's arguments to DVC, unless the check finds a mistake."""
-    sys.exit(check() or reproduce(sys.argv[1:]))
+    """Give the command line's arguments to DVC, unless the check finds a mistake.
+
+    Where DVC fails, the check may tell why in better words: files of the user's own can have gone since it passed.
+    """
+    code = check()
+    if not code and (code := reproduce(sys.argv[1:])):
+        code = run_check() or code
+    sys.exit(code)
 
 
 if __name__ == "__main__":

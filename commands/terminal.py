@@ -53,7 +53,10 @@ def _grid(table: Table) -> Grid:
     above = None
     for row in table.rows:
         words, numbers = row[: table.words], row[table.words :]
-        entries = [*(_prose(entry.text) for entry in words), *map(_number, numbers)]
+        entries = [
+            *(Words(entry.text) if table.verbatim else _prose(entry.text) for entry in words),
+            *map(_number, numbers),
+        ]
         if entries[0] == above and numbers:
             entries[0] = Words("")
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from transfer import article
 from transfer.basics.console import UserError, run, say
 from transfer.basics.files import read_arrays
-from transfer.basics.params import PARAMS, read_section
+from transfer.basics.params import read_section
 from transfer.cells import run_cells
 from transfer.networks import engines
 from transfer.outcomes import SPECIMENS
@@ -32,9 +32,7 @@ def main() -> None:
     source = read_arrays(Path("data/source.npz"), "train_images", "train_labels", "test_images", "classes")
     known = source["train_images"], source["train_labels"], source["classes"]
     if not len(source["train_images"]):
-        raise UserError(
-            f"{PARAMS}: article.measure is true, but data.source.name is none: the article's task is that of the source"
-        )
+        raise UserError(article.NO_SOURCE)
     same_task = article.same_task(*known, shots=target.shots, seeds=len(target.draws))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
 

@@ -11,11 +11,13 @@ from transfer import article, cnn, pretrain, split, strategies, taps
 from transfer.basics.console import UserError, run
 from transfer.basics.params import PARAMS, Section, parse_section, read_params
 from transfer.datasets import download
+from transfer.datasets.sets import NONE, SETS
 from transfer.inputs import data
 from transfer.networks import engines, given
 from transfer.reporting import selection
 from transfer.running import compute
 
+PATHS = ("path", "test_path")
 SECTIONS: dict[str, type[Section]] = {
     "download": download.Params,
     "data": data.Params,
@@ -55,8 +57,12 @@ def check(params: dict) -> None:
         if name not in strategy_sections():
             choice = ", ".join(strategy_sections())
             raise UserError(f"{PARAMS}: report.strategies names {name!r}, but must be all or some of {choice}")
-    for key, side in (("source", parsed["data"].source), ("target", parsed["data"].target)):
-        side.check_paths(f"data.{key}")
+    for key, side in (("data.source", parsed["data"].source), ("data.target", parsed["data"].target)):
+        side.check_paths(key)
+        if side.name in SETS:
+            side.choose(SETS[side.name].classes, key)
+    if parsed["article"].measure and parsed["data"].source.name == NONE:
+        raise UserError(article.NO_SOURCE)
     shape = parsed["data"].shape(given.image_shape(parsed["source"]))
     given.check(parsed["source"], parsed["training"].engine)
     trained: list[str] = []
@@ -71,18 +77,41 @@ def check(params: dict) -> None:
             raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be auto or one of {', '.join(known_taps)}")
 
 
-def check_predictions(stages: dict, folder: Path) -> None:
+def made_by(stages: dict) -> set[str]:
+    """Paths of what the stages of `dvc.yaml` write, without metrics and plots."""
+    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    return {out if isinstance(out, str) else next(iter(out)) for out in outs}  # one with options is a mapping
+
+
+def check_given(params: dict, made: set[str]) -> None:
+    """Check that no path of the user's own is that of something which the pipeline writes.
+
+    Args:
+        params: all sections, checked.
+        made: paths of what it writes.
+
+    Raises:
+        UserError: naming the parameter.
+    """
+    given = {f"data.{side}.{key}": params["data"][side][key] for side in ("source", "target") for key in PATHS}
+    for key, text in (given | {"source.model": params["source"]["model"]}).items():
+        path = Path(text).resolve()
+        for out in map(Path, sorted(made)):
+            whole = out.resolve()
+            if path == whole or path in whole.parents or whole in path.parents:
+                raise UserError(f"{PARAMS}: {key} is {text}, where the pipeline writes {out}: put yours elsewhere")
+
+
+def check_predictions(made: set[str], folder: Path) -> None:
     """Check that a stage makes every file of predictions.
 
     Args:
-        stages: as in `dvc.yaml`.
+        made: paths of what the stages write.
         folder: of the predictions.
 
     Raises:
         UserError: naming the first file that no stage makes.
     """
-    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
-    made = {out if isinstance(out, str) else next(iter(out)) for out in outs}  # one with options is a mapping
     for file in sorted(folder.glob("[!.]*.npz")):
         if file.as_posix() not in made:
             raise UserError(f"{file} is made by no stage of dvc.yaml, yet `evaluate` would count it: delete it")
@@ -90,8 +119,10 @@ def check_predictions(stages: dict, folder: Path) -> None:
 
 def main() -> None:
     """Check the current folder."""
-    check(read_params())
-    check_predictions(read_params(Path("dvc.yaml")).get("stages", {}), Path("data/predictions"))
+    params, made = read_params(), made_by(read_params(Path("dvc.yaml")).get("stages", {}))
+    check(params)
+    check_given(params, made)
+    check_predictions(made, Path("data/predictions"))
 
 
 if __name__ == "__main__":

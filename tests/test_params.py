@@ -113,10 +113,10 @@ def test_predictions_that_no_stage_makes_are_named(tmp_path: Path) -> None:
     stages = {"a": {"outs": [plain.as_posix()]}, "b": {"outs": [{with_options.as_posix(): {"cache": False}}]}, "c": {}}
     for file in (plain, with_options, tmp_path / ".9.c.npz"):
         file.touch()
-    check.check_predictions(stages, tmp_path)
+    check.check_predictions(check.made_by(stages), tmp_path)
     stray.touch()
     with pytest.raises(UserError, match=r"c\.npz is made by no stage of dvc\.yaml"):
-        check.check_predictions(stages, tmp_path)
+        check.check_predictions(check.made_by(stages), tmp_path)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -139,14 +139,14 @@ def test_many_files_are_read_a_few_at_a_time_with_the_same_answers(
 def test_a_hostile_name_of_a_file_or_class_does_nothing_to_the_terminal(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_sides(tmp_path / "evil.keras", classes=(f"{name}", "[bold]b"))
+    path = write_sides(tmp_path / "evil.keras", classes=(f"{name}", "[bold]**b** `c`"))
     Image.fromarray(side_image("left")).save(tmp_path / "ok.png")
     (tmp_path / "ok.png").rename(tmp_path / name)
     assert run("--model", path, tmp_path / name) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 5
     assert all(line.isprintable() for line in out.splitlines())
-    assert "[bold]b" in out
+    assert "[bold]**b** `c`" in out
 
 
 @pytest.mark.parametrize(

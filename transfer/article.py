@@ -18,6 +18,11 @@ from transfer.networks.layers import fresh_weights
 from transfer.networks.schedule import FewShotSchedule
 from transfer.target import Target, few_shot
 
+NO_SOURCE = (
+    "params.yaml: article.measure is true, but data.source.name is none: the article's task is that of the source, so "
+    "name its data"
+)
+
 fit = fine_tuning.fit
 
 

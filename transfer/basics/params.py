@@ -84,8 +84,13 @@ def _keys(section: type[Section]) -> str:
 
 def _explain(name: str, error: ValidationError, section: type[Section]) -> str:
     """Turn pydantic's first complaint into `key is value, but …`."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join([name, *(str(part) for part in first["loc"])])
+    first, *others = error.errors(include_url=False)
+    if first["type"] == "literal_error" and isinstance(
+        first["input"], list
+    ):  # a word or a list: it is the list's fault
+        first = next((other for other in others if other["loc"][0] == first["loc"][0]), first)
+    places = [part for part in first["loc"] if "[" not in str(part)]  # without the kinds of value that were tried
+    key = ".".join([name, *map(str, places)])
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "extra_forbidden":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -42,6 +42,14 @@ class Side(Section):
     def known(cls) -> list[str]:
         """Names of data sets."""
         return [*SETS, *OWN]
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _named(cls, classes: Any) -> Any:
+        names = [name for name in classes if type(name) in (int, str)] if isinstance(classes, list) else []
+        if classes != "all" and (len(names) < 2 or len(names) < len(classes)):
+            raise ValueError("all, or a list of two classes or more")
+        return classes
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

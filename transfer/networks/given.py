@@ -84,6 +84,10 @@ def check(params: Params, engine: str) -> None:
     if engine == "native":
         raise UserError(f"{PARAMS}: training.engine is native, which knows no layers of files: set it to keras or auto")
     scale_of(params, manifest)
+    names = {name for _, name in manifest.layers}
+    for tap in () if params.taps == AUTO or manifest.weights_only else params.taps:
+        if tap not in names and tap.removeprefix("source_") not in names | {"pooled"}:
+            raise UserError(f"{PARAMS}: source.taps names {tap!r}, which is no layer of {params.given}")
 
 
 def known_taps(params: Params, trained: list[str]) -> list[str] | None:

@@ -39,13 +39,14 @@ MARKS = {  # signs behind an entry, and what they mean
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first `words` columns are words, the others numbers."""
+    """A table; its first `words` columns are words, the others numbers; `verbatim` words have no marks of `code`."""
 
     caption: str
     head: list[str]
     rows: list[list[Entry]]
     words: int = 1
     note: str = ""
+    verbatim: bool = False
 
 
 class Text(NamedTuple):
