@@ -173,7 +173,7 @@ def closeness(bench: Bench) -> Iterator[Turn]:
         gemm = _gemm(bench, 1, params["pretrain"]["threads"])
         seconds = _timed(workspace, "pretrain", "epochs", length[1]) - first
         images = (length[1] - length[0]) * (workspace.source_images() // batch * batch)
-        gflop = workspace.operations("source_classes") * images / 1e9
+        gflop = workspace.operations("source") * images / 1e9
         yield "pretraining", {"gflops": gflop / seconds, "gemm": gemm}
 
     with bench.copy() as workspace:
@@ -184,7 +184,7 @@ def closeness(bench: Bench) -> Iterator[Turn]:
         gemm = _gemm(bench, cores(), 1)
         seconds = _timed(workspace, "end_to_end", "steps", length[1]) - first
         images = workspace.examples_seen("end_to_end") - fewer
-        gflop = workspace.operations("target_classes") * images / 1e9
+        gflop = workspace.operations("target") * images / 1e9
         yield "fine-tuning", {"gflops": gflop / seconds, "gemm": gemm}
 
 

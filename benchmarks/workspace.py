@@ -73,7 +73,7 @@ class Workspace:
     def prepare(self) -> None:
         """Do what every strategy depends on: divide the data, train the source CNN, extract features."""
         self.set({"compute.remember": 0})
-        for stage in ("split", "pretrain", "extract"):
+        for stage in ("convert", "split", "pretrain", "extract"):
             self.module(f"stages.{stage}")
 
     def begin(self) -> None:
@@ -131,12 +131,11 @@ class Workspace:
         """How many images the source CNN is trained on in an epoch."""
         return len(read_arrays(self.root / "data/source.npz", "train_labels")["train_labels"])
 
-    def operations(self, classes: str) -> int:
-        """Floating-point operations of a gradient step for an image, with as many logits as `split` names classes."""
-        params, shape = self.params(), read_target(self.root / TARGET).images.shape[1:]
-        return training_operations(
-            parse_section("cnn", params["cnn"], cnn.Params), shape, len(params["split"][classes])
-        )
+    def operations(self, side: str) -> int:
+        """Floating-point operations of a gradient step for an image, with a logit for each class of source or target."""
+        architecture = parse_section("cnn", self.params()["cnn"], cnn.Params)
+        classes = read_facts(self.root / "data/about.json", side)[side]["classes"]
+        return training_operations(architecture, read_target(self.root / TARGET).images.shape[1:], len(classes))
 
     def measured(self) -> dict[str, Any]:
         """The study's `results/metrics.json`."""
