@@ -14,7 +14,7 @@ repro: ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
 	$(RUN) python -m commands.repro $(ARGS)
 
 test: lint ## lint, check types, run every test (ARGS=... goes to pytest)
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: ## ruff and mypy only
 	$(SETUP) dev

@@ -132,7 +132,7 @@ class Workspace:
         return len(read_arrays(self.root / "data/source.npz", "train_labels")["train_labels"])
 
     def operations(self, side: str) -> int:
-        """Floating-point operations of a gradient step for an image, with a logit for each class of source or target."""
+        """Floating-point operations of a gradient step for an image, with a logit for each class of a side."""
         architecture = parse_section("cnn", self.params()["cnn"], cnn.Params)
         classes = read_facts(self.root / "data/about.json", side)[side]["classes"]
         return training_operations(architecture, read_target(self.root / TARGET).images.shape[1:], len(classes))
