@@ -24,7 +24,7 @@ from transfer.networks.threads import set_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
-    *("stages", "transfer", "commands", "dvc.yaml", "params.yaml", "pretrain", "data/none"),
+    *("stages", "transfer", "dvc.yaml", "params.yaml", "commands", "pretrain", "data/none"),
     *(".gitattributes", ".gitignore", ".dvcignore"),
 )
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name

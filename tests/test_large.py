@@ -63,7 +63,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     write_network(root / "models/source.npz", LAYERS, WEIGHTS)
     images, labels = synthetic_digits(24, seed=0)
     tiled = np.resize(images, (IMAGES, 28, 28))[..., np.newaxis]
-    write_target(root / "data/target_train", few_shot(tiled, np.resize(labels % 5, IMAGES), range(5, 10), [4], 2))
+    write_target(root / "data/target_train", few_shot(tiled, np.resize(labels % 5, IMAGES), [*"56789"], [4], 2))
     write_arrays(root / "data/target_test_images.npz", images=images[..., np.newaxis])
     yield study
     shutil.rmtree(root)

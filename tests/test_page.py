@@ -29,7 +29,19 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 LIVE = 5  # panels that the program draws anew: curves, gains, and the cost at three budgets
-SECTIONS = ["which", "curves", "table", "gains", "cost", "errors", "calibration", "features", "article", "method"]
+SECTIONS = [
+    "which",
+    "curves",
+    "table",
+    "gains",
+    "cost",
+    "errors",
+    "calibration",
+    "features",
+    "data",
+    "article",
+    "method",
+]
 
 
 @pytest.fixture(scope="module")
