@@ -6,8 +6,7 @@ from transfer import split
 from transfer.basics.console import counted, run, say, some
 from transfer.basics.files import read_facts, write_arrays, write_facts
 from transfer.basics.params import read_section
-from transfer.inputs.pool import digests, read_pool
-from transfer.mapped import Chosen
+from transfer.inputs.pool import read_pool
 from transfer.target import write_target
 
 DATA = Path("data")
@@ -23,8 +22,7 @@ def main() -> None:
     say(f"split: {' → '.join(classes)}; {draws}")
 
     parts = {"target": split.divide(target, params, "data.target")}
-    hidden = digests(Chosen(target.images, parts["target"].test))
-    parts["source"] = split.divide(source, params, "data.source", hidden)
+    parts["source"] = split.divide(source, params, "data.source", parts["target"].tested)
     facts = read_facts(DATA / "images" / "about.json", "source", "target", "notes")
     for side, part in parts.items():
         facts[side] |= {"train": len(part.train), "test": len(part.test), "how": part.how, "dropped": part.dropped}

@@ -42,12 +42,14 @@ class Parts:
         test: rows to test on, likewise.
         dropped: how many images were left out, as they are there before, or are test images.
         how: where the test images come from, in words.
+        tested: digests of the test images, as `transfer.inputs.pool.digests` gives them.
     """
 
     train: np.ndarray
     test: np.ndarray
     dropped: int
     how: str
+    tested: np.ndarray
 
 
 def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
@@ -65,7 +67,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         UserError: if a class or a group does not allow it, or images are there twice and are to be refused.
     """
     if len(pool.labels) == 0:
-        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images")
+        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", digests(pool.images))
     known = digests(pool.images)
     if np.any(pool.part == EITHER):
         rows = np.sort(np.unique(known, return_index=True)[1])
@@ -98,7 +100,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
                 f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
                 f"out of {key}.classes"
             )
-    return Parts(kept, test, dropped, how)
+    return Parts(kept, test, dropped, how, known[test])
 
 
 def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -52,11 +52,6 @@ def idx_header(shape: tuple[int, ...]) -> bytes:
     return bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
 
 
-def encode_idx(array: np.ndarray) -> bytes:
-    """Write a uint8 array as a raw IDX file."""
-    return idx_header(array.shape) + array.tobytes()
-
-
 def decode_idx(content: bytes, part: Part) -> np.ndarray:
     """Read an IDX file, raw or gzipped, that must hold a uint8 array of the part's shape.
 

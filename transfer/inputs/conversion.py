@@ -69,8 +69,9 @@ def convert_side(
     arrays = {name: getattr(found, name) for name in ("labels", "part", "groups")}
     named = {"classes": np.array(found.classes, dtype=np.str_), "form": np.array(found.form.to_text())}
     write_folder(path, {"images": found.write, **arrays, **named})
-    converted = {"images": {"shape": read_pool(path).images.shape, "sha256": digest(path / "images.npy")}}
-    return {"title": found.title, "classes": found.classes, "raw": found.raw or converted}
+    if (raw_facts := found.raw) is None:
+        raw_facts = {"images": {"shape": read_pool(path).images.shape, "sha256": digest(path / "images.npy")}}
+    return {"title": found.title, "classes": found.classes, "raw": raw_facts}
 
 
 def _nothing(_side: Side, _key: str, _params: Params, form: Form, _raw: Path) -> Found:
