@@ -19,6 +19,7 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
+from transfer.basics.console import UserError
 from transfer.basics.files import write_arrays
 from transfer.networks.threads import set_threads
 
@@ -53,6 +54,15 @@ def synthetic_digits(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng([1, seed])
     labels = rng.permutation(np.repeat(np.arange(10, dtype=np.uint8), per_class))
     return np.clip(patterns[labels] * 160 + rng.normal(40, 30, (len(labels), 28, 28)), 0, 255).astype(np.uint8), labels
+
+
+def refused(call: Callable[[], object], *words: str) -> None:
+    """Check that a call is refused in one line that has some words."""
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
 
 
 @dataclass

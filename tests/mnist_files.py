@@ -13,8 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.datasets.containers import Part, encode_idx
+from transfer.datasets.containers import Part, idx_header
 from transfer.datasets.originals import KERAS_NAMES, MNIST, ORIGINALS, Arrays
+
+
+def encode_idx(array: np.ndarray) -> bytes:
+    """Write a uint8 array as a raw IDX file."""
+    return idx_header(array.shape) + array.tobytes()
+
 
 _RNG = np.random.default_rng(0)
 ARRAYS: Arrays = {

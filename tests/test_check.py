@@ -51,6 +51,10 @@ def test_the_study_as_it_is_passes() -> None:
         ({"data__source__name": "none"}, "data.source.name is none, but source.model is pretrain"),
         ({"data__source__name": "digits"}, "cnn.blocks: block 2 gets 2×2 pixels"),
         ({"data__size": [8, 8]}, "cnn.blocks: block 2 gets 2×2 pixels"),
+        (
+            {"article__measure": True, "data__source__name": "none"},
+            "article.measure is true, but data.source.name is none",
+        ),
         ({"source__range": "0-1"}, "source.range is for a model of yours"),
         ({"source__model": "no/such.keras"}, "no/such.keras"),
         (

@@ -29,7 +29,6 @@ from transfer.datasets.containers import (
     Part,
     deb_data,
     decode_png,
-    encode_idx,
     fingerprint,
     gunzip,
     open_tar,
@@ -326,7 +325,7 @@ def test_members_must_be_regular_files_and_within_their_bound() -> None:
 def test_a_fingerprint_is_that_of_the_idx_file_however_the_array_lies_in_memory(shape: list[int], seed: int) -> None:
     array = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     for same in (array, np.asfortranarray(array), array[::-1]):
-        assert fingerprint(same) == sha256(encode_idx(same)).hexdigest()
+        assert fingerprint(same) == sha256(files.encode_idx(same)).hexdigest()
 
 
 # --- The table -------------------------------------------------------------------------------------------------------

@@ -501,6 +501,9 @@ def test_taps_can_be_named(tmp_path: Path) -> None:
     assert given.known_taps(section("pretrain"), ["block1"]) == ["block1"]
     with pytest.raises(UserError, match=r"source\.taps names 'block2', which is no layer of the source model"):
         take_over(section(path, taps=["block2"]), (12, 12, 3))
+    with pytest.raises(UserError, match=r"source\.taps names 'block2', which is no layer of .*a\.keras"):
+        given.check(section(path, taps=["block2"], range="0-1"), "auto")
+    given.check(section(path, taps=["halved"], range="0-1"), "auto")
 
 
 def test_taps_too_wide_to_be_kept_are_left_out() -> None:

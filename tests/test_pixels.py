@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -42,14 +43,6 @@ def saved(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) ->
 
 def grey(content: bytes, **others: Any) -> np.ndarray:
     return read_image(content, form(**others))[..., 0]
-
-
-def refused(call: Callable[[], object], *words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "WEBP"])

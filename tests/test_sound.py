@@ -6,12 +6,12 @@ import shutil
 import struct
 import subprocess
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import wavfile
@@ -52,14 +52,6 @@ def container(samples: bytes, bits: int, *, channels: int = 1, rate: int = 8000,
     layout = struct.pack("<HHIIHH", tag, channels, rate, rate * block, block, bits)
     body = b"WAVEfmt " + struct.pack("<I", 16) + layout + b"data" + struct.pack("<I", len(samples)) + samples
     return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def refused(call: Callable[[], object], *words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
 
 
 @pytest.mark.parametrize("hertz", [150, 440, 1000, 1800, 3300])
