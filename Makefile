@@ -1,6 +1,6 @@
 # Everything runs in .venv, which requirements/setup.sh makes and keeps in step with the locks.
 
-.PHONY: help repro test lint gpu lock bench compare reruns rehearse clean-cache clean
+.PHONY: help repro test faults lint gpu lock bench compare reruns rehearse clean-cache clean
 .NOTPARALLEL:
 
 SETUP = @sh requirements/setup.sh
@@ -15,6 +15,10 @@ repro: ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
 
 test: lint ## lint, check types, run every test (ARGS=... goes to pytest)
 	$(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+faults: ## inject every fault, print the table, write docs/reliability.md (ARGS="-k kill" for some)
+	$(SETUP) dev
+	$(RUN) pytest -m fault --numprocesses 2 -o "python_files=test_*.py tests/faults/*.py" $(ARGS)
 
 lint: ## ruff and mypy only
 	$(SETUP) dev

@@ -23,6 +23,8 @@ from transfer.basics.console import UserError
 from transfer.basics.files import write_arrays
 from transfer.networks.threads import set_threads
 
+pytest_plugins = ["tally"]
+
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
     *("stages", "transfer", "dvc.yaml", "params.yaml", "commands", "pretrain", "data/none"),
