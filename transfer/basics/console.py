@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
+
+from transfer.basics.processes import Terminated, end_in_order
 
 Item = TypeVar("Item")
 
@@ -20,10 +23,11 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command's `main`; end with exit code 2 and one line on a `UserError`, 130 on Ctrl-C.
+    """Run a command's `main`; end with exit code 2 and one line on a `UserError`, 130 on Ctrl-C, 143 on SIGTERM.
 
     With `TRANSFER_TRACEBACK=1` in the environment the traceback is printed as well.
     """
+    end_in_order()
     try:
         main()
     except UserError as error:
@@ -31,9 +35,9 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
 
 
 def say(line: str) -> None:

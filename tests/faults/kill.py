@@ -1,0 +1,156 @@
+"""Stages, workers and DVC itself are killed at random moments; the next `dvc repro` must make good for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Study, make_study
+from tally import Faults
+
+pytestmark = [
+    pytest.mark.fault("Kill"),
+    pytest.mark.skipif(sys.platform == "win32", reason="has no signals"),
+]
+KILLS, ENDS = 50, 20
+OUTPUTS = ("data", "models", "results", "dvc.lock", ".dvc/cache/files")
+CELLS = ".cache/cells"
+ORPHANS = 5  # seconds until none may be left
+
+
+@dataclass(frozen=True)
+class Calm:
+    """A study that was not disturbed: before its first run, what that makes, and how long it takes."""
+
+    fresh: Path
+    made: dict[str, bytes]
+    seconds: float
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file that a run leaves, with its bytes."""
+    files = [file for name in OUTPUTS for file in [root / name, *sorted((root / name).rglob("*"))] if file.is_file()]
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
+
+
+def copied(fresh: Path, folder: Path) -> Study:
+    """A copy of a study, with a temporary folder of its own beside it."""
+    shutil.copytree(fresh, folder / "study")
+    (folder / "tmp").mkdir()
+    return Study(folder / "study")
+
+
+def cells(study: Study) -> dict[str, tuple[int, int]]:
+    """The finished cells that are kept, with what tells a file that was written anew: its number and size."""
+    files = [file for file in (study.root / CELLS).rglob("[!.]*") if file.is_file()]
+    return {file.relative_to(study.root).as_posix(): (file.stat().st_ino, file.stat().st_size) for file in files}
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    folder = tmp_path_factory.mktemp("calm")
+    fresh = make_study(folder / "fresh")
+    fresh.set(split__shots=[1, 3], pretrain__epochs=1, report__replicates=200)
+    before = time.monotonic()
+    study = copied(fresh.root, folder)
+    study.run("dvc", "repro")
+    assert cells(study)
+    return Calm(fresh.root, contents(study.root), time.monotonic() - before)
+
+
+def environment(study: Study) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    temporary = str(study.root.parent / "tmp")
+    return os.environ | {"PATH": path, "PYTHONPATH": "", "GIT_CONFIG_GLOBAL": os.devnull, "TMPDIR": temporary}
+
+
+def belonging(study: Study) -> list[psutil.Process]:
+    """Every process that works for a study: told by its temporary folder, which all inherit."""
+    mark = environment(study)["TMPDIR"]
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("TMPDIR") == mark:
+                found.append(process)
+    return found
+
+
+def role(process: psutil.Process, dvc: int) -> str:
+    """What a process is in a run."""
+    if process.pid == dvc:
+        return "DVC"
+    command = " ".join(process.cmdline())
+    return "stage" if "-m stages." in command else "worker" if "multiprocessing.spawn" in command else "other"
+
+
+def strike(study: Study, victim: str, number: signal.Signals, wait: float) -> bool:
+    """Start a run, send a signal after a while, as soon as there is such a process, and see all end; whether it hit."""
+    command, quiet = ["dvc", "repro"], subprocess.DEVNULL
+    process = subprocess.Popen(
+        command, cwd=study.root, env=environment(study), stdout=quiet, stderr=quiet, start_new_session=True
+    )
+    hit = False
+    try:
+        time.sleep(wait)
+        while not hit and process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if victim == "all at once":
+                    os.killpg(process.pid, number)
+                    hit = True
+                for found in [each for each in belonging(study) if role(each, process.pid) == victim][:1]:
+                    found.send_signal(number)
+                    hit = True
+            time.sleep(0.02)
+        process.wait(timeout=300)  # of a run that has lost a worker, to its end
+        deadline = time.monotonic() + ORPHANS
+        while left := belonging(study):
+            assert time.monotonic() < deadline, f"orphans: {[each.cmdline() for each in left]}"
+            time.sleep(0.05)
+    finally:
+        for each in belonging(study):
+            each.kill()
+    return hit
+
+
+CASES = [
+    *[(("stage", "worker", "DVC")[turn % 3], signal.SIGKILL, turn) for turn in range(KILLS)],
+    *[(("stage", "DVC", "all at once")[turn % 3], signal.SIGINT, turn) for turn in range(ENDS // 2)],
+    *[(("stage", "DVC", "all at once")[turn % 3], signal.SIGTERM, turn) for turn in range(ENDS // 2)],
+]
+
+
+@pytest.mark.parametrize(("victim", "number", "turn"), CASES)
+def test_the_next_run_makes_good(
+    victim: str, number: signal.Signals, turn: int, calm: Calm, tmp_path: Path, faults: Faults
+) -> None:
+    moment = random.Random(f"{victim} {number.name} {turn}").uniform(0.02, 0.95)
+    with faults(f"{number.name} to {victim}, at a random moment") as count:
+        while True:
+            study = copied(calm.fresh, tmp_path)
+            if strike(study, victim, number, moment * calm.seconds):
+                break
+            shutil.rmtree(tmp_path)
+            moment *= 0.7  # the run was over: this machine was faster than before
+        finished = cells(study)
+        done = subprocess.run(
+            ["dvc", "repro"], cwd=study.root, env=environment(study), capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, f"{moment:.2f}\n{done.stdout}\n{done.stderr}"
+        after = cells(study)
+        count.lost += sum(size for name, (file, size) in finished.items() if after.get(name) != (file, size))
+        assert count.lost == 0, "finished cells were trained again"
+        made = contents(study.root)
+        assert made.keys() == calm.made.keys()
+        assert [name for name in made if made[name] != calm.made[name]] == []
+        assert list((tmp_path / "tmp").iterdir()) == []
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,54 @@
+"""Temporary folders that end with their process, or where it was killed with the next run of anything."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from transfer.basics.console import UserError, one_line
+
+PREFIX = "transfer-"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder in the system's temporary one, for as long as it is needed.
+
+    A lock beside it, which the system releases with its process, tells a folder in use from one that was left.
+
+    Raises:
+        UserError: if none can be made there.
+    """
+    from filelock import FileLock
+
+    place = Path(tempfile.gettempdir())
+    _sweep(place)
+    try:
+        with tempfile.NamedTemporaryFile(prefix=PREFIX, suffix=".lock", dir=place, delete=False) as file:
+            path = Path(file.name)
+        folder = path.with_suffix("")
+        lock = FileLock(path)
+        lock.acquire()
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise UserError(f"no temporary folder can be made in {place}: {one_line(error)}") from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        path.unlink(missing_ok=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove what processes that were killed have left."""
+    from filelock import FileLock, Timeout
+
+    for path in place.glob(f"{PREFIX}*.lock"):
+        with suppress(OSError, Timeout):  # in use, or somebody else's
+            with FileLock(path, timeout=0):
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+            path.unlink()
