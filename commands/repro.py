@@ -1,17 +1,33 @@
-"""What `make repro` runs: check the parameters, unless they were checked as they are, and go on to `dvc repro`."""
+"""What `make repro` runs: check the parameters, unless they were checked as they are, and go on to `dvc repro`.
+
+It waits for its turn where another run works in the same folder, and where DVC fails over a file of its own that a run
+has left half-written, which DVC asks people to remove by hand, it sets the file aside and starts again.
+"""
 
 from __future__ import annotations
 
 import gc
 import hashlib
+import json
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from transfer.basics.console import run
+from transfer.basics.console import UserError, one_line, run, say
+from transfer.basics.processes import BEAT, lives
 
 CHECKED = Path(".cache/checked")  # what was found in order: the check takes as long as all else where nothing is to do
+TURN = Path(".cache/turn")  # whoever has it locked runs; the system takes the lock from a process that is gone
+ASIDE = Path(".cache/damaged")
+DVC_LOCKS = Path(".dvc/tmp/rwlock")  # which processes read and write what
+INTERRUPTED = 252  # exit code of DVC
 LOOKED_AT = ("params.yaml", "dvc.yaml", "requirements/base.txt", "stages/*.py", "transfer/**/*.py")
 
 
@@ -48,7 +64,113 @@ def reproduce(arguments: list[str]) -> int:
     gc.freeze()
     from dvc.cli import main as dvc
 
-    return dvc(["repro", *arguments])
+    return dvc(["--wait-for-lock", "repro", *arguments])
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Wait until no other `make repro` works in this folder.
+
+    Raises:
+        UserError: if nothing can be written here.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(TURN)
+    try:
+        TURN.parent.mkdir(exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("another `make repro` works in this folder: waiting for it to end")
+            lock.acquire()
+    except OSError as error:
+        raise UserError(f"nothing can be written in {Path.cwd()}: {one_line(error)}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def await_others() -> bool:
+    """Wait for processes that hold DVC's locks here, as a plain `dvc repro` does; whether there was one."""
+    import psutil
+
+    waited = False
+    for number in _holders():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process = psutil.Process(number)
+            if any(Path(word).name in ("dvc", "dvc.exe", "commands.repro") for word in process.cmdline()):
+                say(f"another DVC, process {number}, works in this folder: waiting for it to end")
+                while lives(process):
+                    time.sleep(BEAT)
+                waited = True
+    return waited
+
+
+def _holders() -> set[int]:
+    """Numbers of the processes that stand in DVC's locks, this one left out."""
+    try:
+        locks = json.loads(DVC_LOCKS.read_bytes())
+        entries = [*locks["write"].values(), *(entry for entries in locks["read"].values() for entry in entries)]
+        return {int(entry["pid"]) for entry in entries} - {os.getpid()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return set()
+
+
+def mend() -> bool:
+    """Set aside what DVC cannot read of its own files, or keeps for a process that is gone; whether there was any."""
+    found = False
+    for place, sound in OWN_FILES.items():
+        for path in [path for path in Path().glob(place) if not sound(path)]:
+            ASIDE.mkdir(parents=True, exist_ok=True)
+            path.replace(ASIDE / path.name)
+            say(f"{path} was left by a run that was killed, and DVC cannot use it: set aside in {ASIDE}")
+            found = True
+    return found
+
+
+def _sound_locks(path: Path) -> bool:
+    """JSON, and of no process: whoever is there has been waited for."""
+    return _parsed(path, json.loads) is not None and not _holders()
+
+
+def _sound_lock_file(path: Path) -> bool:
+    """A mapping, or text that Git has marked as in conflict, which is for people to settle."""
+    return b"<<<<<<<" in path.read_bytes() or isinstance(_parsed(path, _yaml), dict)
+
+
+def _sound_run(path: Path) -> bool:
+    """What one run of a stage has made."""
+    content = _parsed(path, _yaml)
+    return isinstance(content, dict) and "outs" in content
+
+
+def _parsed(path: Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _yaml(text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ValueError from error
+
+
+OWN_FILES: Mapping[str, Callable[[Path], bool]] = MappingProxyType(
+    {
+        DVC_LOCKS.as_posix(): _sound_locks,
+        "dvc.lock": _sound_lock_file,
+        ".dvc/cache/runs/*/*/*": _sound_run,
+        ".dvc/cache/runs/*/*": lambda folder: any(folder.iterdir()),
+    }
+)
 
 
 def main() -> None:
@@ -56,9 +178,15 @@ def main() -> None:
 
     Where DVC fails, the check may tell why in better words: files of the user's own can have gone since it passed.
     """
-    code = check()
-    if not code and (code := reproduce(sys.argv[1:])):
-        code = run_check() or code
+    with in_turn():
+        code = check()
+        if not code:
+            while code := reproduce(sys.argv[1:]):
+                if code == INTERRUPTED:
+                    raise KeyboardInterrupt
+                if not (await_others() or mend()):
+                    code = run_check() or code
+                    break
     sys.exit(code)
 
 

@@ -7,7 +7,10 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import psutil
 
 PIPELINE = "DVC_STAGE"  # DVC sets it for the commands of its stages
 BEAT = 0.5  # seconds between two looks at the parent
@@ -31,6 +34,16 @@ def belong_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the main one ends the others
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that has ended and waits to be asked how has."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -58,11 +71,8 @@ def _end_with_pipeline() -> None:
     above = psutil.Process().parents()[:2]
     if not (above and _is_shell(above[0].cmdline())):
         del above[1:]
-    try:
-        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in above):
-            time.sleep(BEAT)
-    except psutil.NoSuchProcess:
-        pass
+    while all(map(lives, above)):
+        time.sleep(BEAT)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(1)
