@@ -1,6 +1,6 @@
 # Everything runs in .venv, which requirements/setup.sh makes and keeps in step with the locks.
 
-.PHONY: help repro test faults lint gpu lock bench compare reruns rehearse clean-cache clean
+.PHONY: help repro test faults lint audit gpu lock bench compare reruns rehearse clean-cache clean
 .NOTPARALLEL:
 
 SETUP = @sh requirements/setup.sh
@@ -25,6 +25,10 @@ lint: ## ruff and mypy only
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
+
+audit: ## ask whether a locked package has a known weakness (ARGS=--required: no answer is a failure)
+	$(SETUP) dev
+	$(RUN) python .ci/audit.py $(ARGS)
 
 gpu: ## add the CUDA libraries to .venv
 	$(SETUP) gpu

@@ -78,7 +78,7 @@ def find_files(named: Sequence[Path]) -> list[Path]:
 
     files = []
     for path in named:
-        if not path.is_dir():
+        if not _is_folder(path):
             files.append(path)
             continue
         try:
@@ -89,6 +89,13 @@ def find_files(named: Sequence[Path]) -> list[Path]:
             raise UserError(f"{shown(path)} holds no image or recording: they end in {', '.join(READABLE)}")
         files += found
     return files
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, or a folder above that may not be entered: told when it is read
+        return False
 
 
 def table(title: str, answers: Sequence[tuple[str, list[dict[str, Any]]]]) -> str:

@@ -29,6 +29,8 @@ explain() {
         fail "the disk is full: .venv needs 4 GB in $here"
     elif grep -qiE 'do not match the hashes|hash mismatch' "$log"; then
         fail "a package differs from the one that was locked: its hash is not in requirements/ (log: $log)"
+    elif grep -qiE 'hashes are required|must have a hash' "$log"; then
+        fail "a package has no hash in requirements/: make lock renews them (log: $log)"
     elif grep -qiE 'connection broken|could not fetch|failed to (fetch|download)|timed out|from versions: none' "$log"; then
         fail "cannot reach the package index: check the network, the proxy and pip's settings (log: $log)"
     fi

@@ -4,20 +4,26 @@ It also finds what DVC cannot: predictions of a strategy that is gone, which `ev
 """
 
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from transfer import article, cnn, pretrain, split, strategies, taps
-from transfer.basics.console import UserError, run
-from transfer.basics.params import PARAMS, Section, parse_section, read_params
+from transfer.basics.console import UserError, run, shown
+from transfer.basics.params import PARAMS, Section, parse_section, read_params, written
 from transfer.datasets import download
 from transfer.datasets.sets import NONE, SETS
 from transfer.inputs import data
 from transfer.networks import engines, given
+from transfer.networks.schedule import FewShotSchedule
 from transfer.reporting import selection
 from transfer.running import compute
 
 PATHS = ("path", "test_path")
+MOST_WEIGHTS = 100_000_000  # of a network, of which training keeps three copies
+MOST_CELLS = 10_000  # of a strategy, whose probabilities are kept in memory
+MOST_BYTES = 16 << 30  # of a data set's images, which are written in the form that networks take
+MOST_EXAMPLES = 100_000_000  # of a training, whose order is kept in memory; the default study's longest has 17,000
 SECTIONS: dict[str, type[Section]] = {
     "download": download.Params,
     "data": data.Params,
@@ -48,33 +54,103 @@ def check(params: dict) -> None:
     known = SECTIONS | strategy_sections()
     for name in params:
         if name not in known:
-            raise UserError(f"{PARAMS}: {name} is not a section; known are {', '.join(known)}")
+            raise UserError(f"{PARAMS}: {shown(name, 60)} is not a section; known are {', '.join(known)}")
     if missing := [name for name in known if name not in params]:
-        raise UserError(f"{PARAMS}: section {missing[0]} is missing")
+        raise UserError(f"{PARAMS}: section {missing[0]} is missing: add it (git diff {PARAMS} shows what was changed)")
     parsed: dict[str, Any] = {name: parse_section(name, params[name], section) for name, section in known.items()}
     wanted = parsed["report"].strategies
     for name in [] if wanted == "all" else wanted:
         if name not in strategy_sections():
             choice = ", ".join(strategy_sections())
-            raise UserError(f"{PARAMS}: report.strategies names {name!r}, but must be all or some of {choice}")
-    for key, side in (("data.source", parsed["data"].source), ("data.target", parsed["data"].target)):
+            raise UserError(f"{PARAMS}: report.strategies names {written(name)}, but must be all or some of {choice}")
+    both = parsed["data"]
+    for key, side in (("data.source", both.source), ("data.target", both.target)):
         side.check_paths(key)
-        if side.name in SETS:
-            side.choose(SETS[side.name].classes, key)
-    if parsed["article"].measure and parsed["data"].source.name == NONE:
+    _to_train_on("source", both, parsed["split"])
+    _check_amounts(parsed, _to_train_on("target", both, parsed["split"]))
+    parsed["compute"].check(parsed["training"].engine)
+    if parsed["article"].measure and both.source.name == NONE:
         raise UserError(article.NO_SOURCE)
-    shape = parsed["data"].shape(given.image_shape(parsed["source"]))
+    shape = both.shape(given.image_shape(parsed["source"]))
+    for key, side in (("data.source", both.source), ("data.target", both.target)):
+        if side.name in SETS and (size := sum(SETS[side.name].images) * prod(shape)) > MOST_BYTES:
+            made = f"makes {size / 2**30:,.0f} GB of the images of {key}"
+            raise UserError(f"{PARAMS}: data.size is {both.size}, which {made}, but there may be {MOST_BYTES >> 30}")
     given.check(parsed["source"], parsed["training"].engine)
     trained: list[str] = []
     if parsed["source"].given is None:
         network = cnn.layers(parsed["cnn"], image_shape=shape, classes=2)
+        if (weights := sum(map(prod, network.weights))) > MOST_WEIGHTS:
+            raise UserError(f"{PARAMS}: cnn.blocks and cnn.dense come to {weights:,} weights, {_at_most(MOST_WEIGHTS)}")
         parsed["training"].engine_for(network)
         trained = network.taps
     if (known_taps := given.known_taps(parsed["source"], trained)) is None:
         return
     for name in strategy_sections():
         if (tap := getattr(parsed[name], "tap", "auto")) not in ("auto", *known_taps):
-            raise UserError(f"{PARAMS}: {name}.tap is {tap!r}, but must be auto or one of {', '.join(known_taps)}")
+            raise UserError(
+                f"{PARAMS}: {name}.tap is {written(tap)}, but must be auto or one of {', '.join(known_taps)}"
+            )
+
+
+def _to_train_on(key: str, both: data.Params, grid: split.Params) -> dict[str, int]:
+    """How many images to train on each class of a built-in source or target has at most; empty for others.
+
+    Raises:
+        UserError: naming a class that the data set lacks, or that all images of are held out of.
+    """
+    side: data.Side = getattr(both, key)
+    if (known := SETS.get(side.name)) is None:
+        return {}
+    counts = dict(zip(known.classes, known.images, strict=True))
+    left = {}
+    for name in side.choose(known.classes, f"data.{key}"):
+        count = counts[name] // 2 if name in both.shared else counts[name]
+        parts = {"test": 0.0 if known.split else grid.test}
+        parts |= {"source_validation": grid.source_validation} if key == "source" else {}
+        for part, fraction in parts.items():
+            count -= max(1, round(fraction * count)) if fraction else 0
+            if count < 1:
+                raise UserError(
+                    f"{PARAMS}: split.{part} is {fraction}, which leaves none of the {counts[name]} images of class "
+                    f"{name} of data.{key} to train on: lower it"
+                )
+        left[name] = count
+    return left
+
+
+def _check_amounts(parsed: dict[str, Any], target: dict[str, int]) -> None:
+    """Check that there are enough labels, as far as that is known, and that no training is without end.
+
+    Args:
+        parsed: every section.
+        target: images to train on of each of its classes; empty where they are not known.
+    """
+    grid = parsed["split"]
+    most = max(grid.shots)
+    if target and most > (fewest := min(target.values())):
+        named = next(name for name, count in target.items() if count == fewest)
+        raise UserError(
+            f"{PARAMS}: split.shots asks for {most} labelled images per class, but class {named} of data.target has "
+            f"{fewest} to train on: use at most {fewest}"
+        )
+    if (cells := len(grid.shots) * grid.seeds) > MOST_CELLS:
+        raise UserError(
+            f"{PARAMS}: split.shots and split.seeds come to {cells:,} trainings a strategy, {_at_most(MOST_CELLS)}"
+        )
+    for name, section in parsed.items():
+        if not isinstance(section, FewShotSchedule):
+            continue
+        steps, batch = section.steps_at(most), min(section.batch, most * len(target) or section.batch)
+        if (examples := steps * batch) > MOST_EXAMPLES:
+            raise UserError(
+                f"{PARAMS}: {name}.steps is {section.steps}, which with {name}.steps_growth and {name}.batch comes to "
+                f"{examples:,} images in one training of {most} shots, {_at_most(MOST_EXAMPLES)}"
+            )
+
+
+def _at_most(limit: int) -> str:
+    return f"but there may be at most {limit:,}: lower it"
 
 
 def made_by(stages: dict) -> set[str]:

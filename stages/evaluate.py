@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import read_arrays, read_facts, read_record, write_record, write_text
+from transfer.basics.files import digest, read_arrays, read_facts, read_record, write_record, write_text
 from transfer.evaluation import (
     check_predictions,
     check_same_cells,
@@ -20,6 +20,7 @@ from transfer.evaluation import (
 from transfer.outcomes import SPECIMENS, TapViews
 from transfer.predictions import read_predictions
 
+RESULTS = Path("results")
 TARGET_LABELS = Path("data/target_test_labels.npz")
 SCORED_ON = {  # where the true classes of a specimen's test images are
     "article": (TARGET_LABELS, "labels"),
@@ -36,8 +37,8 @@ def main() -> None:
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
     predictions = {file.stem: read_predictions(file) for file in files}
-    for name, given in predictions.items():
-        check_predictions(name, given, len(labels))
+    for file in files:
+        check_predictions(file, predictions[file.stem], len(labels), len(test["classes"]))
     tempered = {name: temper_cells(given) for name, given in predictions.items()}
     scored = [score_cells(name, given, tempered[name], labels) for name, given in predictions.items()]
     cells = pd.concat(scored, ignore_index=True)
@@ -48,24 +49,27 @@ def main() -> None:
     write_table("cells", pd.concat([cells, *score_specimens()], ignore_index=True))
     write_table("taps", taps)
     metrics = headline(cells, source_accuracy)
-    write_text(Path("results/metrics.json"), json.dumps(metrics, indent=2) + "\n")
-    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, tempered, labels, test["classes"]))
+    write_text(RESULTS / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    outcomes = outcomes_of(predictions, tempered, labels, test["classes"], digest(RESULTS / "cells.csv"))
+    write_record(Path("data/outcomes.npz"), outcomes)
 
 
 def score_specimens() -> Iterator[pd.DataFrame]:
     """The rows of every specimen that was measured, which are compared with no strategy's."""
     for name in SPECIMENS:
-        predictions = read_predictions(Path("data/specimens", f"{name}.npz"))
+        path = Path("data/specimens", f"{name}.npz")
+        predictions = read_predictions(path)
         if len(predictions.shots):
             file, key = SCORED_ON[name]
-            labels = read_arrays(file, key)[key]
-            check_predictions(name, predictions, len(labels))
+            scored_on = read_arrays(file, key, "classes")
+            labels = scored_on[key]
+            check_predictions(path, predictions, len(labels), len(scored_on["classes"]))
             yield score_cells(name, predictions, temper_cells(predictions), labels)
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:
     """Write a table of results."""
-    write_text(Path("results", f"{name}.csv"), rows.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    write_text(RESULTS / f"{name}.csv", rows.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +22,17 @@ TITLE = "Which way to transfer"
 def main() -> None:
     """Read what was measured; write the report, the pictures of which are drawn in a process beside this one."""
     params = read_section("report", Params)
+    try:
+        write(params)
+    except BrokenProcessPool:
+        raise UserError(
+            "the process that draws the pictures was killed, most likely for want of memory: close other programs and "
+            "run again"
+        ) from None
+
+
+def write(params: Params) -> None:
+    """Write the report."""
     with ProcessPoolExecutor(1, get_context("spawn"), belong_to_parent) as beside:
         program = beside.submit(pages.charts_program, Path(".cache/pages"))
         # A second of imports: here, as the process beside imports this module, and starts meanwhile.
@@ -30,9 +42,9 @@ def main() -> None:
         from transfer.reporting.report import write_report
         from transfer.reporting.study import Study
 
-        cells = read_cells(RESULTS / "cells.csv")
-        strategies = choose_strategies(cells, None if params.strategies == "all" else params.strategies)
         outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
+        cells = read_cells(RESULTS / "cells.csv", str(outcomes.table))
+        strategies = choose_strategies(cells, None if params.strategies == "all" else params.strategies)
         say(f"report: {counted(len(cells), 'cell')}; {', '.join(strategies)}")
 
         study = Study(

@@ -27,6 +27,8 @@ def main() -> None:
     say(f"taps: probe {', '.join(features)} with {how}")
     rows = taps.sampled_rows(len(read_arrays(Path("data/target_test_images.npz"))["images"]), params)
     shown = taps.mapped(len(rows))
+    from sklearn import decomposition, manifold  # noqa: F401  # here: two threads that import them at once can fail
+
     with ThreadPoolExecutor() as pool:  # side by side: scikit-learn computes without Python's lock
         places = pool.map(taps.project, [taken.test[shown] for taken in features.values()])
         predicted = pool.map(partial(taps.probe, target=target, params=params), features.values())

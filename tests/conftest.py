@@ -67,6 +67,13 @@ def refused(call: Callable[[], object], *words: str) -> None:
         assert word in str(caught.value)
 
 
+def flipped(content: bytes, bit: int) -> bytes:
+    """The same bytes with one bit the other way round; bits count from the first byte's lowest."""
+    damaged = bytearray(content)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
 @dataclass
 class Study:
     """A Git and DVC repository in a temporary folder that holds the whole pipeline, on synthetic digits."""
@@ -77,7 +84,9 @@ class Study:
         """Run a command there; unless `code` is None, check its exit code."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = os.environ | {"PATH": path, "PYTHONPATH": "", "GIT_CONFIG_GLOBAL": os.devnull}
-        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(
+            command, cwd=self.root, env=env, capture_output=True, text=True, errors="backslashreplace", timeout=600
+        )
         assert code is None or done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -13,6 +13,7 @@ import pytest
 from stages.check import check, check_given, made_by
 from transfer.basics.console import UserError
 from transfer.basics.params import read_params
+from transfer.running import compute
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = read_params(ROOT / "params.yaml")
@@ -32,6 +33,13 @@ def test_the_study_as_it_is_passes() -> None:
     check_given(params(), MADE)
 
 
+def test_without_ray_a_study_on_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "find_spec", lambda _name: None)
+    with pytest.raises(UserError, match=r"compute\.engine is ray, but Ray is not installed"):
+        check(params(compute__engine="ray"))
+
+
+@pytest.mark.fault("Parameters", "values that cannot go together, or ask for too much")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -55,6 +63,26 @@ def test_the_study_as_it_is_passes() -> None:
             {"article__measure": True, "data__source__name": "none"},
             "article.measure is true, but data.source.name is none",
         ),
+        ({"split__shots": [1, 6000]}, "but class 5 of data.target has 5421 to train on: use at most 5421"),
+        (
+            {"data__target__name": "quickdraw", "data__target__classes": ["cat", "dog"]},
+            "class cat of data.target has 80",
+        ),
+        (
+            {"data__source__name": "digits", "split__source_validation": 0.999},
+            "split.source_validation is 0.999, which leaves none of the 178 images of class 0 of data.source to train",
+        ),
+        ({"split__seeds": 1000, "split__shots": [*range(1, 12)]}, "split.seeds come to 11,000 trainings a strategy"),
+        ({"dense_head__steps": 100_000, "dense_head__steps_growth": 1.0}, "dense_head.steps is 100000, which with"),
+        ({"cnn__dense": [4096] * 8}, "cnn.blocks and cnn.dense come to 120,"),
+        ({"data__size": [2048, 2048]}, "data.size is [2048, 2048], which makes 23"),
+        ({"compute__distribute": "mirrored"}, "compute.distribute is mirrored, so training.engine must be keras"),
+        ({"report__strategies": ["scratch", "scratch"]}, "a list that names no strategy twice"),
+        (
+            {"data__target__name": "folder", "data__target__path": "long" * 100, "data__target__classes": "all"},
+            "which cannot be read (File name too long)",
+        ),
+        ({"source__model": "a\x1b\n.keras"}, r"source.model: a\x1b\n.keras is missing"),
         ({"source__range": "0-1"}, "source.range is for a model of yours"),
         ({"source__model": "no/such.keras"}, "no/such.keras"),
         (
@@ -70,6 +98,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(changes: dict[str, Any],
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.fault("Parameters", "a path of one's own where the pipeline writes")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

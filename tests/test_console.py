@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +121,7 @@ def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
     assert b"<00:0" in shown  # time left
 
 
+@pytest.mark.fault("Disk full", "in the middle of a file")
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
     write_text(path, "zwölf\n")
@@ -129,12 +131,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match=r"file\.txt cannot be written: No space left on device"):
-        write_whole(path, half)
+    refused(
+        lambda: write_whole(path, half), "file.txt cannot be written: it needs more than 4 bytes, and ", " free: make"
+    )
+    refused(lambda: write_whole(path, half, 5_250_000), "it needs more than 5.2 MB, and ")
     assert path.read_bytes() == "zwölf\n".encode()
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
 
+@pytest.mark.fault("Disk full", "in the middle of a folder")
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "folder"
 
@@ -149,12 +154,25 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         return write
 
     write_whole(path, fill("a", "b"))
-    with pytest.raises(UserError, match="folder cannot be written: No space left on device"):
-        write_whole(path, fill("broken"))
+    refused(lambda: write_whole(path, fill("broken")), "folder cannot be written: it needs more than 6 bytes, and ")
     assert sorted(file.name for file in path.iterdir()) == ["a", "b"]
     write_whole(path, fill("c"))
     assert [file.name for file in path.iterdir()] == ["c"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_reason_than_space_is_told_as_the_system_tells_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(lambda: write_text(tmp_path / "file" / "inside", "x"), "inside cannot be written: ", "xists")
+
+
+def test_what_a_library_leaves_beside_a_file_is_removed(tmp_path: Path) -> None:
+    def write(partial: Path) -> None:
+        partial.with_name(f"{partial.name}.tmp").write_text("left")
+        partial.write_text("whole")
+
+    write_whole(tmp_path / "a[b]", write)
+    assert [file.name for file in tmp_path.iterdir()] == ["a[b]"]
 
 
 def test_arrays_come_back_and_their_file_is_repeatable(tmp_path: Path) -> None:

@@ -232,6 +232,7 @@ def test_arbitrary_bytes_raise_nothing_else(content: bytes, start: bytes, tmp_pa
             read(name, start + content, tmp_path_factory.getbasetemp())
 
 
+@pytest.mark.fault("Arrays and models", "an archive that unpacks to more than it may")
 def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
     zeros = bytes(30 << 20)
     for unpack, bomb in ((gunzip, gzip.compress(zeros, 1)), (unxz, lzma.compress(zeros, preset=0))):

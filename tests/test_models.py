@@ -134,7 +134,7 @@ def test_features_have_the_same_bytes_every_time(source: Path, tmp_path: Path) -
     for name in "ab":
         take(source, tmp_path / name, None, IMAGES, IMAGES[:5])
     names = [f"{tap}_{part}.npy" for tap in ("block1", "block2", "dense1") for part in ("test", "train")]
-    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == [*names, "taps.json"]
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["SHA256SUMS", *names, "taps.json"]
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 

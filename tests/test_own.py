@@ -20,7 +20,7 @@ from scipy.io import wavfile
 
 from transfer.basics.console import UserError
 from transfer.inputs import own
-from transfer.inputs.form import Form, Sound
+from transfer.inputs.form import Form, Sound, one_form
 from transfer.inputs.own import Listing, list_files, read_file, read_files, read_npz
 
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)
@@ -100,6 +100,7 @@ def test_other_files_are_passed_over_counted_and_told(tmp_path: Path, capsys: py
     assert "README, a/notes.txt, b/b.psd, …" in line
 
 
+@pytest.mark.fault("Images", "a folder that is none, is empty, or has one class")
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     refused(lambda: list_files(tmp_path / "gone", KEY), KEY, "gone is missing")
     (tmp_path / "file").touch()
@@ -126,6 +127,7 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").chmod(0o700)
 
 
+@pytest.mark.fault("Images", "a folder that fails while it is listed")
 def test_a_folder_that_fails_while_it_is_listed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of(tmp_path, "a/1.png", "b/1.png")
     scandir = os.scandir
@@ -139,18 +141,44 @@ def test_a_folder_that_fails_while_it_is_listed_is_one_line(tmp_path: Path, monk
     refused(lambda: list_files(tmp_path, KEY), KEY, "b cannot be read: Input/output error")
 
 
+@pytest.mark.fault("Images", "a class whose name has control characters, or more than 255 signs")
 @pytest.mark.parametrize("name", [" ", "a\tb", "new\nline", "\x7f", "\u2028", os.fsdecode(b"caf\xe9")])
 def test_a_class_that_cannot_be_named_in_a_line_is_refused(tmp_path: Path, name: str) -> None:
     folder_of(tmp_path, "cat/1.png", f"{name}/1.png")
     refused(lambda: list_files(tmp_path, KEY), KEY, "the name of the folder", "rename it")
 
 
+@pytest.mark.fault("Images", "classes with signs of HTML, quotes and marks of direction in their names")
 def test_a_class_may_have_any_name_that_is_text(tmp_path: Path) -> None:
     names = ["<script>alert(1)<", "\u202eright to left", "猫", " space ", "a,b", 'q"uote', "è"]
     folder_of(tmp_path, *(f"{name}/1.png" for name in names))
     assert sorted(list_files(tmp_path, KEY).labels) == sorted(names)
 
 
+def test_a_class_is_the_same_in_every_form_of_unicode(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "folders", "e\u0301/1.png", "\u00e9/2.png", "b/1.png")
+    assert {label for _, label in told(list_files(root, KEY), root)} == {"b", "\u00e9"}
+    root = listed(tmp_path / "table", "path,label", "a.png,e\u0301", "b.png,b")
+    assert list_files(root, KEY).labels == ["b", "\u00e9"]
+    images = np.zeros((2, 4, 4), np.uint8)
+    assert read_npz(npz(tmp_path / "a.npz", images=images, labels=["e\u0301", "b"]), KEY)[1] == ["\u00e9", "b"]
+
+
+def test_names_that_are_too_long_and_too_many_classes_are_refused(tmp_path: Path) -> None:
+    root = listed(tmp_path, "path,label", "a.png,a", f"b.png,{'x' * 256}")
+    refused(lambda: list_files(root, KEY), "line 3: the label has 256 signs, but at most 255 are read")
+    labels = np.arange(own.MOST + 1)
+    many = npz(tmp_path / "many.npz", images=np.zeros((len(labels), 1, 1), np.uint8), labels=labels)
+    refused(lambda: read_npz(many, KEY), "many.npz has 5,001 classes, but at most 5,000 are compared")
+
+
+def test_text_of_signs_that_are_none_is_one_line(tmp_path: Path) -> None:
+    labels = np.array([0x110000, 0x61], np.uint32).view("<U1")
+    wrong = npz(tmp_path / "a.npz", images=np.zeros((2, 4, 4), np.uint8), labels=labels)
+    refused(lambda: read_npz(wrong, KEY), "a.npz: labels holds what is no text")
+
+
+@pytest.mark.fault("Images", "links to folders, and loops of them")
 def test_links_to_files_are_followed_and_links_to_folders_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "store", "1.png")
     root = folder_of(tmp_path / "data", "a/1.png", "b/1.png")
@@ -191,6 +219,7 @@ def test_folders_and_a_table_that_says_the_same_give_the_same_list(tmp_path: Pat
     assert list_files(root, KEY) == wanted
 
 
+@pytest.mark.fault("Images", "a damaged table of labels")
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -225,6 +254,7 @@ def test_a_table_that_cannot_be_used_is_one_line_with_its_number(tmp_path: Path,
     refused(lambda: list_files(root, KEY), f"{KEY}: ", words)
 
 
+@pytest.mark.fault("Images", "a table of labels in another encoding")
 def test_a_table_in_another_encoding_is_one_line(tmp_path: Path) -> None:
     root = listed(tmp_path, "path,label", "a.png,cat", "b.png,café", encoding="latin-1")
     refused(lambda: list_files(root, KEY), "labels.csv, line 3: no UTF-8 text")
@@ -232,6 +262,7 @@ def test_a_table_in_another_encoding_is_one_line(tmp_path: Path) -> None:
     refused(lambda: list_files(root, KEY), "labels.csv, line 1: no UTF-8 text")
 
 
+@pytest.mark.fault("Images", "a table of labels that leads out of the folder")
 def test_a_table_may_not_lead_through_a_linked_folder(tmp_path: Path) -> None:
     folder_of(tmp_path / "store", "1.png")
     root = listed(tmp_path / "data", "path,label", "a.png,cat", "out/1.png,dog")
@@ -239,10 +270,11 @@ def test_a_table_may_not_lead_through_a_linked_folder(tmp_path: Path) -> None:
     refused(lambda: list_files(root, KEY), "line 3", "out is a link to a folder")
 
 
+@pytest.mark.fault("Fuzzing", "any labels in a table")
 @given(
     labels=st.lists(
         st.text(st.characters(exclude_categories=own.REFUSED), min_size=1, max_size=9).filter(str.strip), min_size=2
-    ).filter(lambda labels: len(set(labels)) > 1)
+    ).filter(lambda labels: len(set(map(one_form, labels))) > 1)
 )
 def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("table")
@@ -252,10 +284,11 @@ def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: 
     (root / "labels.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
     listing = list_files(root, KEY)
     assert {file.name: label for file, label in zip(listing.files, listing.labels, strict=True)} == {
-        f"{number}.png": label for number, label in enumerate(labels)
+        f"{number}.png": one_form(label) for number, label in enumerate(labels)
     }
 
 
+@pytest.mark.fault("Fuzzing", "any bytes as a table of labels")
 @given(content=st.binary(max_size=80) | st.text(max_size=60).map(lambda text: ("path,label\n" + text).encode()))
 def test_any_bytes_as_a_table_are_a_list_or_one_line(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("bytes")
@@ -306,6 +339,7 @@ def test_no_files_are_an_array_without_images(tmp_path: Path) -> None:
     assert np.load(tmp_path / "images.npy").shape == (0, 4, 5, 1)
 
 
+@pytest.mark.fault("Images", "files that are gone when they are read")
 @pytest.mark.parametrize("much", [0, 10**9])
 def test_the_first_bad_file_ends_it_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, much: int
@@ -368,6 +402,7 @@ def test_arrays_come_back_with_labels_and_groups_as_text(tmp_path: Path) -> None
     assert groups is None
 
 
+@pytest.mark.fault("Arrays and models", "arrays of another shape or type, labels that are none")
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
@@ -398,6 +433,7 @@ def test_arrays_that_cannot_be_used_are_one_line(tmp_path: Path, arrays: dict[st
     refused(lambda: read_npz(npz(tmp_path / "my.npz", **arrays), KEY), f"{KEY}: ", "my.npz", words)
 
 
+@pytest.mark.fault("Arrays and models", "an array of pickled objects")
 def test_code_in_an_npz_file_never_runs(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -423,6 +459,7 @@ def archive(path: Path, images: bytes, labels: bytes | None = None) -> Path:
     return path
 
 
+@pytest.mark.fault("Arrays and models", "an array that is not as large as it says")
 @pytest.mark.parametrize(
     ("images", "words"),
     [
@@ -444,6 +481,7 @@ def test_an_array_is_looked_at_before_memory_is_asked_for(tmp_path: Path, images
     tracemalloc.stop()
 
 
+@pytest.mark.fault("Arrays and models", "a file that is no npz file, or is cut off")
 def test_a_file_that_is_no_npz_is_one_line(tmp_path: Path) -> None:
     refused(lambda: read_npz(tmp_path / "gone.npz", KEY), KEY, "gone.npz is missing")
     refused(lambda: read_npz(tmp_path, KEY), KEY, "is no file")
@@ -456,6 +494,7 @@ def test_a_file_that_is_no_npz_is_one_line(tmp_path: Path) -> None:
     refused(lambda: read_npz(tmp_path / "a.npz", KEY), "a.npz is empty")
 
 
+@pytest.mark.fault("Fuzzing", "damage of any kind to an npz file")
 @settings(max_examples=200)
 @given(place=st.floats(0, 1), noise=st.binary(min_size=1, max_size=6))
 def test_damage_of_any_kind_is_arrays_or_one_line(

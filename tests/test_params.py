@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +19,20 @@ PARAMS = read_params(ROOT / "params.yaml")
 SECTIONS = check.SECTIONS | check.strategy_sections()
 
 
+class Inner(Section):
+    small: float
+
+
 class Small(Section):
-    count: int
+    count: Annotated[int, Field(ge=1, le=8)]
     rate: float = 0.5
-    names: list[str] = Field(default_factory=list, min_length=1)
+    names: list[str] = Field(default_factory=list, min_length=1, max_length=2)
+    inner: Inner = Inner(small=0.0)
+
+
+def doubled(form: str) -> str:
+    """Twenty lines, each of which stands for twice as much as the one before."""
+    return "".join(f"{new}: &{new} {form.replace('a', old)}\n" for old, new in pairwise("abcdefghijklmnopqrstuv"))
 
 
 def write(folder: Path, text: str) -> Path:
@@ -41,10 +52,11 @@ def test_a_section_is_read_and_frozen(tmp_path: Path) -> None:
         section.count = 4
 
 
+@pytest.mark.fault("Parameters", "a mistake in a section, or in YAML")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: {count: 3, cuont: 4}", "a.cuont is not a parameter; known are count, rate, names"),
+        ("a: {count: 3, cuont: 4}", "a.cuont is not a parameter; known are count, rate, names, inner"),
         ("a: {rate: 0.1}", "a.count is missing"),
         ("a: {count: three}", "a.count is 'three', but must be a valid integer"),
         ("a: {count: 3.0}", "a.count is 3.0"),
@@ -53,11 +65,30 @@ def test_a_section_is_read_and_frozen(tmp_path: Path) -> None:
         ("a: {count: 3, rate: .inf}", "a.rate is inf"),
         ("a: {count: 3, names: []}", "a.names is [], but must be a list of at least 1"),
         ("a: {count: 3, names: x}", "a.names is 'x', but must be a list"),
-        ("a: 3", "a is 3, but must be a section with: count, rate, names"),
+        ("a: 3", "a is 3, but must be a section with: count, rate, names, inner"),
         ("a:", "a is None, but must be a section"),
-        ("b: {}", "section `a` is missing"),
+        ("b: {}", "section a is missing"),
         ("a: {count: 3, count: 4}", "not valid YAML: line 1"),
         ("a: {count: [}", "not valid YAML: line 1"),
+        ("a: {count: 2001-99-99}", "not valid YAML: line 1: 2001-99-99: month must be in 1..12"),
+        ("a: {count: !!int x}", "not valid YAML: line 1: !!int x: invalid literal"),
+        ("a: {count: !!python/object/apply:os.abort []}", "could not determine a constructor for the tag"),
+        (f"a: {{count: {'9' * 5000}}}", "line 1: 999"),
+        (f"a: {'[' * 100_000}", "line 1: values are nested more than 20 deep"),
+        ("a: &a {count: *a}", "line 1: *a stands inside of what it stands for"),
+        (
+            "a: &a [x]\n" + doubled("[*a, *a]"),
+            "with what aliases stand for, there are more than 100,000",
+        ),
+        ("a: &a {x: 1}\n" + doubled("{<<: [*a, *a]}"), "with what aliases stand for, there are more than"),
+        ("a: 1\n---\na: 2", "expected a single document in the stream"),
+        ("# long\n" * 200_000, "is larger than 1 MB"),
+        ("a: {count: x}", "must be a valid integer, at least 1 and at most 8"),
+        ("a: {count: 3, names: [x, y, z]}", "must be a list of at most 2"),
+        ("a: {count: 3, inner: {smal: 1}}", "a.inner.smal is not a parameter; known are small"),
+        ('a: {count: "\\e[31m"}', r"a.count is '\x1b[31m', but must be"),
+        ('a: {"c\\n": 3}', r"a.c\n is not a parameter"),
+        ("a: {1: 3, count: 3}", "a.1 is not a parameter; known are"),
         ("- a", "must hold sections"),
         ("", "must hold sections"),
     ],
@@ -72,6 +103,11 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, text: str, wor
 def test_a_missing_file_says_where_to_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run from the repository's root"):
         read_section("a", Small, tmp_path / "params.yaml")
+
+
+def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_params(tmp_path)
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
@@ -119,6 +155,7 @@ def test_predictions_that_no_stage_makes_are_named(tmp_path: Path) -> None:
         check.check_predictions(check.made_by(stages), tmp_path)
 
 
+@pytest.mark.fault("Parameters", "a section that is missing")
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_missing_section_is_named(section: str) -> None:
     with pytest.raises(UserError, match=f"section {section} is missing"):

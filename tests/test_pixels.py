@@ -21,6 +21,7 @@ from PIL import Image
 
 from transfer.basics.console import UserError
 from transfer.inputs.form import Form, Sound
+from transfer.inputs.opening import refuse_endless
 from transfer.inputs.pixels import brightness, convert, looks_inverted, read_image, shifted
 from transfer.mapped import Mapped
 
@@ -78,6 +79,7 @@ def test_the_rotation_that_a_camera_noted_is_applied(orientation: int, upright: 
     np.testing.assert_array_equal(grey(saved(GREY, exif=exif), height=len(wanted), width=len(wanted[0])), wanted)
 
 
+@pytest.mark.fault("Images", "animated")
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_of_frames_and_pages_the_first_is_taken(kind: str) -> None:
     frames = [Image.fromarray(np.full((6, 8), value, np.uint8)) for value in (50, 200)]
@@ -86,6 +88,7 @@ def test_of_frames_and_pages_the_first_is_taken(kind: str) -> None:
     assert (grey(content) == 50).all()
 
 
+@pytest.mark.fault("Images", "16 bits")
 def test_sixteen_bits_are_divided_by_257_and_rounded() -> None:
     deep = np.array([[0, 128, 129, 385, 386, 65406, 65407, 65535]], np.uint16)
     wanted = [[0, 0, 1, 1, 2, 254, 255, 255]]
@@ -102,6 +105,7 @@ def test_one_bit_becomes_black_and_white() -> None:
     np.testing.assert_array_equal(grey(saved(GREY > 127)), np.where(GREY > 127, 255, 0))
 
 
+@pytest.mark.fault("Images", "pixels of 32 bits, or in the colour space Lab")
 @pytest.mark.parametrize(
     ("image", "kind", "what"),
     [
@@ -137,6 +141,7 @@ def test_colour_becomes_grey_by_its_luma_and_grey_becomes_rgb_by_repetition() ->
     np.testing.assert_array_equal(read_image(saved(GREY), form(channels=3)), np.repeat(GREY[..., None], 3, axis=2))
 
 
+@pytest.mark.fault("Images", "palettes, CMYK and YCbCr")
 @pytest.mark.parametrize("mode", ["P", "CMYK", "YCbCr"])
 def test_palettes_and_other_colour_spaces_become_rgb(mode: str) -> None:
     flat = Image.new("RGB", (8, 6), (204, 51, 102)).convert(mode)
@@ -176,6 +181,7 @@ def test_cropping_keeps_the_shape_and_cuts_both_sides_alike() -> None:
     np.testing.assert_array_equal(tall, image.T[10:40])
 
 
+@pytest.mark.fault("Images", "1 pixel wide, high or both")
 @pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)])
 def test_every_shape_can_be_brought_to_every_other(fit: str, size: tuple[int, int]) -> None:
@@ -202,10 +208,33 @@ def declared(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+@pytest.mark.fault("Images", "more than 100 megapixels declared")
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("size", [(10_001, 10_000), (20_000, 10_000), (2_000_000, 2_000_000)])
 def test_an_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
     refused(lambda: read_image(declared(*size), form(), "bomb.png"), "bomb.png", "megapixels")
+
+
+@pytest.mark.fault("Images", "an image file of 10 GB")
+def test_a_file_that_a_decoder_would_read_whole_is_refused_by_its_size(tmp_path: Path) -> None:
+    with (tmp_path / "a.webp").open("wb") as file:
+        file.write(b"RIFF\xff\xff\xff\xffWEBPVP8L")
+        file.truncate(10 << 30)
+    refused(lambda: read_image(tmp_path / "a.webp", form()), "a.webp is larger than 1,024 MB")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has neither pipes nor devices")
+def test_a_folder_with_a_pipe_or_a_device_in_it_is_told_before_anybody_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/1.png").touch()
+    (tmp_path / "a/2.png").symlink_to("b/1.png")
+    (tmp_path / "a/gone.png").symlink_to("nowhere")
+    refuse_endless(tmp_path, "x")
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        make(path := tmp_path / "a/b/odd.png")
+        refused(lambda: refuse_endless(tmp_path, "x"), "x: ", "a/b/odd.png is neither file nor folder: take it out")
+        path.unlink()
+    refused(lambda: refuse_endless(tmp_path / "gone", "x"), "gone cannot be read")
 
 
 CONTENTS = {
@@ -214,6 +243,7 @@ CONTENTS = {
 }
 
 
+@pytest.mark.fault("Images", "a file that is cut off, of each format")
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("kind", CONTENTS)
 def test_a_file_that_is_cut_off_is_one_line(kind: str) -> None:
@@ -222,6 +252,7 @@ def test_a_file_that_is_cut_off_is_one_line(kind: str) -> None:
         refused(lambda length=length: read_image(content[:length], form(), "cut.img"), "cut.img is ")
 
 
+@pytest.mark.fault("Images", "what is no image: text, a folder, a pipe, a loop of links")
 def test_what_is_no_image_is_one_line_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("<html>503</html>")
@@ -246,6 +277,7 @@ def test_what_is_no_image_is_one_line_with_its_name(tmp_path: Path) -> None:
     refused(lambda: read_image(b"text", form(), "a\nb\u202e.png"), "a\\nb\\u202e.png is no image")
 
 
+@pytest.mark.fault("Fuzzing", "damage of any kind to an image file")
 @settings(max_examples=300)
 @given(
     kind=st.sampled_from(sorted(CONTENTS)),
@@ -323,6 +355,7 @@ def test_where_nothing_is_to_change_nothing_is_copied() -> None:
     assert convert(np.zeros((0, 5, 5), np.uint8), form()).shape == (0, 6, 8, 1)
 
 
+@pytest.mark.fault("Arrays and models", "images of another shape, type or range, or NaN")
 @pytest.mark.parametrize(
     ("images", "words"),
     [

@@ -100,6 +100,7 @@ def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pyt
     assert [Path(each["file"]).name for each in answers(capsys, "--model", model, tmp_path)["files"]] == ["beep.wav"]
 
 
+@pytest.mark.fault("Images", "bad files among good ones, given to transfer predict")
 def test_a_bad_file_is_named_in_one_line_and_the_others_are_answered(
     model: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,17 @@ def test_a_bad_file_is_named_in_one_line_and_the_others_are_answered(
     assert len(lines) == 3
     assert all(line.startswith("error: ") for line in lines)
     assert ["m.png" in lines[0], "n.png" in lines[1], "missing.png" in lines[2]] == [True] * 3
+
+
+@pytest.mark.fault("Images", "a path that is too long, given to transfer predict")
+def test_a_path_that_cannot_be_looked_at_is_a_bad_file_like_another(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", model, "--json", "x" * 5000, images / "a.jpg") == 2
+    out, err = capsys.readouterr()
+    assert [Path(each["file"]).name for each in json.loads(out)["files"]] == ["a.jpg"]
+    assert "cannot be read: File name too long" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_many_files_are_read_a_few_at_a_time_with_the_same_answers(
@@ -135,6 +147,7 @@ def test_many_files_are_read_a_few_at_a_time_with_the_same_answers(
     assert sizes == [2, 2, 2, 2, 1]
 
 
+@pytest.mark.fault("Images", "names of files that would write to the terminal")
 @pytest.mark.parametrize("name", ["new\nline.png", "\x1b[31mred.png", "\udcff.png", "‮gnp.png"])
 def test_a_hostile_name_of_a_file_or_class_does_nothing_to_the_terminal(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -174,6 +187,7 @@ def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> No
     assert done.stderr == f"error: {tmp_path / 'no.png'} is missing\n"
 
 
+@pytest.mark.fault("Arrays and models", "a shipped model that is not what it says of itself")
 def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
     path = write_sides(tmp_path / "model.keras")
     write_about(path, About("end_to_end", 3, ("a", "b", "c"), FORM.to_text()))
@@ -185,6 +199,7 @@ def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
             open_model(path)
 
 
+@pytest.mark.fault("Arrays and models", "a Lambda layer")
 def test_a_model_that_would_run_code_is_refused_by_name_before_keras_sees_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +233,7 @@ def test_a_folder_gives_one_model_per_strategy_and_tells_the_best(tmp_path: Path
         open_folder(tmp_path / "elsewhere")
 
 
+@pytest.mark.fault("Arrays and models", "a shipped model that is cut off")
 @pytest.mark.parametrize("name", ["end_to_end.keras", "best.keras"])
 @pytest.mark.parametrize("length", [0, 100, -100])
 def test_a_damaged_model_in_a_folder_is_one_line_and_not_passed_over(tmp_path: Path, name: str, length: int) -> None:
@@ -229,6 +245,7 @@ def test_a_damaged_model_in_a_folder_is_one_line_and_not_passed_over(tmp_path: P
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.fault("Arrays and models", "a shipped model that is damaged")
 def test_a_damaged_word_of_a_model_about_itself_is_one_line(tmp_path: Path) -> None:
     path = write_sides(tmp_path / "end_to_end.keras")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as new:

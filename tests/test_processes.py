@@ -14,6 +14,7 @@ import psutil
 import pytest
 from conftest import ROOT
 
+from transfer.basics.files import write_text
 from transfer.basics.temporary import temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no signals")
@@ -21,6 +22,7 @@ STAGE = """
 import os, sys, time
 from pathlib import Path
 from transfer.basics.console import run
+from transfer.basics.files import write_text
 from transfer.basics.temporary import temporary_folder
 
 def main():
@@ -89,9 +91,24 @@ def test_a_stage_ends_when_dvc_is_killed_whatever_shell_is_between(shell: str, t
         pytest.skip(f"{shell} is not installed")
     process, stage = begin([sys.executable, "-c", DVC, found, "-c", str(tmp_path)], tmp_path, DVC_STAGE="sleeping")
     process.kill()
-    process.communicate()
     assert ended(stage, 5)
+    process.communicate()
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.fault("Kill", "DVC gone before its stage has begun")
+def test_a_stage_that_finds_itself_an_orphan_ends(tmp_path: Path) -> None:
+    leave = "import subprocess, sys; subprocess.Popen(sys.argv[1:])"
+    stage = [sys.executable, "-m", "stages.sleeping", str(tmp_path)]
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/sleeping.py").write_text("import time\ntime.sleep(1)\n" + STAGE)
+    settings = {"PYTHONPATH": str(ROOT), "DVC_STAGE": "sleeping"}
+    subprocess.run([sys.executable, "-c", leave, *stage], cwd=tmp_path, env=os.environ | settings, check=True)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ended(int((tmp_path / "pid").read_text()), 5)
 
 
 def test_a_stage_started_by_hand_does_not_mind_its_shell(tmp_path: Path) -> None:
@@ -116,3 +133,16 @@ def test_what_a_killed_process_has_left_goes_with_the_next_and_what_is_in_use_st
         assert list((tmp_path / "tmp").glob("*/file")) == []
         assert folder.is_dir()
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.fault("Kill", "files half-written by a killed process")
+def test_what_killed_writers_have_left_goes_with_the_next_write_and_that_of_living_ones_stays(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for number in (gone.pid, os.getppid()):
+        (tmp_path / f".{number}.a.txt").touch()
+        (tmp_path / f".{number}.a.txt.more").mkdir()
+    (tmp_path / f".{gone.pid}.b.txt").touch()
+    write_text(tmp_path / "a.txt", "whole")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a.txt", f".{gone.pid}.b.txt", f".{os.getppid()}.a.txt", f".{os.getppid()}.a.txt.more"}

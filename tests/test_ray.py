@@ -203,10 +203,14 @@ def test_a_worker_is_kept_for_further_tasks(nodes: Any, workers: int) -> None:
     assert len({node for node, _ in places}) == (workers or 2)
 
 
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def die_at_first(number: int, mark: str) -> int:
     if number == 3 and not Path(mark).exists():
         Path(mark).touch()
-        test_strategies.die(number)
+        die(number)
     return number
 
 
@@ -218,7 +222,7 @@ def test_a_worker_that_is_killed_costs_its_task_alone(nodes: Any, tmp_path: Path
 
 def test_a_task_that_kills_every_worker_comes_to_an_end(nodes: Any) -> None:
     with pytest.raises(UserError, match=rf"given up after {RETRIES + 1} tries: .* set compute\.workers"):
-        list(run_on_ray(test_strategies.die, [0], address=nodes.address))
+        list(run_on_ray(die, [0], address=nodes.address))
 
 
 def divide(number: int) -> float:

@@ -18,6 +18,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from transfer.basics.console import UserError
+from transfer.basics.files import digest
 from transfer.outcomes import COSTS, Outcomes, TapViews
 from transfer.reporting import advice, charts, pages, vega
 from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text
@@ -60,6 +61,7 @@ def outcomes_of(
         labels=labels,
         classes=np.arange(classes),
         made_with=np.array(json.dumps(dict.fromkeys(means, versions))),
+        table=np.array(""),
     )
 
 
@@ -409,12 +411,24 @@ def test_cells_of_another_study_than_the_outcomes_are_refused() -> None:
 
 
 def test_cells_that_are_not_there_or_something_else_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
     with pytest.raises(UserError, match=r"cells\.csv is missing"):
-        read_cells(tmp_path / "cells.csv")
+        read_cells(path, "")
     for text in ("", "a,b\n1,2\n", 'strategy\n"', "\0"):
-        (tmp_path / "cells.csv").write_text(text)
+        path.write_text(text)
         with pytest.raises(UserError, match=r"cells\.csv lacks one of strategy, shots"):
-            read_cells(tmp_path / "cells.csv")
+            read_cells(path, digest(path))
+
+
+@pytest.mark.fault("Corruption", "a digit changed in results/cells.csv")
+def test_cells_that_are_not_those_that_were_measured_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    STUDY.cells.to_csv(path, index=False)
+    measured = digest(path)
+    assert len(read_cells(path, measured)) == len(STUDY.cells)
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises(UserError, match=r"cells\.csv is not the one that was measured"):
+        read_cells(path, measured)
 
 
 def test_confusion_and_recall_against_scikit_learn() -> None:
@@ -582,3 +596,19 @@ def test_the_program_of_the_page_is_bundled_once(tmp_path: Path, monkeypatch: py
     assert vega.bundle("a()", tmp_path) == "bundled a()"
     with pytest.raises(AttributeError):
         vega.bundle("b()", tmp_path)
+
+
+@pytest.mark.fault("Corruption", "a bit flipped in the chart library that is kept for the page")
+def test_a_damaged_program_of_the_page_is_bundled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vl_convert
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda program: f"bundled\r\n{program}")
+    vega.bundle("a()", tmp_path)
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    for place in (0, 5, 66, 68, -1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 128 if place == 5 else 1
+        kept.write_bytes(damaged)
+        assert vega.bundle("a()", tmp_path) == "bundled\r\na()"
+        assert kept.read_bytes() == whole

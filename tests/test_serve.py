@@ -161,6 +161,7 @@ def test_every_answer_has_its_status_and_the_headers_that_protect(
         assert headers["allow"]
 
 
+@pytest.mark.fault("Serving", "a file that is no image")
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -178,11 +179,13 @@ def test_what_cannot_be_read_is_400_and_one_line(server: Server, body: bytes, sa
     assert answer["error"].isprintable()
 
 
+@pytest.mark.fault("Serving", "a kind of request that a foreign page's form could send")
 @pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/json", "image"])
 def test_kinds_that_a_foreign_form_could_send_are_refused(server: Server, kind: str) -> None:
     assert server.predict(LEFT, kind)[0] == 415
 
 
+@pytest.mark.fault("Serving", "an image of 10 MB and more")
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(("size", "status"), [(10 << 20, 400), ((10 << 20) + 1, 413), (30 << 20, 413)])
 def test_no_more_than_ten_megabytes_are_taken(server: Server, size: int, status: int, chunked: bool) -> None:
@@ -193,6 +196,7 @@ def test_no_more_than_ten_megabytes_are_taken(server: Server, size: int, status:
     assert "error" in json.loads(content)
 
 
+@pytest.mark.fault("Serving", "an image of 10 MB and more")
 def test_of_what_is_too_large_no_more_than_the_limit_is_held() -> None:
     class Large:
         async def stream(self) -> AsyncIterator[bytes]:
@@ -212,6 +216,7 @@ def test_recordings_are_answered_too(server: Server) -> None:
     assert server.predict(recording(), "audio/wav")[0] == 200
 
 
+@pytest.mark.fault("Serving", "an upload without end")
 def test_an_upload_without_end_is_cut_off(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         head = f"POST /predict HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: image/png\r\n"
@@ -225,6 +230,7 @@ def test_an_upload_without_end_is_cut_off(server: Server) -> None:
     assert server.ask("GET", "/health")[0] == 200
 
 
+@pytest.mark.fault("Serving", "an upload that stops")
 def test_an_upload_that_stops_is_given_up_and_others_are_answered_meanwhile(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +244,7 @@ def test_an_upload_that_stops_is_given_up_and_others_are_answered_meanwhile(
     assert b"did not arrive within 1 s" in said
 
 
+@pytest.mark.fault("Serving", "a client that leaves in the middle of its request")
 def test_a_client_that_leaves_disturbs_nobody(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 9")
@@ -245,6 +252,7 @@ def test_a_client_that_leaves_disturbs_nobody(server: Server) -> None:
     assert server.predict(LEFT)[0] == 200
 
 
+@pytest.mark.fault("Serving", "a request that names another server, as in DNS rebinding")
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "192.168.0.7:{port}", "[", "a@[::1"]
 )
@@ -258,6 +266,7 @@ def test_a_request_that_names_this_machine_is_answered(server: Server, host: str
     assert server.predict(LEFT, Host=host.format(port=server.port))[0] == 200
 
 
+@pytest.mark.fault("Serving", "a request from another page")
 @pytest.mark.parametrize(
     "origin", ["null", "", "http://evil.example", "http://127.0.0.1:1", "http://localhost:{port}", "file://"]
 )
@@ -289,6 +298,7 @@ def test_no_name_breaks_the_check(named: str, host: str) -> None:
     assert application.is_meant(named, host) in (True, False)
 
 
+@pytest.mark.fault("Serving", "a port in use, a host that is not here")
 def test_a_port_in_use_and_a_host_that_is_not_here_are_one_line() -> None:
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
@@ -325,6 +335,7 @@ def start() -> Iterator[Start]:
         process.communicate()
 
 
+@pytest.mark.fault("Serving", "32 clients at once, 8 of them with too much")
 def test_32_clients_at_once_get_their_answers_and_memory_stays_flat(folder: Path, start: Start) -> None:
     process, port = start("--models", str(folder))
     running = Server(port, [])
@@ -543,6 +554,7 @@ def test_what_the_server_says_of_a_bad_file_is_shown(browser: Browser, server: S
     page.close()
 
 
+@pytest.mark.fault("Serving", "HTML and scripts in the names of classes and strategies")
 def test_names_of_classes_and_strategies_are_shown_and_do_nothing(opened: Open, tmp_path: Path) -> None:
     write_sides(tmp_path / "evil.keras", f'"]{EVIL}', classes=(EVIL, "w" * 300, *map(str, range(5))))
     with served(tmp_path) as other:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,54 @@ def test_why_an_install_failed(machine: Machine, output: str, said: str) -> None
     machine.python("python3", "3.11")
     (machine.project / "failure").write_text(output)
     assert said in machine.fails()
+
+
+WHEEL = "uv-1.0-py3-none-any.whl"
+HASHES = {"not in the lock": f" --hash=sha256:{'0' * 64}", "missing": ""}
+
+
+def write_wheel(folder: Path) -> None:
+    """A package that is called uv."""
+    with zipfile.ZipFile(folder / WHEEL, "w") as wheel:
+        wheel.writestr("uv-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: uv\nVersion: 1.0\n")
+        wheel.writestr("uv-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("uv-1.0.dist-info/RECORD", "")
+
+
+@on_posix
+@pytest.mark.fault("Network", "a package whose hash is not in the lock, or is missing there")
+@pytest.mark.parametrize(("found", "said"), [("not in the lock", "differs from the one that"), ("missing", "no hash")])
+def test_pip_installs_nothing_without_the_right_hash(machine: Machine, tmp_path: Path, found: str, said: str) -> None:
+    """With the real Python and pip."""
+    write_wheel(tmp_path)
+    machine.lock("uv", f"uv==1.0{HASHES[found]}\n")
+    environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    assert said in machine.fails(PYTHON=sys.executable, **environment)
+    assert not list((machine.project / ".venv").rglob("uv-1.0.dist-info"))
+
+
+@pytest.mark.fault("Network", "a package whose hash is not in the lock, or is missing there")
+@pytest.mark.parametrize(("found", "said"), [("not in the lock", "hash mismatch"), ("missing", "must have a hash")])
+def test_uv_installs_nothing_without_the_right_hash(tmp_path: Path, found: str, said: str) -> None:
+    """With the real uv."""
+    write_wheel(tmp_path)
+    (tmp_path / "lock.txt").write_text(f"uv==1.0{HASHES[found]}\n")
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or pytest.skip("no uv beside Python")
+    command = [uv, "--offline", "--no-cache", "pip", "install", "--require-hashes", "--no-index"]
+    command += ["--find-links", tmp_path, "--target", tmp_path / "installed", "-r", tmp_path / "lock.txt"]
+    done = subprocess.run([*command, "--python", sys.executable], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert said in done.stderr.lower()
+    assert not list(tmp_path.rglob("uv-1.0.dist-info"))
+
+
+@on_posix
+def test_nothing_is_installed_without_asking_for_hashes(machine: Machine) -> None:
+    machine.python("python3", "3.11")
+    machine.setup("gpu")
+    installs = [call for call in machine.calls().splitlines() if "pip install" in call]
+    assert len(installs) == 2
+    assert all("--require-hashes" in call for call in installs)
 
 
 # What is done is not done again.

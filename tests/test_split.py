@@ -114,7 +114,7 @@ def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tm
     parts = split.divide(pool, study, "data.target")
     write_target(tmp_path / "target", split.split_target(pool, parts, study))
     names = ["calibration_rows", "classes", "draws", "form", "images", "shots"]
-    assert sorted(file.name for file in (tmp_path / "target").iterdir()) == [f"{name}.npy" for name in names]
+    assert sorted(file.name for file in (tmp_path / "target").glob("*.npy")) == [f"{name}.npy" for name in names]
     again = read_target(tmp_path / "target")
     cells = again.cells()
     assert [(cell.shots, cell.seed) for cell in cells] == [(1, 0), (1, 1), (3, 0), (3, 1)]

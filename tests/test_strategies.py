@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,6 +19,7 @@ import hypothesis
 import numpy as np
 import psutil  # which DVC brings
 import pytest
+from conftest import refused
 from hypothesis import strategies as st
 
 from transfer.basics.console import UserError
@@ -23,12 +27,14 @@ from transfer.basics.params import Section
 from transfer.cells import Cell, run_cells
 from transfer.features import Features
 from transfer.networks.engines import Engine
+from transfer.running import workers
 from transfer.running.compute import Compute
 from transfer.running.workers import run_in_workers
 from transfer.strategies import dense_head, feature_extraction
 from transfer.target import Draw, Target
 
 ROOT = Path(__file__).resolve().parents[1]
+NO_SIGKILL = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 PROBE = feature_extraction.Params(
     tap="block2", l2=(0.01, 1.0), l2_default=0.1, folds=3, enough_held_out=500, max_iterations=200
 )
@@ -181,18 +187,34 @@ def test_cells_run_longest_first_and_come_back_in_order(tmp_path: Path, workers:
         assert lines[:2] == ["2 0 1", "2 1 1"]
 
 
-def ship_and_die(weights: list[np.ndarray], path: Path) -> None:
+def ship_and_die(weights: list[np.ndarray], path: Path, times: int) -> None:
     path.write_bytes(weights[0].tobytes())
-    os.kill(os.getpid(), signal.SIGKILL)
+    die(path.parent, times)
 
 
-def test_a_killed_writer_of_the_model_file_is_one_line(tmp_path: Path) -> None:
+def ship_with(tmp_path: Path, times: int) -> bytes:
+    """Run cells whose model file's writer is killed a number of times; the model file."""
     (tmp_path / "log").touch()
     fit = partial(fake_fit, log=tmp_path / "log")
     compute = Compute(engine="local", address="", workers=1, distribute="none", remember=0)
     how = {"params": Section(), "model": tmp_path / "model", "compute": compute, "code": Path(__file__)}
-    with pytest.raises(UserError, match="writes the model file was killed"):
-        run_cells(fit, ship_and_die, TARGET, **how)
+    run_cells(fit, partial(ship_and_die, times=times), TARGET, **how)
+    return (tmp_path / "model").read_bytes()
+
+
+@NO_SIGKILL
+@pytest.mark.fault("Memory", "the process that writes a model file is killed once")
+def test_a_writer_of_the_model_file_that_is_killed_is_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ship_with(tmp_path, times=1) == np.full(4, 2).tobytes()
+    assert "the process that writes the model file was killed" in capsys.readouterr().out
+
+
+@NO_SIGKILL
+@pytest.mark.fault("Memory", "the process that writes a model file is killed whenever it starts")
+def test_a_writer_of_the_model_file_that_is_killed_twice_is_one_line(tmp_path: Path) -> None:
+    refused(lambda: ship_with(tmp_path, times=2), "the process that writes the model file was killed", "run again")
 
 
 def double(number: int) -> int:
@@ -203,9 +225,26 @@ def refuse(number: int) -> int:
     raise UserError(f"{number} will not do")
 
 
-def die(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
+def die(folder: Path, times: int = 1) -> None:
+    """Kill this process, unless so many have been killed already."""
+    for number in range(times):
+        with suppress(FileExistsError):
+            (folder / f"killed{number}").touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def double_or_die(number: int, folder: Path, deadly: int, times: int) -> int:
+    if number == deadly:
+        die(folder, times)
+    return 2 * number
+
+
+def double_or_want(number: int, folder: Path, times: int) -> int:
+    for turn in range(times if number == 1 else 0):
+        with suppress(FileExistsError):
+            (folder / f"wanted{turn}").touch(exist_ok=False)
+            np.zeros(1 << 60, np.uint8)  # more than can be addressed
+    return 2 * number
 
 
 def blas_threads(_: int) -> set[int]:
@@ -238,10 +277,75 @@ def test_an_error_in_a_worker_is_the_error() -> None:
         list(run_in_workers(refuse, [0, 1], 1))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-def test_a_worker_that_is_killed_is_one_line_that_says_what_to_do() -> None:
-    with pytest.raises(UserError, match=r"a worker process was killed.* set compute\.workers"):
-        list(run_in_workers(die, [0, 1], 2))
+@NO_SIGKILL
+@pytest.mark.fault("Memory", "a worker is killed at its first, a middle or its last task")
+@pytest.mark.parametrize("deadly", [0, 3, 6])
+def test_the_task_of_a_worker_that_is_killed_is_tried_again(
+    deadly: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = partial(double_or_die, folder=tmp_path, deadly=deadly, times=1)
+    assert sorted(run_in_workers(work, range(7), 2)) == [0, 2, 4, 6, 8, 10, 12]
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("a worker process was killed")
+    assert str(deadly) in line
+
+
+@NO_SIGKILL
+@pytest.mark.fault("Memory", "a worker is killed whenever it comes to a certain task")
+def test_a_worker_that_is_killed_twice_is_one_line_that_names_its_task(tmp_path: Path) -> None:
+    work = partial(double_or_die, folder=tmp_path, deadly=1, times=2)
+    done: list[int] = []
+    refused(lambda: done.extend(run_in_workers(work, range(3), 2, "number {}".format)), "number 1: ", "was killed")
+    assert set(done) <= {0, 4}
+
+
+@pytest.mark.fault("Memory", "a worker gets less memory than it asks for, once")
+def test_a_task_that_finds_no_memory_is_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = partial(double_or_want, folder=tmp_path, times=1)
+    assert sorted(run_in_workers(work, range(4), 2)) == [0, 2, 4, 6]
+    assert capsys.readouterr().out == "a worker process ran out of memory; tried again, one at a time: 1\n"
+
+
+@pytest.mark.fault("Memory", "a worker gets less memory than it asks for, always")
+def test_a_task_that_finds_no_memory_twice_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    work = partial(double_or_want, folder=tmp_path, times=2)
+    refused(lambda: list(run_in_workers(work, range(4), 2)), "1: ", "ran out of memory", "fewer shots")
+
+
+KILLS = [(7, 7, "from outside"), (7, 8, "was killed for want of memory"), (None, 8, "most likely for want of memory")]
+
+
+@NO_SIGKILL
+@pytest.mark.parametrize(("before", "after", "said"), KILLS)
+def test_a_kill_for_want_of_memory_is_told_from_others(
+    before: int | None, after: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([before, after])
+    monkeypatch.setattr(workers, "_memory_kills", lambda: next(counts))
+    pool = workers.Pool(1)
+    process = pool.submit(os.getpid).result()
+    with pytest.raises(BrokenProcessPool) as caught:
+        pool.submit(os.kill, process, signal.SIGKILL).result()
+    death = pool.death(caught.value)
+    assert said in death.how
+    assert death.memory == (before != after)
+
+
+@NO_SIGKILL
+def test_a_worker_that_crashes_is_told_by_its_signal() -> None:
+    pool = workers.Pool(1)
+    with pytest.raises(BrokenProcessPool) as caught:
+        pool.submit(os.abort).result()
+    assert pool.death(caught.value).how == "was ended by SIGABRT"
+
+
+@pytest.mark.fault("Disk full", "where worker processes are handed their work")
+def test_work_that_does_not_fit_on_the_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    refused(lambda: list(run_in_workers(double, [0])), "cannot be written: it needs more than", "free", "TMPDIR")
 
 
 SLEEPERS = """
@@ -296,7 +400,7 @@ def test_ctrl_c_ends_all_workers_at_once_and_quietly(tmp_path: Path) -> None:
     assert not any(map(runs, workers))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@NO_SIGKILL
 def test_workers_end_when_their_main_process_is_killed(tmp_path: Path) -> None:
     process, workers = start_sleepers(tmp_path)
     assert all(map(runs, workers))

@@ -73,6 +73,16 @@ def test_a_map_keeps_clusters_together_and_repeats() -> None:
     assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.95
 
 
+def test_features_that_are_all_the_same_are_one_point_on_the_map() -> None:
+    assert not taps.project(np.full((41, 6), 0.3, np.float32)).any()
+
+
+def test_a_layer_of_one_number_has_a_map() -> None:
+    places = taps.project(np.arange(40, dtype=np.float32)[:, np.newaxis])
+    assert places.shape == (40, 2)
+    assert np.isfinite(places).all()
+
+
 def test_a_map_of_very_few_images_is_no_error() -> None:
     assert taps.project(clusters(0, images=10)[0]).shape == (10, 2)
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from zipfile import is_zipfile
 
 import numpy as np
 
-from transfer.basics.console import counted, progress, say
+from transfer.basics.console import UserError, counted, progress, say
 from transfer.basics.files import digest
 from transfer.basics.params import Section
 from transfer.networks.about import About, write_about
 from transfer.networks.engines import Engine
 from transfer.networks.provenance import made_with
-from transfer.predictions import Predictions
+from transfer.predictions import Predictions, are_probabilities
 from transfer.running.compute import Compute
 from transfer.running.shipping import shipping
 from transfer.target import Draw, Target
@@ -56,6 +56,30 @@ class Outcome:
     gradient_steps: int
     examples_seen: int
     weights: list[np.ndarray] | None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The same as named arrays."""
+        counts = np.array([self.trainable_parameters, self.gradient_steps, self.examples_seen], np.int64)
+        weights = {f"weight{number:03}": weight for number, weight in enumerate(self.weights or [])}
+        return {"probabilities": self.probabilities, "counts": counts} | weights
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], draw: Draw, classes: int) -> Self | None:
+        """What `arrays` gave, or None where they are not the outcome of a draw for so many classes."""
+        probabilities, counts = arrays.pop("probabilities", np.empty(0)), arrays.pop("counts", np.empty(0))
+        weights = [arrays[name] for name in sorted(arrays, key=lambda name: (len(name), name))]
+        right = (
+            (probabilities.dtype, probabilities.ndim, probabilities.shape[-1]) == (np.float32, 2, classes)
+            and are_probabilities(probabilities)
+            and (counts.dtype, counts.shape) == (np.int64, (3,))
+            and counts.min() >= 0
+            and all(weight.dtype.kind == "f" and np.isfinite(weight).all() for weight in weights)
+            and sum(weight.size for weight in weights) == (counts[0] if draw.seed == 0 else 0)
+        )
+        if not right:
+            return None
+        parameters, steps, examples = counts.tolist()
+        return cls(probabilities, parameters, steps, examples, weights if draw.seed == 0 else None)
 
 
 Fit = Callable[[Draw], Cell]
@@ -98,28 +122,44 @@ def run_cells(
 
     Returns:
         Predictions in the order of `target.cells()`.
+
+    Raises:
+        UserError: if a cell that was remembered cannot be one of this study.
     """
     draws, memory, label = target.cells(), compute.memory(code), label or code.stem
     keys = memory.keys(fit, draws)
-    recalled = {cell: outcome for cell, key in enumerate(keys) if (outcome := memory.recall(key)) is not None}
+    recalled = {
+        cell: outcome
+        for cell, (key, draw) in enumerate(zip(keys, draws, strict=True))
+        if (kept := memory.recall(key)) and (outcome := Outcome.from_arrays(kept, draw, len(target.classes)))
+    }
     order = sorted(range(len(draws)), key=lambda cell: (-draws[cell].shots, draws[cell].seed))
     remembered = f", {len(recalled):,} of them remembered" if recalled else ""
     say(f"{label}: {counted(len(draws), 'cell')} of up to {counted(draws[order[0]].shots, 'shot')}{remembered}")
 
     waiting = [cell for cell in order if cell not in recalled]
-    done = (run or compute.results)(partial(_run_cell, fit=fit), [(cell, draws[cell]) for cell in waiting])
+    run = run or partial(compute.results, name=lambda task: f"{label}, {_named(task[1])}")
+    done = run(partial(_run_cell, fit=fit), [(cell, draws[cell]) for cell in waiting])
     trained = progress(done, label, "cell", [draws[cell].shots ** 0.5 for cell in waiting])
     outcomes: dict[int, Outcome] = {}
     with shipping() as process:
         for cell, outcome in chain(recalled.items(), trained):
             outcomes[cell] = outcome
             if cell not in recalled:
-                memory.keep(keys[cell], outcome)
+                memory.keep(keys[cell], outcome.arrays())
             if ship and model and cell == order[0]:
                 about = About(code.stem, draws[cell].shots, tuple(target.classes.tolist()), str(target.form))
                 written = process.submit(_ship, partial(ship, outcome.weights), model, about)
+        strange = UserError(f"{memory.folder} holds a cell that is not of this study: delete it and run `dvc repro`")
         if ship and model:
-            written.result()
+            try:
+                written.result()
+            except (ValueError, TypeError, LookupError):  # as weights of other shapes give
+                if order[0] in recalled:
+                    raise strange from None
+                raise
+    if recalled and len({outcome.probabilities.shape for outcome in outcomes.values()}) > 1:
+        raise strange
     memory.trim()
     made = made_with(params.model_dump(mode="json"), str(engine or "")) | ({"model": digest(model)} if model else {})
     return gather(target, [outcomes[cell] for cell in range(len(draws))], made, model.stat().st_size if model else 0)
@@ -157,6 +197,10 @@ def _ship(write: Callable[..., None], path: Path, about: About) -> None:
     write(path=path)
     if is_zipfile(path):
         write_about(path, about)
+
+
+def _named(draw: Draw) -> str:
+    return f"{counted(draw.shots, 'shot')} of seed {draw.seed}"
 
 
 def _run_cell(task: tuple[int, Draw], *, fit: Fit) -> tuple[int, Outcome]:

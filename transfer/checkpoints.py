@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer.basics.console import UserError, say
 from transfer.basics.files import read_arrays, write_arrays
 from transfer.distribute import Team
 
@@ -26,13 +27,22 @@ class Checkpoint:
         self.team = team
 
     def read(self, fresh: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What was written last, or `fresh` if there is nothing; the chief's on every worker.
+        """What was written last, or `fresh` if there is nothing or nothing whole; the chief's on every worker.
 
         Args:
             fresh: the state of a training that begins, float32; all states have its shapes.
         """
-        stored = self.team.chief and self.path.is_file()
-        return self.team.from_chief(list(read_arrays(self.path).values()) if stored else fresh)
+        return self.team.from_chief(self._stored(fresh) if self.team.chief and self.path.is_file() else fresh)
+
+    def _stored(self, fresh: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        try:
+            state = list(read_arrays(self.path).values())
+        except UserError:
+            state = []
+        if [_form(array) for array in state] == [_form(array) for array in fresh]:
+            return state
+        say(f"{self.path} is damaged: training begins anew")
+        return fresh
 
     def write(self, state: Sequence[np.ndarray]) -> None:
         """Keep a state in the place of the one before."""
@@ -43,3 +53,7 @@ class Checkpoint:
         """Forget it: the training is done."""
         if self.team.chief:
             self.path.unlink(missing_ok=True)
+
+
+def _form(array: np.ndarray) -> tuple[np.dtype, tuple[int, ...], bool]:
+    return array.dtype, array.shape, bool(np.isfinite(array).all()) if array.dtype.kind == "f" else False

@@ -24,8 +24,8 @@ class Block(Section):
 class Params(Section):
     """The `cnn` section: the blocks, then the dense layers, from the image on."""
 
-    blocks: Annotated[tuple[Block, ...], Field(min_length=1), Strict(False)]
-    dense: Annotated[tuple[Count, ...], Strict(False)]
+    blocks: Annotated[tuple[Block, ...], Field(min_length=1, max_length=100), Strict(False)]
+    dense: Annotated[tuple[Count, ...], Field(max_length=100), Strict(False)]
 
 
 def check_fits(params: Params, height: int, width: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from transfer import metrics
 from transfer.basics.console import UserError
 from transfer.outcomes import COSTS, Outcomes, TapViews
-from transfer.predictions import Predictions
+from transfer.predictions import Predictions, are_probabilities
 
 SCORES = {
     "accuracy": metrics.accuracy,
@@ -20,6 +21,7 @@ SCORES = {
     "brier": metrics.brier,
     "ece": metrics.expected_calibration_error,
 }
+AGAIN = "delete it and run `dvc repro`"
 TEMPERED = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
 
 
@@ -50,24 +52,55 @@ def temper_cells(predictions: Predictions) -> Tempered:
     return Tempered(temperature, np.stack(list(map(metrics.temper, predictions.probabilities, temperature))))
 
 
-def check_predictions(strategy: str, predictions: Predictions, test_images: int) -> None:
+def check_predictions(path: Path, predictions: Predictions, test_images: int, classes: int) -> None:
     """Check that predictions can be scored.
 
+    Args:
+        path: of their file, which bears the strategy's name.
+        predictions: of all of its cells.
+        test_images: how many they must be for.
+        classes: likewise.
+
     Raises:
-        UserError: if the predictions are not for these test images, or those of a cell are no numbers.
+        UserError: if the predictions are for other test images or classes, or those of a cell are no probabilities.
     """
-    if predictions.probabilities.shape[1] != test_images:
+    _, images, told = predictions.probabilities.shape
+    if (images, told) != (test_images, classes):
         raise UserError(
-            f"data/predictions/{strategy}.npz is for {predictions.probabilities.shape[1]} test images, not "
-            f"{test_images}: rerun its stage, or delete the file if the strategy is gone"
+            f"{path} is for {images} test images of {told} classes, not {test_images} of {classes}: rerun its stage, "
+            "or delete the file if the strategy is gone"
         )
-    diverged = np.flatnonzero(~np.isfinite(predictions.probabilities).all(axis=(1, 2)))
-    if len(diverged):
-        cell = diverged[0]
-        raise UserError(
-            f"{strategy} with {predictions.shots[cell]} labels per class and seed {predictions.seed[cell]} diverged: "
-            "its probabilities are no numbers; change its section of params.yaml, most likely its peak_rate"
-        )
+    for cell, (shots, seed) in enumerate(zip(predictions.shots, predictions.seed, strict=True)):
+        each = f"{path.stem} with {shots} labels per class and seed {seed}"
+        both = predictions.probabilities[cell], predictions.calibration[cell]
+        if not all(np.isfinite(part).all() for part in both):
+            raise UserError(
+                f"{each} diverged: its probabilities are no numbers; change its section of params.yaml, most likely "
+                "its peak_rate"
+            )
+        if not all(map(are_probabilities, both)):
+            raise UserError(f"{path} is damaged: what it has of {each} are no probabilities: {AGAIN}")
+    if wrong := _impossible(predictions, classes):
+        raise UserError(f"{path} is damaged: {wrong}: {AGAIN}")
+
+
+def _impossible(predictions: Predictions, classes: int) -> str:
+    """What no stage would write about its cells; empty if there is nothing."""
+    cells = list(zip(predictions.shots.tolist(), predictions.seed.tolist(), strict=True))
+    if len(set(cells)) < len(cells):
+        return "it has a cell twice"
+    lowest = dict.fromkeys(COSTS, 0) | {"shots": 1, "seed": 0, "calibration_labels": -1}
+    if wrong := [name for name, least in lowest.items() if getattr(predictions, name).min(initial=least) < least]:
+        return f"{wrong[0]} is too small"
+    if predictions.calibration_labels.max(initial=-1) >= classes:
+        return "calibration_labels are of other classes"
+    try:
+        made = json.loads(str(predictions.made_with))
+    except (ValueError, RecursionError):
+        made = None
+    return (
+        "" if isinstance(made, dict) and made.keys() >= {"params", "versions"} else "made_with lacks what it must have"
+    )
 
 
 def score_cells(strategy: str, predictions: Predictions, tempered: Tempered, labels: np.ndarray) -> pd.DataFrame:
@@ -97,7 +130,11 @@ def score_cells(strategy: str, predictions: Predictions, tempered: Tempered, lab
 
 
 def outcomes_of(
-    predictions: Mapping[str, Predictions], tempered: Mapping[str, Tempered], labels: np.ndarray, classes: np.ndarray
+    predictions: Mapping[str, Predictions],
+    tempered: Mapping[str, Tempered],
+    labels: np.ndarray,
+    classes: np.ndarray,
+    table: str,
 ) -> Outcomes:
     """Every cell of every strategy, image by image.
 
@@ -106,6 +143,7 @@ def outcomes_of(
         tempered: the same, mended.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
+        table: SHA-256 of the file of their cells.
     """
     every = list(predictions.values())
     return Outcomes(
@@ -118,11 +156,18 @@ def outcomes_of(
         labels=labels,
         classes=classes,
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
+        table=np.array(table),
     )
 
 
 def score_taps(views: TapViews, labels: np.ndarray) -> pd.DataFrame:
-    """One row per tap and seed: the accuracy of its linear probe on the sampled test images."""
+    """One row per tap and seed: the accuracy of its linear probe on the sampled test images.
+
+    Raises:
+        UserError: if the probes are of images that are not there.
+    """
+    if views.rows.min(initial=0) < 0 or views.rows.max(initial=0) >= len(labels):
+        raise UserError(f"data/taps.npz is for other test images: {AGAIN}")
     correct = views.predicted == labels[views.rows]
     return pd.DataFrame(
         [

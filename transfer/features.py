@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from transfer.basics.console import UserError
-from transfer.basics.files import read_facts, write_facts, write_whole
-from transfer.mapped import Mapped, Rows, write_side_by_side
+from transfer.basics.files import axes, misfit, read_facts, write_facts, write_whole
+from transfer.mapped import Rows, seal, sealed, write_side_by_side
 from transfer.networks import engines
 from transfer.networks.graph import Architecture
 from transfer.networks.layers import read_network
@@ -32,8 +32,8 @@ class Features:
         test: of the test images, (test images, width) float32.
     """
 
-    train: Rows
-    test: np.ndarray
+    train: Rows = axes("float32", "images", "width")
+    test: np.ndarray = axes("float32", "test images", "width")
 
     def scaled(self, scaling: Scaling) -> Self:
         """The same features, scaled: those of the test images now, the others when they are asked for."""
@@ -154,6 +154,7 @@ def extract(
         for part, given in {"train": images, "test": test_images}.items():
             batches = (program.features(given[start : start + CHUNK], wanted) for start in range(0, len(given), CHUNK))
             write_side_by_side(folder, [f"{tap}_{part}" for tap in wanted], batches, len(given))
+        seal(folder)
 
     write_whole(path, write)
 
@@ -174,10 +175,19 @@ def taken_tap(path: Path, tap: str) -> str:
 
 def read_taps(path: Path) -> dict[str, Features]:
     """Read every tap's features, from the image on; those of the target images stay in their files."""
-    return {
-        tap: Features(Mapped(path / f"{tap}_train.npy"), Mapped(path / f"{tap}_test.npy")[:])
-        for tap in read_facts(path / "taps.json", "taps")["taps"]
-    }
+    return {tap: _read_tap(path, tap) for tap in _taps(path)}
+
+
+def _taps(path: Path) -> list[str]:
+    return read_facts(path / "taps.json", "taps")["taps"]
+
+
+def _read_tap(path: Path, tap: str) -> Features:
+    train, test = sealed(path, (f"{tap}_{part}" for part in ("train", "test")))
+    features = Features(train, test[:])
+    if wrong := misfit(features):
+        raise UserError(f"{path} cannot be read ({tap}: {wrong}): delete it and run `dvc repro`")
+    return features
 
 
 def read_features(path: Path, tap: str) -> Features:
@@ -186,10 +196,10 @@ def read_features(path: Path, tap: str) -> Features:
     Raises:
         UserError: if the folder lacks the tap.
     """
-    features, tap = read_taps(path), taken_tap(path, tap)
-    if tap not in features:
+    known, tap = _taps(path), taken_tap(path, tap)
+    if tap not in known:
         raise UserError(
-            f"{path} has no features of tap {tap!r}, only of {', '.join(features)}: list the strategy's `tap` "
+            f"{path} has no features of tap {tap!r}, only of {', '.join(known)}: list the strategy's `tap` "
             "under the params of stage extract in dvc.yaml"
         )
-    return features[tap]
+    return _read_tap(path, tap)

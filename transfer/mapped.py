@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from transfer.basics.console import UserError
-from transfer.basics.files import write_whole
+from transfer.basics.console import UserError, one_line
+from transfer.basics.files import digest, misfit, read_header, reserve, write_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Record = TypeVar("Record", bound="DataclassInstance")
+SUMS = "SHA256SUMS"  # in a folder of arrays: of every file
 BATCH = 1 << 24  # numbers of an array that are worked on together, so that memory need not hold all
 
 
@@ -43,17 +45,23 @@ class Mapped:
 
     Attributes:
         path: of the file.
+        sha256: of its content, where that was verified.
     """
 
     path: Path
+    sha256: str = ""
 
     def _array(self) -> np.ndarray:
-        try:
-            return np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise UserError(f"{self.path} is missing: `dvc repro` makes it") from None
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{self.path} cannot be read ({error}): delete it and run `dvc repro`") from None
+        with _opening(self.path):
+            with self.path.open("rb") as file:
+                shape, dtype, _ = read_header(file)
+                if file.tell() + prod(shape) * dtype.itemsize != self.path.stat().st_size:
+                    raise ValueError("it is not of the size that it states")
+            return np.lib.format.open_memmap(self.path, mode="r")
+
+    def content(self) -> str:
+        """SHA-256 of the file: what the results of a training depend on, wherever it lies."""
+        return self.sha256 or digest(self.path)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,6 +72,11 @@ class Mapped:
         """
         return self._array().shape
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the array."""
+        return self._array().dtype
+
     def __len__(self) -> int:
         """The number of rows."""
         return len(self._array())
@@ -71,6 +84,41 @@ class Mapped:
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Some of the rows: a view of the map for a slice, else a copy."""
         return np.asarray(self._array()[rows])
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except Exception as error:  # NumPy raises what it likes on hostile bytes
+        raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of a folder's files into it, as `sha256sum --check` reads them."""
+    sums = "".join(f"{digest(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
+    (folder / SUMS).write_text(sums, encoding="utf-8", newline="\n")
+
+
+def sealed(folder: Path, names: Iterable[str]) -> list[Mapped]:
+    """Open the `.npy` files of a folder that was sealed; nothing of their content is taken on trust.
+
+    Raises:
+        UserError: if one is missing, or is not as it was written.
+    """
+    sums = {}
+    with _opening(folder / SUMS):
+        for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+            sha256, name = line.split("  ", 1)
+            sums[name] = sha256
+    opened = []
+    for path in (folder / f"{name}.npy" for name in names):
+        if (found := digest(path)) != sums.get(path.name):
+            raise UserError(f"{path} is damaged, as it is not what {SUMS} says: delete {folder} and run `dvc repro`")
+        opened.append(Mapped(path, found))
+    return opened
 
 
 def batches(array: Rows) -> Iterator[slice]:
@@ -97,7 +145,10 @@ def write_side_by_side(folder: Path, names: Sequence[str], batches: Iterable[Seq
                 if not file.tell():
                     header = np.lib.format.header_data_from_array_1_0(part)
                     np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, *part.shape[1:])})
+                    reserve(file, file.tell() + rows * part[0].nbytes)
                 file.write(part.data)
+        for file in files:
+            file.truncate()  # rows that never came are missing then, not zeros
 
 
 def write_folder(path: Path, arrays: Mapping[str, Rows | Callable[[Path], object]]) -> None:
@@ -116,9 +167,12 @@ def write_folder(path: Path, arrays: Mapping[str, Rows | Callable[[Path], object
             elif array.shape and len(array):
                 write_side_by_side(folder, [name], ([array[part]] for part in batches(array)), len(array))
             else:
-                np.save(folder / f"{name}.npy", array[...], allow_pickle=False)
+                small = io.BytesIO()  # as NumPy does not tell why it could not write a file
+                np.save(small, array[...], allow_pickle=False)
+                (folder / f"{name}.npy").write_bytes(small.getvalue())
+        seal(folder)
 
-    write_whole(path, write)
+    write_whole(path, write, sum(getattr(array, "nbytes", 0) for array in arrays.values()))
 
 
 def read_folder(path: Path, kind: type[Record], *mapped: str) -> Record:
@@ -130,10 +184,14 @@ def read_folder(path: Path, kind: type[Record], *mapped: str) -> Record:
         mapped: names of the arrays that stay in their files.
 
     Raises:
-        UserError: if a file is missing or damaged; of a mapped array when it is used.
+        UserError: if a file is missing, damaged, or holds another array than `axes` declares.
     """
-    files = {field.name: Mapped(path / f"{field.name}.npy") for field in fields(kind)}
-    return kind(**{name: file if name in mapped else file[...] for name, file in files.items()})
+    names = [field.name for field in fields(kind)]
+    files = dict(zip(names, sealed(path, names), strict=True))
+    record = kind(**{name: file if name in mapped else file[...] for name, file in files.items()})
+    if wrong := misfit(record):
+        raise UserError(f"{path} cannot be read ({wrong}): delete it and run `dvc repro`")
+    return record
 
 
 @dataclass(frozen=True)

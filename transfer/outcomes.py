@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from transfer.basics.files import axes
+
 COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every cell
 SPECIMENS = ("article", "article_same_task")  # measured as a warning; no strategies to choose from
 
@@ -24,17 +26,19 @@ class Outcomes:
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
+        table: SHA-256 of the file of their cells, so that a report is drawn from what was measured, () str.
     """
 
-    strategy: np.ndarray
-    shots: np.ndarray
-    seed: np.ndarray
-    predicted: np.ndarray
-    confidence: np.ndarray
-    tempered: np.ndarray
-    labels: np.ndarray
-    classes: np.ndarray
-    made_with: np.ndarray
+    strategy: np.ndarray = axes("str", "cells")
+    shots: np.ndarray = axes("int32", "cells")
+    seed: np.ndarray = axes("int32", "cells")
+    predicted: np.ndarray = axes("int16", "cells", "test images")
+    confidence: np.ndarray = axes("float32", "cells", "test images")
+    tempered: np.ndarray = axes("float32", "cells", "test images")
+    labels: np.ndarray = axes("int32", "test images")
+    classes: np.ndarray = axes("str", "classes")
+    made_with: np.ndarray = axes("str")
+    table: np.ndarray = axes("str")
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,9 @@ class TapViews:
         predicted: what the probes take them for, (taps, seeds, images) int16.
     """
 
-    names: np.ndarray
-    shots: np.ndarray
-    rows: np.ndarray
-    mapped: np.ndarray
-    places: np.ndarray
-    predicted: np.ndarray
+    names: np.ndarray = axes("str", "taps")
+    shots: np.ndarray = axes("int32")
+    rows: np.ndarray = axes("int64", "images")
+    mapped: np.ndarray = axes("int64", "mapped images")
+    places: np.ndarray = axes("float32", "taps", "mapped images", "coordinates")
+    predicted: np.ndarray = axes("int16", "taps", "seeds", "images")

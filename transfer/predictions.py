@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.basics.files import read_record, write_record
+from transfer.basics.files import axes, read_record, write_record
+
+ROUNDING = 1e-3  # how far from 1 the sum of an image's probabilities may be: in float32 it is a thousandth of that
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,16 @@ class Predictions:
         made_with: parameters and versions of the libraries, as JSON, () str.
     """
 
-    probabilities: np.ndarray
-    calibration: np.ndarray
-    calibration_labels: np.ndarray
-    shots: np.ndarray
-    seed: np.ndarray
-    trainable_parameters: np.ndarray
-    gradient_steps: np.ndarray
-    examples_seen: np.ndarray
-    model_bytes: np.ndarray
-    made_with: np.ndarray
+    probabilities: np.ndarray = axes("float32", "cells", "test images", "classes")
+    calibration: np.ndarray = axes("float32", "cells", "calibration images", "classes")
+    calibration_labels: np.ndarray = axes("int32", "cells", "calibration images")
+    shots: np.ndarray = axes("int32", "cells")
+    seed: np.ndarray = axes("int32", "cells")
+    trainable_parameters: np.ndarray = axes("int64", "cells")
+    gradient_steps: np.ndarray = axes("int64", "cells")
+    examples_seen: np.ndarray = axes("int64", "cells")
+    model_bytes: np.ndarray = axes("int64", "cells")
+    made_with: np.ndarray = axes("str")
 
 
 def no_predictions() -> Predictions:
@@ -70,3 +72,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities from logits along the last axis, float32."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def are_probabilities(given: np.ndarray) -> bool:
+    """Whether the last axis holds probabilities: no less than 0, with a sum of 1 but for rounding."""
+    sums = given.sum(axis=-1, dtype=np.float64)
+    return bool((given >= 0).all() and (np.abs(sums - 1) <= ROUNDING).all())  # neither holds for what is no number

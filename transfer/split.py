@@ -15,15 +15,17 @@ from transfer.inputs.pool import EITHER, TEST, TRAIN, Pool, digests
 from transfer.mapped import Chosen
 from transfer.target import Target, few_shot
 
+Part = Annotated[float, Field(ge=1e-6, le=0.999)]  # one fold of its reciprocal, where groups are kept whole
+
 
 class Params(Section):
     """The `split` section: what is held out, and the study's grid of cells."""
 
-    test: Annotated[float, Field(gt=0, lt=1)]
+    test: Part
     test_seed: Annotated[int, Field(ge=0, lt=2**31)]
     duplicates: Literal["drop", "refuse"]
-    source_validation: Annotated[float, Field(gt=0, lt=1)]
-    shots: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]  # the data sets the upper limit
+    source_validation: Part
+    shots: Annotated[list[Annotated[int, Field(ge=1, le=10**12)]], Field(min_length=1, max_length=100)]
     seeds: Annotated[int, Field(ge=1, le=1000)]
 
     @model_validator(mode="after")

@@ -56,11 +56,14 @@ def project(features: np.ndarray) -> np.ndarray:
         features: (images, width) float32.
 
     Returns:
-        Places, (images, 2) float32, which have no unit.
+        Places, (images, 2) float32, which have no unit; all the same where the features are.
     """
+    if np.ptp(features, axis=0).max() < 1e-12:  # of a network that is dead, on which t-SNE ends the process
+        return np.zeros((len(features), 2), np.float32)
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
+    features = np.pad(features, [(0, 0), (0, max(0, 2 - features.shape[1]))])  # a map has two dimensions in any case
     main = PCA(min(50, *features.shape), random_state=0).fit_transform(features)
     perplexity = min(30, (len(features) - 1) / 3)
     return TSNE(2, init="pca", perplexity=perplexity, random_state=0, **MAP).fit_transform(main)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer.basics.console import UserError
+from transfer.basics.files import axes
 from transfer.mapped import Rows, read_folder, write_folder
 
 CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them
@@ -48,12 +49,12 @@ class Target:
             are none.
     """
 
-    images: Rows
-    classes: np.ndarray
-    shots: np.ndarray
-    draws: np.ndarray
-    calibration_rows: np.ndarray
-    form: np.ndarray
+    images: Rows = axes("uint8", "images", "height", "width", "channels")
+    classes: np.ndarray = axes("str", "classes")
+    shots: np.ndarray = axes("int32", "numbers")
+    draws: np.ndarray = axes("int32", "seeds", "classes", "largest number")
+    calibration_rows: np.ndarray = axes("int32", "classes", "calibration images")
+    form: np.ndarray = axes("str")
 
     def draw(self, shots: int, seed: int) -> Draw:
         """The labelled images of one cell, class by class."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transfer.basics.processes import Terminated, end_in_order
 
@@ -29,20 +31,70 @@ def run(main: Callable[[], None]) -> None:
     """
     end_in_order()
     try:
-        main()
-    except UserError as error:
-        if os.environ.get("TRANSFER_TRACEBACK") == "1":
-            raise
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(USER_ERROR)
+        with steady_streams():
+            main()
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
+    except Exception as error:
+        complaint = _complaint(error)
+        if os.environ.get("TRANSFER_TRACEBACK") == "1" or not complaint:
+            raise
+        print("error:", "\n".join(map(shown, complaint.split("\n"))), file=sys.stderr, flush=True)
+        sys.exit(USER_ERROR)
+
+
+def _complaint(error: Exception) -> str:
+    """What can be done about an error; nothing if it is ours."""
+    if isinstance(error, MemoryError):
+        return "memory ran out: close other programs, or ask for less (fewer shots, smaller images, a smaller network)"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk of {error.filename or Path.cwd()} is full: make room and run again"
+    return str(error) if isinstance(error, UserError) else ""
+
+
+class _Output(io.FileIO):
+    """A standard output that fails once, in words, and leads nowhere from then on."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self.fileno())
+            if isinstance(error, BrokenPipeError):  # whoever reads it, such as `head`, has had enough
+                sys.exit(0)
+            raise UserError(f"the output cannot be written: {one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def steady_streams() -> Iterator[None]:
+    """Print whatever the output is: closed, gone, full, or of an encoding that lacks signs, which are escaped.
+
+    Raises:
+        UserError: if what is printed cannot be written.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: a file that is opened later would get its number, and what libraries print
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
+    stdout = sys.__stdout__
+    if stdout is None or sys.stdout is not stdout:  # a test's
+        yield
+        return
+    output = io.BufferedWriter(_Output(1, "w", closefd=False))
+    steady = io.TextIOWrapper(output, stdout.encoding, "backslashreplace", line_buffering=True)
+    with steady, contextlib.redirect_stdout(steady):
+        yield
 
 
 def say(line: str) -> None:
-    """Print one line at once, also when the output is a pipe."""
-    print(line, flush=True)
+    """Print one line at once, also when the output is a pipe; where it cannot be printed, the work goes on without."""
+    with contextlib.suppress(UserError, SystemExit):
+        print(line, flush=True)
 
 
 def shown(text: object, most: int | None = None) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -68,14 +69,23 @@ def _end_with_pipeline() -> None:
     """
     import psutil  # a hundredth of a second, which no stage waits for
 
-    above = psutil.Process().parents()[:2]
-    if not (above and _is_shell(above[0].cmdline())):
-        del above[1:]
-    while all(map(lives, above)):
-        time.sleep(BEAT)
+    with suppress(psutil.NoSuchProcess):
+        above = psutil.Process().parents()[:2]
+        if not (above and _is_shell(above[0].cmdline())):
+            del above[1:]
+        while all(_in_our_group(process.pid) and lives(process) for process in above):
+            time.sleep(BEAT)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(1)
+
+
+def _in_our_group(process: int) -> bool:
+    """Whether a process was started together with this one, and is not one that has taken it in as an orphan."""
+    try:
+        return not hasattr(os, "getpgid") or os.getpgid(process) == os.getpgrp()
+    except ProcessLookupError:
+        return False
 
 
 def _is_shell(command: list[str]) -> bool:

@@ -14,8 +14,8 @@ PREFIX = "transfer-"
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """An empty folder in the system's temporary one, for as long as it is needed.
+def temporary_folder(place: Path | None = None) -> Iterator[Path]:
+    """An empty folder in the system's temporary one, or in another place, for as long as it is needed.
 
     A lock beside it, which the system releases with its process, tells a folder in use from one that was left.
 
@@ -24,7 +24,7 @@ def temporary_folder() -> Iterator[Path]:
     """
     from filelock import FileLock
 
-    place = Path(tempfile.gettempdir())
+    place = place or Path(tempfile.gettempdir())
     _sweep(place)
     try:
         with tempfile.NamedTemporaryFile(prefix=PREFIX, suffix=".lock", dir=place, delete=False) as file:

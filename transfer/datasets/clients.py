@@ -6,6 +6,7 @@ Each downloader is called with an address, the path to write, and what it may ta
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import queue
@@ -13,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +25,10 @@ import requests
 from pydantic import Field
 from tqdm import tqdm
 
+from transfer.basics.console import UserError
+from transfer.basics.files import unwritten
 from transfer.basics.params import Section
+from transfer.basics.temporary import temporary_folder
 
 
 class Patience(Section):
@@ -91,7 +94,11 @@ def _stream(address: str, file: IO[bytes], bar: tqdm[Any], limits: Limits) -> No
             length = response.headers.get("Content-Length", "")
             bar.reset(int(length) if length.isdecimal() else None)
             for block in response.iter_content(1 << 16):
-                bar.update(file.write(block))
+                try:
+                    bar.update(file.write(block))
+                except OSError as error:  # no other source would help
+                    path = Path(file.name).with_name(address.rsplit("/", 1)[-1])
+                    raise unwritten(error, path, bar.total or file.tell()) from None
                 limits.check(file.tell())
 
 
@@ -102,7 +109,8 @@ def _within(limits: Limits, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception as error:  # requests lets some of urllib3's, ssl's and http.client's own through
-            outcome.put(error if isinstance(error, SourceError) else _explain(str(error), limits.patience))
+            known = isinstance(error, SourceError | UserError)
+            outcome.put(error if known else _explain(str(error), limits.patience))
         else:
             outcome.put(None)
 
@@ -146,7 +154,7 @@ def by_apt(address: str, target: Path, limits: Limits) -> None:
 
 def _run_client(command: list[str], target: Path, limits: Limits) -> None:
     """Run a package manager in an empty folder, and take the one file that it leaves there."""
-    with tempfile.TemporaryDirectory(prefix="transfer-study-") as folder:
+    with temporary_folder() as folder:
         try:
             done = subprocess.run(
                 command,
@@ -160,16 +168,25 @@ def _run_client(command: list[str], target: Path, limits: Limits) -> None:
             )
         except subprocess.TimeoutExpired:
             raise _too_late(limits.patience) from None
-        files = list(Path(folder).iterdir())
+        files = list(folder.iterdir())
+        if done.returncode and re.search(NO_SPACE, done.stderr):
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise unwritten(full, folder / "a download", elsewhere=ELSEWHERE)
         if done.returncode or len(files) != 1:
             raise _explain(done.stderr, limits.patience)
-        limits.check(files[0].stat().st_size)
-        shutil.copyfile(files[0], target)
+        limits.check(size := files[0].stat().st_size)
+        try:
+            shutil.copyfile(files[0], target)
+        except OSError as error:
+            raise unwritten(error, target.with_name(files[0].name), size) from None
 
 
 def _too_late(patience: Patience) -> SourceError:
     return SourceError(f"not done after {patience.deadline:g} s")
 
+
+NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC|enough free space"  # as pip, npm and apt say it
+ELSEWHERE = "name another folder in TMPDIR"
 
 # What requests, pip, npm and apt say at length, in a few words, and whether it may pass; the first that fits is taken.
 REASONS = (
@@ -180,14 +197,21 @@ REASONS = (
         "no such host",
         False,
     ),
-    (r"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED|ERR_TLS_CERT|CERT_HAS_EXPIRED", "its certificate is not trusted", False),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED|ERR_TLS_CERT|CERT_HAS_EXPIRED|Certificate verification failed",
+        "its certificate is not trusted",
+        False,
+    ),
+    (r"too many (5\d\d) error|code E(5\d\d)|  (5\d\d)  ", "HTTP {0}", False),
+    (r"DO NOT MATCH THE HASHES|EINTEGRITY|Hash Sum mismatch", "its contents are not what its index says", False),
     (r"SSLError|SSL routines", "no secure connection", False),
-    (r"timed out|ETIMEDOUT|ERR_SOCKET_TIMEOUT", "timed out after {timeout:g} s", False),
+    (r"timed out|ETIMEDOUT|ERR_SOCKET_TIMEOUT|network timeout at", "timed out after {timeout:g} s", False),
     (r"Connection refused|actively refused|ECONNREFUSED", "connection refused", False),
     (r"unreachable|No route to host|ENETUNREACH|EHOSTUNREACH", "no network", False),
-    (r"Exceeded \d+ redirects", "redirects without end", False),
-    (r"IncompleteRead|ended prematurely", "the body is cut short", True),
+    (r"Exceeded \d+ redirects|EMAXREDIRECT|Redirection loop", "redirects without end", False),
+    (r"IncompleteRead|ended prematurely|incomplete-download", "the body is cut short", True),
     (r"Connection aborted|Connection broken|ECONNRESET|RemoteDisconnected", "the connection broke", True),
+    (r"Undetermined Error|Connection failed", "the connection broke", False),
     (r"No matching distribution|E404|ETARGET", "no such package", False),
     (r"Unable to locate package|404 +Not Found", "not in apt's lists, which `apt-get update` renews", False),
 )
@@ -195,7 +219,8 @@ REASONS = (
 
 def _explain(text: str, patience: Patience) -> SourceError:
     for pattern, words, passing in REASONS:
-        if re.search(pattern, text):
-            return (PassingError if passing else SourceError)(words.format(timeout=patience.timeout))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if found := re.search(pattern, text):
+            groups = [group for group in found.groups() if group]
+            return (PassingError if passing else SourceError)(words.format(*groups, timeout=patience.timeout))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "A complete log of this run" not in line]
     return SourceError(lines[-1][:120] if lines else "it failed without a word")

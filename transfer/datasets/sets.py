@@ -23,6 +23,7 @@ class BuiltIn:
         shape: height, width and channels of its images.
         classes: names, in the order of the labels.
         split: whether it has official test images.
+        images: how many there are of each class to train on or, without official test images, in all.
         credit: who made it, and where it was described.
         licence: of the data.
     """
@@ -31,6 +32,7 @@ class BuiltIn:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     split: bool
+    images: tuple[int, ...]
     credit: str
     licence: str
 
@@ -46,6 +48,7 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
             shape=(28, 28, 1),
             classes=_DIGITS,
             split=True,
+            images=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
             credit="Yann LeCun, Corinna Cortes and Christopher J. C. Burges, after NIST Special Databases 1 and 3",
             licence="CC BY-SA 3.0",
         ),
@@ -57,6 +60,7 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
                 *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
             ),
             split=True,
+            images=(6000,) * 10,
             credit="Han Xiao, Kashif Rasul and Roland Vollgraf, Zalando Research, arXiv:1708.07747",
             licence="MIT",
         ),
@@ -65,6 +69,7 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
             shape=(28, 28, 1),
             classes=DRAWINGS,
             split=False,
+            images=(100,) * len(DRAWINGS),
             credit="Google, The Quick, Draw! Dataset; 100 drawings of each class, selected by Thomas Wagenaar",
             licence="CC BY 4.0",
         ),
@@ -73,6 +78,7 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
             shape=(32, 32, 3),
             classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
             split=True,
+            images=(5000,) * 10,
             credit="Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
             licence="none stated",
         ),
@@ -81,6 +87,7 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
             shape=(8, 8, 1),
             classes=_DIGITS,
             split=False,
+            images=(178, 182, 177, 183, 181, 182, 181, 179, 174, 180),
             credit="Ethem Alpaydın and Cenk Kaynak, Optical Recognition of Handwritten Digits, its test images",
             licence="CC BY 4.0",
         ),

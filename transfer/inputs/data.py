@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from transfer.basics.console import UserError
-from transfer.basics.params import PARAMS, Section
+from transfer.basics.console import UserError, one_line, shown
+from transfer.basics.params import PARAMS, Section, written
 from transfer.datasets.sets import NONE, OWN, SETS
-from transfer.inputs.form import Fit, Form, Polarity, Sound
+from transfer.inputs.form import Fit, Form, Polarity, Sound, one_form
+from transfer.inputs.opening import refuse_endless
 from transfer.inputs.pixels import Shift
 
 NO_PATH = "data/none"  # stands where no path is given, as DVC wants every dependency to exist
@@ -49,7 +50,7 @@ class Side(Section):
         names = [name for name in classes if type(name) in (int, str)] if isinstance(classes, list) else []
         if classes != "all" and (len(names) < 2 or len(names) < len(classes)):
             raise ValueError("all, or a list of two classes or more")
-        return classes
+        return classes if classes == "all" else [one_form(name) if type(name) is str else name for name in names]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,16 +76,22 @@ class Side(Section):
         return {name: path for name, path in paths.items() if path != NO_PATH}
 
     def check_paths(self, key: str) -> None:
-        """Check that the user's own images are where the section says.
+        """Check that the user's own images are where the section says, and can be read to their end.
 
         Raises:
             UserError: naming the path that leads nowhere, or to something else.
         """
         for name, text in self.own_paths.items():
-            path = Path(text)
-            if not (path.is_dir() if self.name == "folder" else path.is_file()):
-                what = f"is no {'folder' if self.name == 'folder' else 'file'}" if path.exists() else "is not there"
-                raise UserError(f"{PARAMS}: {key}.{name} is {path}, which {what}: name {_WANTED[self.name]}")
+            path, kind = Path(text), "folder" if self.name == "folder" else "file"
+            try:
+                if path.is_dir() if kind == "folder" else path.is_file():
+                    if kind == "folder":
+                        refuse_endless(path, f"{PARAMS}: {key}.{name}")
+                    continue
+                what = f"is no {kind}" if path.exists() else "is not there"
+            except OSError as error:
+                what = f"cannot be read ({one_line(error)})"
+            raise UserError(f"{PARAMS}: {key}.{name} is {shown(path, 200)}, which {what}: name {_WANTED[self.name]}")
 
     def choose(self, found: Sequence[str], key: str) -> list[str]:
         """Names of the classes of the task, in its order.
@@ -101,7 +108,7 @@ class Side(Section):
         names = [str(name) for name in self.classes]
         if absent := [name for name in names if name not in set(found)]:
             raise UserError(
-                f"{PARAMS}: {key}.classes names {absent[0]!r}, which is no class of it{_like(absent, found)}"
+                f"{PARAMS}: {key}.classes names {written(absent[0])}, which is no class of it{_like(absent, found)}"
             )
         return names
 
@@ -109,7 +116,7 @@ class Side(Section):
 def _like(absent: Sequence[str], found: Collection[str]) -> str:
     near = difflib.get_close_matches(absent[0], found, n=3, cutoff=0.5) or sorted(found)[:10]
     more = ", …" if len(near) < len(found) else ""
-    return f": there are {', '.join(near)}{more}"
+    return f": there are {', '.join(map(shown, near))}{more}"
 
 
 class SourceSide(Side):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, Self
 
@@ -12,6 +13,11 @@ from transfer.basics.params import Section
 
 Fit = Literal["stretch", "pad", "crop"]
 Polarity = Literal["same", "inverted"]
+
+
+def one_form(name: str) -> str:
+    """The name of a class in Unicode's form NFC: some systems write the same letters as other signs."""
+    return unicodedata.normalize("NFC", name)
 
 
 class Sound(Section):

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from transfer.basics.console import UserError, counted, one_line, progress, say, shown
-from transfer.basics.files import write_whole
-from transfer.inputs.form import Form
+from transfer.basics.console import UserError, counted, one_line, progress, say, shown, some
+from transfer.basics.files import reserve, write_whole
+from transfer.inputs.form import Form, one_form
 from transfer.inputs.opening import called as name_of
 from transfer.inputs.opening import open_file
 from transfer.inputs.pixels import SUFFIXES, check, read_image
@@ -31,7 +31,9 @@ NAMED = 3  # files that a message names
 BATCH = 64  # files that a worker process reads before it asks for more
 READING = 5000  # bytes: as long as it takes to decode so many, a file takes in any case
 MUCH = 100_000_000  # bytes, some seconds: with more, worker processes are worth the second in which they start
-LARGEST = 8 << 30  # bytes of an array
+LARGEST = {"images": 8 << 30, "labels": 1 << 30, "groups": 1 << 30}  # bytes of an array
+LONGEST = 255  # signs of a class's name, as of a folder's
+MOST = 5_000  # classes: what each is taken for takes the square of that
 REFUSED = ("Cc", "Cs", "Zl", "Zp")  # kinds of signs: control characters, bytes that are no text, line breaks
 
 
@@ -138,9 +140,9 @@ def read_files(files: Sequence[Path], form: Form, path: Path, label: str) -> Non
         with partial.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             offset = file.tell()
-            file.truncate(offset + len(files) * math.prod(form.shape))
+            reserve(file, offset + len(files) * math.prod(form.shape))
         work = Reading(tuple(files), form, partial, offset)
-        done = run_in_workers(work, starts) if sum(efforts) > MUCH else map(work, starts)
+        done = run_in_workers(work, starts, name=work.name) if sum(efforts) > MUCH else map(work, starts)
         for _ in progress(_without_problem(done, files), label, "file", efforts):
             pass
 
@@ -162,6 +164,10 @@ class Reading:
     form: Form
     path: Path
     offset: int
+
+    def name(self, start: int) -> str:
+        """What reading from number `start` on is called."""
+        return f"reading {some([shown(file) for file in self.files[start : start + BATCH]], 1)}"
 
     def __call__(self, start: int) -> tuple[int, str | None]:
         """Read `BATCH` files from number `start` on; return that number, and what is wrong with the first bad one."""
@@ -226,7 +232,7 @@ def _tree(folder: Path, called: str) -> list[Row]:
             classes = folders
         for name, readable in files.items():
             if inside.parts and readable:
-                rows.append((inside / name, inside.parts[0], None))
+                rows.append((inside / name, one_form(inside.parts[0]), None))
             else:
                 others.append((inside / name).as_posix())
     if not classes:
@@ -237,7 +243,7 @@ def _tree(folder: Path, called: str) -> list[Row]:
     for name in sorted(classes):
         if problem := _unfit(name):
             raise UserError(f"{called}: the name of the folder {shown(folder / name)} {problem}: rename it")
-    if empty := sorted(set(classes).difference(label for _, label, _ in rows)):
+    if empty := sorted(set(classes).difference(path.parts[0] for path, _, _ in rows)):
         kinds = ", ".join(suffix[1:] for suffix in READABLE)
         raise UserError(
             f"{called}: {shown(folder / empty[0])} holds no image or recording ({kinds}): add some, or remove it"
@@ -299,7 +305,7 @@ def _row(cells: Mapping[str, str], folder: Path, at: str) -> Row:
         raise UserError(f"{at}: {shown(text)} is {'no file' if (folder / path).exists() else 'missing'}")
     if problem := _unfit(label):
         raise UserError(f"{at}: the label {problem}")
-    return path, label, cells.get("group")
+    return path, one_form(label), cells.get("group")
 
 
 def _refuse_link(folder: Path, where: str) -> None:
@@ -317,6 +323,8 @@ def _unfit(label: str) -> str | None:
     """What is wrong with the name of a class, to stand behind what it is called."""
     if not label.strip():
         return "is empty"
+    if len(label) > LONGEST:
+        return f"has {len(label):,} signs, but at most {LONGEST} are read ({shown(label, 40)})"
     if any(unicodedata.category(sign) in REFUSED for sign in label):
         return f"holds control characters or bytes that are no text ({shown(label)})"
     return None
@@ -326,6 +334,8 @@ def _check_classes(labels: Sequence[str], where: str) -> None:
     if len(classes := set(labels)) < 2:
         what = f"only one class, {shown(min(classes))}" if classes else "nothing in it"
         raise UserError(f"{where} has {what}: at least two classes are needed")
+    if len(classes) > MOST:
+        raise UserError(f"{where} has {len(classes):,} classes, but at most {MOST:,} are compared: group them")
 
 
 def _raise(error: OSError) -> None:
@@ -361,9 +371,9 @@ def _array(archive: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject:
             raise UserError(f"{where}: {name} holds Python objects, which are not read: make it numbers or text")
-        if size > LARGEST:
+        if size > LARGEST[name]:
             raise UserError(
-                f"{where}: {name} has {size / 2**30:,.1f} GB, but may have {LARGEST >> 30}: use a folder of files"
+                f"{where}: {name} has {size / 2**30:,.1f} GB, but may have {LARGEST[name] >> 30}: use a folder of files"
             )
         if min(shape, default=0) < 0 or member.tell() + size != archive.getinfo(f"{name}.npy").file_size:
             raise ValueError(f"{name} is not of the size that it states")
@@ -377,4 +387,7 @@ def _texts(array: np.ndarray, count: int, where: str) -> list[str]:
     if array.shape != (count,):
         shape = " × ".join(map(str, array.shape)) or "a single one"
         raise UserError(f"{where} has the shape {shape}, but must have one entry for each of {counted(count, 'image')}")
-    return [str(value) for value in array.tolist()]
+    try:
+        return [one_form(str(value)) for value in array.tolist()]
+    except (ValueError, SystemError):  # numbers that stand for no sign
+        raise UserError(f"{where} holds what is no text: write it anew") from None

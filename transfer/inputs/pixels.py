@@ -35,6 +35,7 @@ Shift = Literal["none", "rotated", "inverted", "noisy"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")  # no other decoder of Pillow is ever reached
 LARGEST = 100_000_000  # pixels of an image in a file
+LONGEST = 1 << 30  # bytes of a file: more than so many pixels take, of which a decoder may hold all
 ROTATION = 45  # degrees, counter-clockwise
 NOISE = 64  # standard deviation, of 0..255
 DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and light above the other
@@ -60,7 +61,7 @@ def read_image(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
         UserError: if the file is missing, no image, damaged, too large, or of numbers whose range is not known.
     """
     name = called(source, name)
-    with open_file(source, name) as stream:
+    with open_file(source, name, LONGEST) as stream:
         try:
             image = Image.open(stream, formats=FORMATS)
             if image.width * image.height > LARGEST:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer.basics.files import axes
 from transfer.mapped import Rows, batches, read_folder
 
 TRAIN, TEST, EITHER = range(3)
@@ -26,12 +27,12 @@ class Pool:
         form: that the images were brought to, as `Form.to_text` gives it, () str.
     """
 
-    images: Rows
-    labels: np.ndarray
-    part: np.ndarray
-    groups: np.ndarray
-    classes: np.ndarray
-    form: np.ndarray
+    images: Rows = axes("uint8", "images", "height", "width", "channels")
+    labels: np.ndarray = axes("int32", "images")
+    part: np.ndarray = axes("uint8", "images")
+    groups: np.ndarray = axes("int32", "images")
+    classes: np.ndarray = axes("str", "classes")
+    form: np.ndarray = axes("str")
 
     @property
     def grouped(self) -> bool:

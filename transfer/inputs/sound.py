@@ -155,14 +155,22 @@ def _chunks(content: bytes, name: str) -> dict[bytes, bytes]:
 def _mono(samples: np.ndarray, name: str) -> np.ndarray:
     """The mean of the channels without its own mean, the loudest sample 1 or -1; (n,) float64."""
     scale = np.iinfo(samples.dtype).max + 1 if samples.dtype.kind in "iu" else 1
-    signal = samples.astype(np.float64) / scale  # 8 bits are without a sign: their offset goes with the mean
-    if not np.isfinite(signal).all():
-        raise UserError(f"{name} holds samples that are no numbers: replace it, or take it out")
-    signal /= max(1.0, np.abs(signal).max())  # so that no sum or square overflows
-    signal = signal.mean(axis=1) if signal.ndim == 2 else signal
+    channels = samples.reshape(len(samples), -1)
+    step = max(1, BLOCK // channels.shape[1])  # as numbers of 8 bytes, all channels would take eight times the file
+    parts = [channels[start : start + step] for start in range(0, len(channels), step)]
+    loudest = 1.0
+    for part in parts:
+        if not np.isfinite(part).all():
+            raise UserError(f"{name} holds samples that are no numbers: replace it, or take it out")
+        loudest = max(loudest, np.abs(part.astype(np.float64)).max() / scale)  # so that no sum or square overflows
+    # 8 bits are without a sign: their offset goes with the mean.
+    signal = np.concatenate([(part.astype(np.float64) / scale / loudest).mean(axis=1) for part in parts])
     signal -= signal.mean()
-    peak = np.abs(signal).max()
-    return signal / peak if peak > NOTHING else np.zeros(len(signal))
+    peak = max(signal.max(), -signal.min())
+    if peak <= NOTHING:
+        return np.zeros(len(signal))
+    signal /= peak
+    return signal
 
 
 def _heard(signal: np.ndarray, rate: int, sound: Sound) -> np.ndarray:

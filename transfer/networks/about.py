@@ -47,12 +47,19 @@ def write_about(path: Path, about: About) -> None:
     write_whole(path, write)
 
 
+def _check_kind(path: Path) -> None:
+    """Refuse a pipe or a device, whose end would be waited for."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file: name a .keras file")
+
+
 def has_about(path: Path) -> bool:
     """Whether a `.keras` file says what it is.
 
     Raises:
-        UserError: if the file cannot be read, or is damaged.
+        UserError: if the file cannot be read, is damaged, or is a folder or a pipe.
     """
+    _check_kind(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return MEMBER in archive.namelist()
@@ -66,8 +73,9 @@ def read_about(path: Path) -> About:
     """Read it.
 
     Raises:
-        UserError: if the file is missing, is no `.keras` file, or does not say what it is.
+        UserError: if the file is missing, is no file, is no `.keras` file, or does not say what it is.
     """
+    _check_kind(path)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as stream:
             content: dict[str, Any] = json.loads(stream.read(LARGEST))

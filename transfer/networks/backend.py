@@ -58,6 +58,7 @@ def _has_keras_on_numpy() -> bool:
     return True
 
 
+os.environ.setdefault("KERAS_HOME", os.devnull)  # a keras.json of the user's home must neither be written nor count
 if not (os.environ.get(FILES_ALONE) and _has_keras_on_numpy()):
     os.environ.update(SETTINGS | os.environ | {"KERAS_BACKEND": "tensorflow"})
     with quiet_stderr(), _lean_import():  # the C++ side prints on import, before its log level counts

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from transfer.basics.console import UserError
-from transfer.basics.params import PARAMS, Section
+from transfer.basics.console import UserError, shown
+from transfer.basics.params import PARAMS, Section, written
 from transfer.networks.manifest import Manifest, read_manifest
 
 PRETRAIN = "pretrain"  # no file: the stage trains the source CNN
@@ -87,7 +87,7 @@ def check(params: Params, engine: str) -> None:
     names = {name for _, name in manifest.layers}
     for tap in () if params.taps == AUTO or manifest.weights_only else params.taps:
         if tap not in names and tap.removeprefix("source_") not in names | {"pooled"}:
-            raise UserError(f"{PARAMS}: source.taps names {tap!r}, which is no layer of {params.given}")
+            raise UserError(f"{PARAMS}: source.taps names {written(tap)}, which is no layer of {params.given}")
 
 
 def known_taps(params: Params, trained: list[str]) -> list[str] | None:
@@ -108,8 +108,11 @@ def manifest_of(params: Params) -> Manifest | None:
         return None
     if params.network not in (NONE, *NETWORKS):
         known = ", ".join(NETWORKS)
-        raise UserError(f"{PARAMS}: source.network is {params.network!r}, but must be none or one of {known}")
-    manifest = read_manifest(params.given)
+        raise UserError(f"{PARAMS}: source.network is {written(params.network)}, but must be none or one of {known}")
+    try:
+        manifest = read_manifest(params.given)
+    except UserError as error:
+        raise UserError(f"{PARAMS}: source.model: {shown(error)}") from None
     if manifest.weights_only and params.network == NONE:
         raise UserError(
             f"{params.given} holds weights alone: name their keras.applications network as source.network, or save the "

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import h5py
 
 LARGEST = 4 << 30  # bytes that a file may say it holds
+LONGEST = 16 << 20  # bytes of its configuration; as objects they take a hundred times that
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 ARCHIVE, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"  # how the two kinds of file begin
 PARTS = ("layers", "initializers", "regularizers", "constraints", "activations", "dtype_policies")
@@ -38,6 +39,10 @@ RUNS_CODE = {  # Keras's own, but they run what the file says, or open what it n
 }
 VALUES = {"__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__", "__tuple__"}
 SCALING = {"Normalization", "Rescaling", *ARITHMETIC}
+WIDEST = 2048  # pixels of an image's side, as of `data.size`
+WIDTHS = {  # what a layer says of its size, and what is a side of one of its weights
+    *("depth_multiplier", "filters", "input_dim", "kernel_size", "key_dim", "num_heads", "output_dim", "units"),
+}
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,18 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         UserError: if it is missing, damaged, too large, something else, or names code; says which layer.
     """
+    name = shown(path)
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+            raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: name a .keras or .h5 file")
         return _read(path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: put the model there, or set source.model to pretrain") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder: name a .keras or .h5 file") from None
+        raise UserError(f"{name} is missing: put the model there, or set source.model to pretrain") from None
     except UserError as error:
         raise UserError(shown(error, 400)) from None
     except Exception as error:  # a damaged file makes zipfile, h5py and json raise what they like
-        raise UserError(f"{path} cannot be read as a model ({one_line(error)}): save or copy it again") from None
+        raise UserError(f"{name} cannot be read as a model ({one_line(error)}): save or copy it again") from None
 
 
 @lru_cache
@@ -113,8 +119,8 @@ def _of_archive(file: IO[bytes], path: Path) -> Manifest:
         with tempfile.TemporaryFile() as weights, archive.open(WEIGHTS) as packed:
             while part := packed.read(1 << 20):
                 weights.write(part)
-            _open_hdf5(weights, path).close()
-        return _of_config(json.loads(archive.read(CONFIG)), path)
+            with _open_hdf5(weights, path) as content, archive.open(CONFIG) as config:
+                return _of_config(config.read(LONGEST + 1), content, path)
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path) -> None:
@@ -156,7 +162,8 @@ def _open_hdf5(file: IO[bytes], path: Path) -> h5py.File:
             elif member.external or member.is_virtual:
                 raise UserError(f"{path} keeps the numbers of {where} in another file: save it again")
             else:
-                size += prod(member.shape or ()) * member.dtype.itemsize
+                held = max(prod(member.shape or ()), prod(member.chunks or ()))  # a chunk is unpacked whole
+                size += held * member.dtype.itemsize
     _check_size(size, path)
     return content
 
@@ -164,7 +171,7 @@ def _open_hdf5(file: IO[bytes], path: Path) -> h5py.File:
 def _of_hdf5(file: IO[bytes], path: Path) -> Manifest:
     with _open_hdf5(file, path) as content:
         if "model_config" in content.attrs:
-            return _of_config(json.loads(content.attrs["model_config"]), path)
+            return _of_config(content.attrs["model_config"], content, path)
         return _of_weights(content)
 
 
@@ -182,8 +189,16 @@ def _of_weights(content: h5py.File) -> Manifest:
     return Manifest(None, (), scales=False, shapes=tuple(sorted(shapes)))
 
 
-def _of_config(config: dict[str, Any], path: Path) -> Manifest:
+def _of_config(text: str | bytes, weights: h5py.File, path: Path) -> Manifest:
+    if len(text) > LONGEST:
+        raise UserError(
+            f"{path} has a configuration of more than {LONGEST >> 20} MB, which no model has: save it again"
+        )
+    config = json.loads(text)
     _check(config, "the model", path, allowed=known_classes(PARTS), top=True)
+    _check_widths(
+        config, "the model", path, max((side for shape in _of_weights(weights).shapes for side in shape), default=0)
+    )
     layers = tuple(_layers(config))
     before: list[str] = []
     for kind, _ in layers:
@@ -225,6 +240,8 @@ def _input_shape(model: dict[str, Any], path: Path) -> tuple[int | None, ...]:
         raise UserError(f"{path} does not say what it takes: build it with an Input layer, and save it again")
     if len(shape) not in (3, 4):
         raise UserError(f"{path} takes {tuple(shape[1:])}, not images of (height, width, channels)")
+    if max(side or 0 for side in shape[1:]) > WIDEST:
+        raise UserError(f"{path} takes images of {tuple(shape[1:])}, but sides of at most {WIDEST} are read")
     return tuple(shape[1:])
 
 
@@ -256,6 +273,22 @@ def _check(value: Any, layer: str, path: Path, *, allowed: frozenset[str], top: 
                 _check(part, layer, path, allowed=allowed | known_classes(COMPILED))
             continue
         _check(part, layer, path, allowed=allowed)
+
+
+def _check_widths(value: Any, layer: str, path: Path, widest: int) -> None:
+    """Check that no layer is wider than the widest weights: Keras would fill the memory before it looked at them."""
+    if isinstance(value, list):
+        for part in value:
+            _check_widths(part, layer, path, widest)
+    if isinstance(value, dict):
+        layer = str(value.get("name") or layer)
+        for name, part in value.items():
+            said = part if isinstance(part, list) else [part]
+            if name in WIDTHS and any(isinstance(number, int) and number > widest for number in said):
+                raise UserError(
+                    f"{path}: layer {layer} has {name} {part}, but there are no such weights: save it again"
+                )
+            _check_widths(part, layer, path, widest)
 
 
 def _check_class(kind: str, value: dict[str, Any], layer: str, path: Path, allowed: frozenset[str]) -> None:

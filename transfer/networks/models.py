@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,22 +12,27 @@ from pathlib import Path
 import numpy as np
 
 from transfer.basics.console import UserError, one_line
-from transfer.basics.files import write_whole, zip_member
+from transfer.basics.files import EPOCH, write_whole, zip_member
 from transfer.networks.backend import keras, tf
 
 
 def save_model(path: Path, model: keras.Model) -> None:
-    """Save a model as `.keras`, without the clock times and memory addresses that Keras writes into the file."""
+    """Save a model as `.keras`, without the clock times and memory addresses that Keras writes into the file.
+
+    Raises:
+        UserError: if it cannot be written, or Keras cannot write what the clock says.
+    """
+    if (year := time.localtime().tm_year) < EPOCH[0]:
+        raise UserError(
+            f"{path} cannot be written: the clock says {year}, and no model can be of before {EPOCH[0]}: set it"
+        )
 
     def write(partial: Path) -> None:
         saved = partial.with_name(f"{partial.name}.keras")
-        try:
-            model.save(saved)
-            _make_repeatable(saved, partial)
-        finally:
-            saved.unlink(missing_ok=True)
+        model.save(saved)
+        _make_repeatable(saved, partial)
 
-    write_whole(path, write)
+    write_whole(path, write, 4 * model.count_params())
 
 
 def _make_repeatable(saved: Path, destination: Path) -> None:

@@ -7,11 +7,13 @@ What one thread computes depends on the compiler and the kind of processor, and 
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -23,6 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from transfer.basics.console import UserError
+from transfer.basics.files import is_full, unwritten
+from transfer.basics.temporary import temporary_folder
 from transfer.networks.layers import Layers
 from transfer.networks.provenance import processor
 from transfer.networks.schedule import BETAS, Plan
@@ -306,7 +311,11 @@ class _Network(ctypes.Structure):
 
 
 def hindrance(layers: Layers) -> str:
-    """Why a network cannot be trained by this module, here; nothing if it can."""
+    """Why a network cannot be trained by this module, here; nothing if it can.
+
+    Raises:
+        UserError: if the disk is too full to compile it, which must not make another engine of it.
+    """
     largest = [(len(layers.blocks), 8, "blocks"), (len(layers.dense), 8, "dense layers")]
     for block in layers.blocks:
         largest += [(block.pool, 8, "pixels in a pool's side"), (block.filters, 4096, "filters in a block")]
@@ -317,6 +326,8 @@ def hindrance(layers: Layers) -> str:
         library()
     except (OSError, subprocess.CalledProcessError) as error:
         told = getattr(error, "stderr", None) or str(error)
+        if is_full(error) or re.search("NoSpaceLeft|No space left", told):
+            raise unwritten(OSError(errno.ENOSPC, ""), FOLDER, elsewhere="name another folder in TMPDIR") from None
         return f"native.c cannot be compiled here ({told.strip().splitlines()[-1]})"
     return ""
 
@@ -330,26 +341,34 @@ def library() -> ctypes.CDLL:
         CalledProcessError: if the compiler fails.
     """
     parts = [SOURCE.read_bytes(), FLAGS, version("ziglang"), processor()]
-    name = f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.so"
+    name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     try:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        loaded = _load(FOLDER / name)
-    except OSError:  # a folder that cannot be written, or from which nothing may be executed
-        with tempfile.TemporaryDirectory() as folder:
-            loaded = _load(Path(folder, name))
+        loaded = _load(FOLDER, name)
+    except (OSError, UserError, subprocess.CalledProcessError):  # its disk is full or read-only, or forbids to execute
+        with temporary_folder() as folder:
+            loaded = _load(folder, name)
     for function in ("forward", "differentiate", "adam", "train"):
         getattr(loaded, function).restype = None
     return loaded
 
 
-def _load(path: Path) -> ctypes.CDLL:
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:  # it is not there yet, or damaged
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder, path.name)
-            command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, str(SOURCE), "-o", str(made)]
-            caches = dict.fromkeys(("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR"), folder)
-            subprocess.run(command, env=os.environ | caches, check=True, capture_output=True, text=True)
-            made.replace(path)
-        return ctypes.CDLL(str(path))
+def _load(kept: Path, name: str) -> ctypes.CDLL:
+    """The library from a folder, where its file bears the digest of its content, as a damaged one computes anything."""
+    for path in kept.glob(f"{name}-*.so"):
+        if path.name == _named(name, path):
+            return ctypes.CDLL(str(path))
+    with temporary_folder(kept) as folder:
+        # From inside the folder, by plain names: the compiler takes no path with quotes, $ or #, and keeps it.
+        made = folder / "made.so"
+        shutil.copyfile(SOURCE, folder / SOURCE.name)
+        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-fdebug-compilation-dir=.", SOURCE.name]
+        command += ["-o", made.name]
+        caches = dict.fromkeys(("ZIG_LOCAL_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR"), "cache")
+        subprocess.run(command, cwd=folder, env=os.environ | caches, check=True, capture_output=True, text=True)
+        path = made.replace(kept / _named(name, made))
+    return ctypes.CDLL(str(path))
+
+
+def _named(name: str, path: Path) -> str:
+    return f"{name}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.so"

@@ -11,7 +11,7 @@ from transfer.basics.params import Section
 
 BETAS = (0.9, 0.999)  # Adam's own
 Rate = Annotated[float, Field(gt=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, le=0.999999)]  # what is nearer to 1 is 1 in float32, and nothing would be learnt
 
 
 class Plan(NamedTuple):
@@ -45,9 +45,13 @@ class FewShotSchedule(Section):
         """Decay of Adam's moments."""
         return self.beta_1, self.beta_2
 
-    def plan(self, examples: int, shots: int, seed: int) -> Plan:
+    def steps_at(self, shots: int) -> int:
         """`steps` gradient steps at one shot, and `shots ** steps_growth` times as many at more."""
-        steps = round(self.steps * shots**self.steps_growth)
+        return round(self.steps * shots**self.steps_growth)
+
+    def plan(self, examples: int, shots: int, seed: int) -> Plan:
+        """The training on some number of examples."""
+        steps = self.steps_at(shots)
         return Plan(
             shuffled_batches(examples, min(self.batch, examples), steps, seed),
             warmup_cosine(steps, self.peak_rate, self.warmup),

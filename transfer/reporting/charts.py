@@ -18,7 +18,7 @@ import pandas as pd
 
 from transfer.outcomes import Outcomes, TapViews
 from transfer.reporting.blocks import Details, Pictures, Section
-from transfer.reporting.comparison import Comparison, Result, confusion, reliability_of
+from transfer.reporting.comparison import Comparison, Result, confusion, reliability_of, shown_classes
 from transfer.reporting.intervals import Estimate
 from transfer.reporting.selection import BASELINE
 from transfer.reporting.words import per_class
@@ -345,11 +345,12 @@ def costs(comparison: Comparison) -> Chart:
 
 
 def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
-    """What the images of each class are taken for, a panel per strategy."""
-    classes = [str(name) for name in outcomes.classes]
+    """What the images of each class are taken for, a panel per strategy; of very many classes some."""
+    shown = shown_classes(outcomes, comparison.strategies, comparison.shown_shots)
+    classes = [str(name) for name in outcomes.classes[shown]]
     panels: list[Panel] = []
     for name in comparison.strategies:
-        shares = confusion(outcomes, name, comparison.shown_shots)
+        shares = confusion(outcomes, name, comparison.shown_shots)[np.ix_(shown, shown)]
         cells = pd.DataFrame(
             [
                 {"true": true, "predicted": predicted, "share": None if np.isnan(share) else 100 * share}
@@ -456,7 +457,7 @@ def pictures(images: Sequence[str], captions: Sequence[str]) -> Chart:
         y=alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0.35, paddingOuter=0.2)),
     )
     drawn = base.mark_image(width=side - 18, height=side - 18, smooth=False).encode(url="url:N")
-    said = base.mark_text(dy=side / 2 - 1, fontSize=10).encode(text="caption:N")
+    said = base.mark_text(dy=side / 2 - 1, fontSize=10, limit=side).encode(text="caption:N")
     chart = alt.layer(drawn, said).properties(width=columns * side, height=rows * (side + 22))
     return Chart("errors", "Test images that most trainings get wrong.", [chart])
 

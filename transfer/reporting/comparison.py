@@ -25,6 +25,7 @@ from transfer.reporting.statistics import (
 )
 
 SEED = 0  # of the bootstrap
+ROOM = 40  # classes that a chart or a table of them can show
 OTHER_STUDY = "is not of the study that was evaluated: run `dvc repro evaluate`"
 
 
@@ -204,6 +205,16 @@ def confusion(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:
     counts = np.bincount(flat, minlength=classes**2).reshape(classes, classes)
     with np.errstate(invalid="ignore"):
         return counts / counts.sum(axis=1, keepdims=True)
+
+
+def shown_classes(outcomes: Outcomes, strategies: Sequence[str], shots: int) -> np.ndarray:
+    """Which classes to show: all or, of more than `ROOM`, those with the lowest recall, mean over the strategies.
+
+    Returns:
+        Their numbers, ascending, (classes,) int64.
+    """
+    recalls = np.mean([confusion(outcomes, name, shots).diagonal() for name in strategies], axis=0)
+    return np.sort(np.argsort(recalls, kind="stable")[:ROOM])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from transfer.reporting.charts import Chart
 
 TEMPLATES = Path(__file__).parent / "templates"
+_EDGE = r"(?<![^\W_])_|_(?![^\W_])"  # an underscore that is not inside a word: emphasis in Markdown
+# Signs that turn the direction of text, of what stands after a name too, and how they are spelt out.
+TURNS = {sign: f"\\u{sign:04x}" for sign in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
@@ -38,12 +41,12 @@ def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
 
 def _markdown_cell(text: object) -> str:
     """Text that cannot break out of a table, nor be taken for HTML."""
-    return re.sub(r"([|\\<>*\[\]])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(rf"([|\\<>*&\[\]]|{_EDGE})", r"\\\1", " ".join(str(text).split()))
 
 
 def _markdown_prose(text: object) -> str:
     """Text whose `code` and **strong** words stay marked, but in which nothing is taken for HTML or a link."""
-    return re.sub(r"([<>\[\]])", r"\\\1", " ".join(str(text).split()))
+    return re.sub(rf"([<>&\[\]]|{_EDGE})", r"\\\1", " ".join(str(text).split()))
 
 
 def html(
@@ -94,9 +97,9 @@ def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
 
 
 @cache
-def charts_program(memory: Path | None = None) -> str:
-    """The program for charts with the chart library inside; `memory` as in `vega.bundle`."""
-    return vega.bundle(_template("charts.js"), memory)
+def charts_program(folder: Path | None = None) -> str:
+    """The program for charts with the chart library inside; `folder` as in `vega.bundle`."""
+    return vega.bundle(_template("charts.js"), folder)
 
 
 def _script(program: str) -> Markup:
@@ -112,14 +115,20 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_visible,
     )
     environment.filters["kind"] = lambda block: type(block).__name__
     return environment
 
 
+def _visible(text: object) -> object:
+    """What stands in a page: signs that turn the direction of text, as names of classes can hold, are spelt out."""
+    return text if isinstance(text, Markup) else str(text).translate(TURNS)
+
+
 def _inline(text: object) -> Markup:
     """HTML of a text in which `code` and **strong** words are marked as in Markdown."""
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(_visible(text))))
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked))
 
 

@@ -21,7 +21,15 @@ from transfer.reporting.blocks import (
     key,
     plain,
 )
-from transfer.reporting.comparison import Comparison, HardImage, Result, confusion, hard_images, tap_accuracies
+from transfer.reporting.comparison import (
+    Comparison,
+    HardImage,
+    Result,
+    confusion,
+    hard_images,
+    shown_classes,
+    tap_accuracies,
+)
 from transfer.reporting.method import article, data, method
 from transfer.reporting.pictures import png_address
 from transfer.reporting.selection import BASELINE
@@ -258,18 +266,22 @@ def _errors(study: Study) -> Section:
     comparison, outcomes = study.comparison, study.outcomes
     shots = comparison.shown_shots
     classes = [str(name) for name in outcomes.classes]
+    shown = shown_classes(outcomes, comparison.strategies, shots)
     rows = [
         [
             plain(name),
-            *(decimal(share, 1, 100) for share in confusion(outcomes, name, shots).diagonal()),
+            *(decimal(share, 1, 100) for share in confusion(outcomes, name, shots).diagonal()[shown]),
         ]
         for name in comparison.strategies
     ]
     recalls = Table(
-        f"Recall in % by class, with {per_class(shots)}", ["strategy", *(f"class {name}" for name in classes)], rows
+        f"Recall in % by class, with {per_class(shots)}",
+        ["strategy", *(f"class {classes[number]}" for number in shown)],
+        rows,
     )
+    few = f" Of {len(classes):,} classes, the {len(shown)} with the lowest recall." if len(shown) < len(classes) else ""
     blocks: list[Any] = [
-        Text(f"With {per_class(shots)}, all draws together: what the images of each class are taken for, in %."),
+        Text(f"With {per_class(shots)}, all draws together: what the images of each class are taken for, in %.{few}"),
         charts.confusions(comparison, outcomes),
         recalls,
     ]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from transfer.basics.console import UserError
+from transfer.basics.files import digest
 from transfer.basics.params import Section
 from transfer.outcomes import COSTS, SPECIMENS
 
@@ -25,20 +26,31 @@ class Params(Section):
     strategies: Literal["all"] | Annotated[list[str], Field(min_length=1)]
     replicates: Annotated[int, Field(ge=100, le=100_000)]
 
+    @field_validator("strategies")
+    @classmethod
+    def _once(cls, names: list[str] | Literal["all"]) -> list[str] | Literal["all"]:
+        if len(set(names)) < len(names) and names != "all":
+            raise ValueError("all, or a list that names no strategy twice")
+        return names
 
-def read_cells(path: Path) -> pd.DataFrame:
+
+def read_cells(path: Path, sha256: str) -> pd.DataFrame:
     """Read the file of cells that `evaluate` writes.
 
+    Args:
+        path: of the file.
+        sha256: of its content, as `evaluate` noted it.
+
     Raises:
-        UserError: if the file is missing or lacks a column.
+        UserError: if the file is missing, is another, or lacks a column.
     """
     import pandas as pd  # a quarter of a second, which who only checks parameters need not spend
 
     columns = ["strategy", "shots", "seed", "accuracy", *COSTS, *CALIBRATION]
+    if digest(path) != sha256:
+        raise UserError(f"{path} is not the one that was measured: delete it and run `dvc repro`")
     try:
         return pd.read_csv(path)[columns]
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except (OSError, ValueError, KeyError):
         raise UserError(f"{path} lacks one of {', '.join(columns)}: delete it and run `dvc repro`") from None
 

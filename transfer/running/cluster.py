@@ -13,7 +13,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import islice
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 
 from transfer.basics.console import UserError, one_line
 from transfer.basics.files import read_bytes, write_whole
+from transfer.basics.temporary import temporary_folder
 from transfer.networks.threads import thread_settings
 from transfer.running.memory import surroundings
 
@@ -37,6 +37,7 @@ SETTINGS = {  # of Ray, for all of its processes
 }
 PACKAGE = Path(__file__).parents[1]
 INSTALL = "python -m pip install 'ray>=2.50,<3'"
+NO_RAY = f"compute.engine is ray, but Ray is not installed: {INSTALL}"
 
 
 def run_on_ray(
@@ -88,12 +89,12 @@ def _connected(workers: int, address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise UserError(f"compute.engine is ray, but Ray is not installed: {INSTALL}") from None
+        raise UserError(NO_RAY) from None
     import joblib  # knows of processor sets and container limits
 
-    short = "/tmp" if os.name == "posix" else None  # the paths of Ray's sockets must be
-    with tempfile.TemporaryDirectory(prefix="transfer-", dir=short, ignore_cleanup_errors=True) as folder:
-        code = Path(folder, "code")
+    short = Path("/tmp") if os.name == "posix" else None  # the paths of Ray's sockets must be
+    with temporary_folder(short) as folder:
+        code = folder / "code"
         shutil.copytree(PACKAGE, code / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
         environment = SETTINGS | surroundings()["settings"] | thread_settings(1)
         if address:
@@ -101,7 +102,7 @@ def _connected(workers: int, address: str) -> Iterator[Any]:
             where: dict[str, Any] = {"address": address}
         else:
             count = workers or joblib.cpu_count()
-            where = {"address": "local", "num_cpus": count, "include_dashboard": False, "_temp_dir": folder}
+            where = {"address": "local", "num_cpus": count, "include_dashboard": False, "_temp_dir": str(folder)}
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray keeps one in a file
         try:
             ray.init(

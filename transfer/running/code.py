@@ -50,7 +50,7 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 def _deeds(file: Path) -> str:
     if file.suffix != ".py":
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
-from transfer.basics.params import Section
-from transfer.running.cluster import run_on_ray
+from transfer.basics.console import UserError
+from transfer.basics.params import PARAMS, Section
+from transfer.running.cluster import NO_RAY, run_on_ray
 from transfer.running.memory import FOLDER, Memory
 from transfer.running.workers import run_in_workers
 
@@ -35,6 +37,22 @@ class Compute(Section):
             raise ValueError("empty for a Ray of our own, auto, or host:port of a running cluster")
         return address
 
+    def check(self, engine: str) -> None:
+        """Check what a run could only find out when it has trained for a while.
+
+        Args:
+            engine: `training.engine`.
+
+        Raises:
+            UserError: if Ray is wanted and not installed, or the engine cannot train on many devices.
+        """
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise UserError(NO_RAY)
+        if self.distribute != "none" and engine != "keras":
+            raise UserError(
+                f"{PARAMS}: compute.distribute is {self.distribute}, so training.engine must be keras, which alone can"
+            )
+
     def memory(self, code: Path) -> Memory:
         """What is remembered of a stage's trainings.
 
@@ -44,8 +62,10 @@ class Compute(Section):
         root = code.resolve().parents[1]
         return Memory(root / FOLDER, code=code.resolve(), root=root, megabytes=self.remember)
 
-    def results(self, work: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    def results(
+        self, work: Callable[[Task], Result], tasks: Sequence[Task], name: Callable[[Task], str] = str
+    ) -> Iterator[Result]:
         """Yield the result of every task as it comes; arguments and errors as in `run_in_workers`, `run_on_ray`."""
         if self.engine == "ray":
             return run_on_ray(work, tasks, self.workers, self.address)
-        return run_in_workers(work, tasks, self.workers)
+        return run_in_workers(work, tasks, self.workers, name)

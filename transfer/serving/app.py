@@ -34,6 +34,7 @@ from transfer.serving.models import Model, ranked
 
 LARGEST = 10 << 20  # bytes of an image
 DRAINED = 4 * LARGEST  # bytes that are read, and dropped, before a larger upload is cut off without an answer
+HEAD = 16 << 10  # bytes of a request's address and headers
 PATIENCE = 20.0  # seconds that an upload may take
 THREADS = 2  # that answer at a time; more images wait
 TEMPLATES = Path(__file__).parent / "templates"
@@ -172,10 +173,14 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
-        if not is_meant(headers.get("host", ""), self.host):
+        head = [scope["raw_path"], scope["query_string"], *(part for header in headers.raw for part in header)]
+        if sum(map(len, head)) > HEAD:
+            refusal = JSONResponse({"error": f"address and headers are larger than {HEAD >> 10} KB"}, 431)
+            await refusal(scope, receive, send_guarded)
+        elif not is_meant(headers.get("host", ""), self.host):
             refusal = JSONResponse({"error": "this server goes by another name: see --host"}, 403)
             await refusal(scope, receive, send_guarded)
-        elif not is_own(headers.get("origin"), headers.get("host", "")):
+        elif not all(is_own(origin, headers.get("host", "")) for origin in headers.getlist("origin")):
             await JSONResponse({"error": "another page may not ask"}, 403)(scope, receive, send_guarded)
         else:
             await self.app(scope, receive, send_guarded)
@@ -201,9 +206,9 @@ def is_meant(named: str, host: str) -> bool:
         return False
 
 
-def is_own(origin: str | None, named: str) -> bool:
-    """Whether a request comes from this server's page, or from no page; `named` is its `Host` header."""
-    return origin is None or origin.lower() in (f"http://{named.lower()}", f"https://{named.lower()}")
+def is_own(origin: str, named: str) -> bool:
+    """Whether the page that a request comes from is this server's; `named` is its `Host` header."""
+    return origin.lower() in (f"http://{named.lower()}", f"https://{named.lower()}")
 
 
 def _always(response: Response) -> Callable[[Request], Any]:

@@ -59,10 +59,12 @@ def server_of(app: ASGIApp) -> uvicorn.Server:
     """A server that keeps no log and says little of itself; its `run` ends with Ctrl-C, after the last answers."""
     import uvicorn
 
+    from transfer.serving.protocol import Impatient
+
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=Impatient,
         ws="none",
         lifespan="off",
         log_level="error",

@@ -24,7 +24,7 @@ class Params(FewShotSchedule):
 
     tap: str
     units: Annotated[int, Field(ge=1, le=65_536)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    dropout: Annotated[float, Field(ge=0, le=0.99)]
 
 
 def layers(width: int, classes: int, params: Params) -> Layers:

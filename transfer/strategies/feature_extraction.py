@@ -26,7 +26,7 @@ class Params(Section):
     """The `feature_extraction` section."""
 
     tap: str
-    l2: Annotated[tuple[Penalty, ...], Field(min_length=1), Strict(False)]
+    l2: Annotated[tuple[Penalty, ...], Field(min_length=1, max_length=100), Strict(False)]
     l2_default: Penalty
     folds: Annotated[int, Field(ge=2, le=20)]
     enough_held_out: Annotated[int, Field(ge=1)]

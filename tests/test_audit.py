@@ -1,0 +1,114 @@
+"""`.ci/audit.py`, with the real pip-audit and a service of ours that knows of weaknesses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HASH = f"--hash=sha256:{'0' * 64}"
+WEAK = {  # as OSV answers
+    "id": "PYSEC-2026-1",
+    "affected": [
+        {
+            "package": {"name": "weak", "ecosystem": "PyPI"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.0"}]}],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci/audit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Service(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:  # its name
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = json.dumps({"vulns": [WEAK]} if asked["package"]["name"] == "weak" else {}).encode()
+        self.send_response(503 if asked["package"]["name"] == "broken" else 200)
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def service() -> Iterator[list[str]]:
+    """Options that name it."""
+    with HTTPServer(("127.0.0.1", 0), Service) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield ["--osv-url", f"http://127.0.0.1:{server.server_port}/"]
+        server.shutdown()
+        thread.join()
+
+
+def lock(folder: Path, *lines: str) -> Path:
+    path = folder / "some.txt"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_weakness_is_told_with_what_mends_it_and_fails(
+    script: ModuleType,
+    service: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = lock(tmp_path, f"weak==1.0 {HASH}", f"sound==1.0 {HASH}")
+    monkeypatch.setattr(script, "LOCKS", [path, path])
+    assert script.main(service) == 1
+    assert capsys.readouterr().out == "weak 1.0: PYSEC-2026-1, mended in 2.0\n"
+
+
+def test_nothing_known_is_said_and_passes(
+    script: ModuleType,
+    service: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, f"sound==1.0 {HASH}")])
+    assert script.main(["--required", *service]) == 0
+    assert capsys.readouterr().out == "no known weakness in some.txt\n"
+
+
+@pytest.mark.parametrize(("required", "name"), [(False, "sound"), (True, "broken")])
+def test_where_nobody_can_be_asked_it_is_said_and_fails_only_if_required(
+    script: ModuleType,
+    service: list[str],
+    tmp_path: Path,
+    required: bool,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, f"{name}==1.0 {HASH}")])
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens there
+        if name == "sound":
+            service = ["--osv-url", f"http://127.0.0.1:{closed.getsockname()[1]}/"]
+        assert script.main(["--required"] * required + service) == required
+    assert "NOT audited: the service that knows of weaknesses cannot be reached" in capsys.readouterr().out
+
+
+def test_a_lock_without_hashes_is_no_lock(script: ModuleType, service: list[str], tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="hash"):
+        script.audit(lock(tmp_path, "sound==1.0"), service)
