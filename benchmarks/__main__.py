@@ -20,7 +20,7 @@ from benchmarks.page import QUANTITIES, write_page
 from benchmarks.results import Quantities, Rounds, check_equal
 from benchmarks.rounds import QUICK, Bench, Size
 from transfer.basics.console import run, say
-from transfer.basics.files import read_facts, write_facts, write_text
+from transfer.basics.files import read_facts, write_json, write_text
 from transfer.reporting.words import number
 
 FOLDER = Path(__file__).parent
@@ -87,7 +87,7 @@ def main() -> None:
         say(write_page(results))
         say(f"bench: not the whole of it, so {PAGE.name} stays as it was")
     else:
-        write_facts(RESULTS, results)
+        write_json(RESULTS, results)
         write_text(PAGE, write_page(results))
         say(f"bench: benchmarks/{PAGE.name}, benchmarks/{RESULTS.name}")
 

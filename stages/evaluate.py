@@ -1,13 +1,12 @@
 """Stage `evaluate`: score every cell on the target test labels, which no other stage may read."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import digest, read_arrays, read_facts, read_record, write_record, write_text
+from transfer.basics.files import digest, read_arrays, read_facts, read_record, write_json, write_record, write_text
 from transfer.evaluation import (
     check_predictions,
     check_same_cells,
@@ -49,7 +48,7 @@ def main() -> None:
     write_table("cells", pd.concat([cells, *score_specimens()], ignore_index=True))
     write_table("taps", taps)
     metrics = headline(cells, source_accuracy)
-    write_text(RESULTS / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_json(RESULTS / "metrics.json", metrics)
     outcomes = outcomes_of(predictions, tempered, labels, test["classes"], digest(RESULTS / "cells.csv"))
     write_record(Path("data/outcomes.npz"), outcomes)
 

@@ -66,6 +66,8 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
     folder = tmp_path_factory.mktemp("calm")
     fresh = make_study(folder / "fresh")
     fresh.set(split__shots=[1, 3], pretrain__epochs=1, report__replicates=200)
+    for name in ("feature_extraction", "scratch"):  # a head and a network are enough, and two thirds of the time
+        fresh.edit_yaml("dvc.yaml", lambda content, name=name: content["stages"].pop(name))
     before = time.monotonic()
     study = copied(fresh.root, folder)
     study.run("dvc", "repro")

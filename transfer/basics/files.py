@@ -320,9 +320,14 @@ def read_facts(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a mapping as JSON."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
 def write_facts(path: Path, facts: dict[str, Any]) -> None:
     """Write a mapping as JSON, with a checksum of its content."""
-    write_text(path, json.dumps(facts | {SUM: _sum(facts)}, indent=2) + "\n")
+    write_json(path, facts | {SUM: _sum(facts)})
 
 
 def _sum(facts: dict[str, Any]) -> str:

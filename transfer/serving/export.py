@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer.basics.console import UserError, one_line, quiet_stderr
-from transfer.basics.files import write_facts, write_whole
+from transfer.basics.files import write_json, write_whole
 from transfer.serving.models import Model, open_model
 
 # Runtimes sum in other orders, which in float32 moves a probability by about 1e-6. A hundred times that still shows in
@@ -99,7 +99,7 @@ def export(path: Path, name: str, output: Path) -> float:
 
     write_whole(output, write)
     if form.beside:
-        write_facts(facts, known)
+        write_json(facts, known)
     return differences[0]
 
 
