@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from conftest import Study, make_study
 from tally import Faults
 from test_memory import compute
 from test_repro import REPRO, start, template, tiny  # noqa: F401
+
+from transfer.running.memory import Memory
 
 pytestmark = pytest.mark.fault("Two at once")
 CLONES, CACHES, STORES = 40, 40, 18  # repeats; two more are whole studies
@@ -35,7 +38,7 @@ def both(command: tuple[str, ...], *studies: Study) -> None:
     """The same in each folder at once, with success."""
     processes = [start(study, *command) for study in studies]
     printed = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(studies), printed
+    assert [process.returncode for process in processes] == [0] * len(studies), "\n".join(text[-900:] for text in printed)
 
 
 def anew(study: Study) -> None:
@@ -65,8 +68,6 @@ def test_two_make_repro_in_one_clone(tiny: Study, faults: Faults) -> None:  # no
 
 
 def test_two_clones_with_one_dvc_cache(tmp_path: Path, template: Study, faults: Faults) -> None:  # noqa: F811
-    import shutil
-
     clones = [Study(Path(shutil.copytree(template.root, tmp_path / name, symlinks=True))) for name in ("one", "two")]
     for clone in clones:
         clone.run("dvc", "cache", "dir", str(tmp_path / "cache"))
@@ -100,13 +101,12 @@ def test_two_whole_studies_with_one_dvc_cache(tmp_path: Path, faults: Faults) ->
             assert whole(tmp_path / "cache")
 
 
-def use(root: Path, user: int, mask: int, seed: int) -> None:
+def use(memory: Memory, user: int, mask: int, seed: int) -> None:
     """Keep and recall results as a user; what comes back must be what was kept."""
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)
     os.umask(mask)
-    memory = compute(1).memory(root / "stages/a.py")
     rng = np.random.default_rng(seed)
     for key in rng.integers(6, size=TURNS).tolist():
         found = memory.recall(f"{key:032}")
@@ -117,9 +117,6 @@ def use(root: Path, user: int, mask: int, seed: int) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root may be two users")
 def test_two_users_with_one_store_of_cells(tmp_path: Path, faults: Faults) -> None:
-    import joblib  # before the processes fork: as these users they may not read where it lies
-
-    assert joblib
     tmp_path.chmod(0o755)
     for folder in tmp_path.parents[:-1]:
         folder.chmod(folder.stat().st_mode | 0o011)
@@ -128,11 +125,13 @@ def test_two_users_with_one_store_of_cells(tmp_path: Path, faults: Faults) -> No
     cells = tmp_path / ".cache/cells"
     cells.mkdir(parents=True)
     cells.chmod(0o777)
+    memory = compute(1).memory(tmp_path / "stages/a.py")
+    memory.trim()  # with what it imports, which these users may not read where it lies
     context = multiprocessing.get_context("fork")
     for turn in range(STORES):
         with faults("two users with one store of cells"):
             mask = (0o022, 0o077)[turn % 2]
-            users = [context.Process(target=use, args=(tmp_path, user, mask, turn)) for user in (NOBODY, DAEMON)]
+            users = [context.Process(target=use, args=(memory, user, mask, turn)) for user in (NOBODY, DAEMON)]
             for process in users:
                 process.start()
             for process in users:
