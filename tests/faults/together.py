@@ -38,7 +38,9 @@ def both(command: tuple[str, ...], *studies: Study) -> None:
     """The same in each folder at once, with success."""
     processes = [start(study, *command) for study in studies]
     printed = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(studies), "\n".join(text[-900:] for text in printed)
+    assert [process.returncode for process in processes] == [0] * len(studies), "\n".join(
+        text[-900:] for text in printed
+    )
 
 
 def anew(study: Study) -> None:
