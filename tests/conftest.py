@@ -155,11 +155,16 @@ def make_study(root: Path) -> Study:
     return study
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study after its first `dvc repro`; tests that change it must put it back."""
-    study = make_study(tmp_path_factory.mktemp("finished") / "study")
+def make_finished(root: Path) -> Study:
+    """The same after its first `dvc repro`, with its results in Git."""
+    study = make_study(root)
     study.repro()
     study.run("git", "add", "-A")
     study.run("git", "commit", "-qm", "Results")
     return study
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study after its first `dvc repro`; tests that change it must put it back."""
+    return make_finished(tmp_path_factory.mktemp("finished") / "study")

@@ -160,6 +160,13 @@ def start(study: Study, *command: str) -> subprocess.Popen[str]:
     )
 
 
+def start_and_see(study: Study, *command: str) -> subprocess.Popen[str]:
+    """The same, once its first stage runs."""
+    process = start(study, *command)
+    assert any("Running stage" in line for line in process.stdout or [])
+    return process
+
+
 def slow(study: Study) -> None:
     (study.root / "dvc.yaml").write_text(TINY.replace("sleep(0.1)", "sleep(2)"))
 
@@ -178,10 +185,7 @@ def test_the_second_make_repro_waits_and_finds_all_done(tiny: Study) -> None:
 @pytest.mark.fault("Two at once", "make repro beside a plain dvc repro: it waits")
 def test_make_repro_waits_for_a_plain_dvc(tiny: Study) -> None:
     slow(tiny)
-    plain = start(tiny, "dvc", "repro")
-    for line in plain.stdout or []:
-        if "Running stage" in line:
-            break
+    plain = start_and_see(tiny, "dvc", "repro")
     ours = start(tiny, *REPRO)
     printed = ours.communicate(timeout=120)[0]
     plain.communicate(timeout=120)
@@ -192,10 +196,7 @@ def test_make_repro_waits_for_a_plain_dvc(tiny: Study) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT to send")
 def test_ctrl_c_ends_the_waiting(tiny: Study) -> None:
     slow(tiny)
-    first = start(tiny, *REPRO)
-    for line in first.stdout or []:
-        if "Running stage" in line:
-            break
+    first = start_and_see(tiny, *REPRO)
     second = start(tiny, *REPRO)
     assert second.stdout is not None
     assert second.stdout.readline().startswith("another `make repro`")
@@ -209,10 +210,7 @@ def test_ctrl_c_ends_the_waiting(tiny: Study) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 def test_a_killed_make_repro_leaves_the_turn_to_others(tiny: Study) -> None:
     slow(tiny)
-    first = start(tiny, *REPRO)
-    for line in first.stdout or []:
-        if "Running stage" in line:
-            break
+    first = start_and_see(tiny, *REPRO)
     children = psutil.Process(first.pid).children(recursive=True)
     for process in [psutil.Process(first.pid), *children]:
         process.kill()

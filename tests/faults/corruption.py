@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Study, flipped, make_study
+from conftest import Study, flipped, make_finished
 from tally import Faults
 
 pytestmark = pytest.mark.fault("Corruption")
@@ -47,11 +47,7 @@ READ_BY = {  # a stage that reads each kind of file
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    made = make_study(tmp_path_factory.mktemp("corruption") / "study")
-    made.repro()
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "Results")
-    return made
+    return make_finished(tmp_path_factory.mktemp("corruption") / "study")
 
 
 def witness(study: Study) -> dict[str, bytes]:
