@@ -138,23 +138,28 @@ def test_every_section_is_edited_by_a_test() -> None:
 
 
 def test_a_download_that_finds_the_same_data_runs_alone(tmp_path: Path, finished: Study) -> None:
-    """With a copy in the place of the download, whose edited parameter changes nothing that it writes."""
+    """With a copy in the place of the download, whose edited parameter changes nothing that it writes.
+
+    In a study of its own: DVC remembers a folder that a stage has written, and removes it once that stage is gone.
+    """
+    study = Study(tmp_path / "study")
+    shutil.copytree(finished.root, study.root, symlinks=True)
     raw = tmp_path / "mnist.npz"
-    shutil.copy(finished.root / "data/raw/mnist.npz", raw)
+    shutil.copy(study.root / "data/raw/mnist.npz", raw)
     copy = f"import os, shutil; os.makedirs({'data/raw'!r}); shutil.copy({raw.as_posix()!r}, {'data/raw'!r})"
     command = f'python -c "{copy}"'
 
     def add(content: dict[str, Any]) -> None:
         content["stages"] = {"download": STAGES["download"] | {"cmd": command}} | content["stages"]
 
-    finished.edit_yaml("dvc.yaml", add)
-    assert finished.repro() == ["download"]
-    finished.set(download__timeout=21)
-    assert finished.repro() == ["download"]
+    study.edit_yaml("dvc.yaml", add)
+    assert study.repro() == ["download"]
+    study.set(download__timeout=21)
+    assert study.repro() == ["download"]
     assert answer("download", "timeout")[0] == ["download"]
-    finished.run("git", "checkout", "-q", "dvc.yaml", "params.yaml", "dvc.lock")
-    assert finished.repro() == []
-    assert finished.run("git", "status", "--porcelain").stdout == ""
+    study.run("git", "checkout", "-q", "dvc.yaml", "params.yaml", "dvc.lock")
+    assert study.repro() == []
+    assert study.run("git", "status", "--porcelain").stdout == ""
 
 
 def remembered(printed: str) -> dict[str, tuple[int, int]]:
