@@ -18,9 +18,15 @@ from transfer.basics.files import write_text
 from transfer.basics.temporary import temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no signals")
-STAGE = """
+NUMBER = """
 import os, sys, time
 from pathlib import Path
+
+def tell():
+    Path(sys.argv[1], "partial").write_text(str(os.getpid()))
+    Path(sys.argv[1], "partial").rename(Path(sys.argv[1], "pid"))
+"""
+STAGE = """
 from transfer.basics.console import run
 from transfer.basics.files import write_text
 from transfer.basics.temporary import temporary_folder
@@ -28,8 +34,7 @@ from transfer.basics.temporary import temporary_folder
 def main():
     with temporary_folder() as folder:
         (folder / "file").touch()
-        Path(sys.argv[1], "partial").write_text(str(os.getpid()))
-        Path(sys.argv[1], "partial").rename(Path(sys.argv[1], "pid"))
+        tell()
         time.sleep(60)
 
 run(main)
@@ -40,10 +45,10 @@ subprocess.run([*sys.argv[1:3], "python -m stages.sleeping " + sys.argv[3]])
 """
 
 
-def begin(command: list[str], folder: Path, **environment: str) -> tuple[subprocess.Popen[str], int]:
+def begin(command: list[str], folder: Path, before: str = "", **environment: str) -> tuple[subprocess.Popen[str], int]:
     """Start a command, and wait for its stage, whose number it returns."""
     (folder / "stages").mkdir()
-    (folder / "stages/sleeping.py").write_text(STAGE)
+    (folder / "stages/sleeping.py").write_text(NUMBER + before + STAGE)
     (folder / "tmp").mkdir()
     settings = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")} | environment
     settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -96,19 +101,27 @@ def test_a_stage_ends_when_dvc_is_killed_whatever_shell_is_between(shell: str, t
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-@pytest.mark.fault("Kill", "DVC gone before its stage has begun")
-def test_a_stage_that_finds_itself_an_orphan_ends(tmp_path: Path) -> None:
-    leave = "import subprocess, sys; subprocess.Popen(sys.argv[1:])"
-    stage = [sys.executable, "-m", "stages.sleeping", str(tmp_path)]
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages/sleeping.py").write_text("import time\ntime.sleep(1)\n" + STAGE)
-    settings = {"PYTHONPATH": str(ROOT), "DVC_STAGE": "sleeping"}
-    subprocess.run([sys.executable, "-c", leave, *stage], cwd=tmp_path, env=os.environ | settings, check=True)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "pid").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert ended(int((tmp_path / "pid").read_text()), 5)
+ADOPT = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER: orphans come here, also after exec
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+LEAVE = "import subprocess, sys; subprocess.Popen(sys.argv[2:], start_new_session=sys.argv[1] == 'apart')"
+
+
+@pytest.mark.fault("Kill", "DVC gone before its stage has begun, whoever takes it in")
+@pytest.mark.parametrize("group", ["apart", "together"])  # in a container, the first process is of everybody's group
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for its orphans")
+def test_a_stage_that_finds_itself_an_orphan_ends(group: str, tmp_path: Path) -> None:
+    (tmp_path / "leave.py").write_text(LEAVE)
+    command = f"{sys.executable} leave.py {group} {sys.executable} -m stages.sleeping '{tmp_path}'; exec sleep 60"
+    adopter = [sys.executable, "-c", ADOPT, "/bin/sh", "-c", command]
+    process, stage = begin(adopter, tmp_path, before="tell()\ntime.sleep(1)\n", DVC_STAGE="sleeping")
+    assert psutil.Process(stage).ppid() == process.pid
+    assert ended(stage, 5)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
 
 
 def test_a_stage_started_by_hand_does_not_mind_its_shell(tmp_path: Path) -> None:

@@ -65,15 +65,18 @@ def _end_with_parent() -> None:
 def _end_with_pipeline() -> None:
     """End this process when DVC is gone, or the shell that DVC has started it by.
 
-    Killed, DVC cannot end its stage, which would go on unseen, and write where the next run writes.
+    Killed, DVC cannot end its stage, which would go on unseen, and write where the next run writes. Killed before this
+    looks, it has given its stage to a process that takes in orphans, which is not one of ours.
     """
     import psutil  # a hundredth of a second, which no stage waits for
 
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.Error):
         above = psutil.Process().parents()[:2]
         if not (above and _is_shell(above[0].cmdline())):
             del above[1:]
-        while all(_in_our_group(process.pid) and lives(process) for process in above):
+        while (
+            above and _is_python(above[-1].cmdline()) and all(_in_our_group(each.pid) and lives(each) for each in above)
+        ):
             time.sleep(BEAT)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
@@ -81,7 +84,7 @@ def _end_with_pipeline() -> None:
 
 
 def _in_our_group(process: int) -> bool:
-    """Whether a process was started together with this one, and is not one that has taken it in as an orphan."""
+    """Whether a process was started together with this one, as by one command line."""
     try:
         return not hasattr(os, "getpgid") or os.getpgid(process) == os.getpgrp()
     except ProcessLookupError:
@@ -91,3 +94,8 @@ def _in_our_group(process: int) -> bool:
 def _is_shell(command: list[str]) -> bool:
     """Whether a process was started to run a stage's command, as by `sh -c "python -m stages.split"`."""
     return any(word.startswith("python -m stages.") for word in command)
+
+
+def _is_python(command: list[str]) -> bool:
+    """Whether a process may be DVC: an `init` or a container's first shell, which take in orphans, are not."""
+    return any("python" in word.lower() or "dvc" in word for word in command[:2])
