@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from transfer.basics.arrays import read_arrays
 from transfer.basics.console import run
-from transfer.basics.files import read_arrays
 
 EPOCHS, BATCH = 5, 128
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import run
-from transfer.basics.files import read_arrays, write_arrays
 from transfer.basics.params import read_section
 from transfer.networks.layers import Layers, read_network
 from transfer.networks.schedule import FewShotSchedule, Plan

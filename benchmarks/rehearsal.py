@@ -24,8 +24,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from transfer import cnn, fine_tuning, metrics, pretrain
+from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import UserError, progress, run, say
-from transfer.basics.files import read_arrays, write_arrays
 from transfer.basics.params import Section, parse_section, read_params, read_section
 from transfer.cells import Cell
 from transfer.features import Features, Scaling, extract, read_features

@@ -19,8 +19,9 @@ from ruamel.yaml import YAML
 from benchmarks.measure import Finished, run_process
 from benchmarks.operations import training_operations
 from transfer import cnn, metrics
+from transfer.basics.arrays import read_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import read_arrays, read_facts
+from transfer.basics.files import read_facts
 from transfer.basics.params import PARAMS, parse_section, read_params
 from transfer.target import read_target, write_target
 

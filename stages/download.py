@@ -9,8 +9,9 @@ from typing import Any
 
 import pooch
 
+from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError, run, say
-from transfer.basics.files import write_arrays, write_text, write_whole
+from transfer.basics.files import write_text, write_whole
 from transfer.basics.params import PARAMS, read_params, read_section
 from transfer.datasets import download
 from transfer.datasets.originals import ORIGINALS

@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from transfer import distribute
+from transfer.basics.arrays import read_arrays
 from transfer.basics.console import run, say
-from transfer.basics.files import read_arrays
 from transfer.basics.params import read_section
 from transfer.cells import run_cells
 from transfer.networks import engines

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from transfer.basics.arrays import read_arrays, read_record, write_record
 from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import digest, read_arrays, read_facts, read_record, write_json, write_record, write_text
+from transfer.basics.files import digest, read_facts, write_json, write_text
 from transfer.evaluation import (
     check_predictions,
     check_same_cells,

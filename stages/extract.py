@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer import taps
+from transfer.basics.arrays import read_arrays
 from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import read_arrays
 from transfer.basics.params import PARAMS, read_params, read_section
 from transfer.features import extract, named_taps
 from transfer.networks import engines

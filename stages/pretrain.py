@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from transfer import checkpoints, cnn, distribute, pretrain
+from transfer.basics.arrays import read_arrays
 from transfer.basics.console import counted, run, say
-from transfer.basics.files import read_arrays, write_facts
+from transfer.basics.files import write_facts
 from transfer.basics.params import read_section
 from transfer.networks import engines, given, takeover
 from transfer.networks.graph import Architecture

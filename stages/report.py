@@ -7,8 +7,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from transfer.basics.arrays import read_arrays, read_record
 from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
+from transfer.basics.files import digest, read_facts, write_text, write_whole
 from transfer.basics.params import read_section
 from transfer.basics.processes import belong_to_parent
 from transfer.outcomes import Outcomes, TapViews

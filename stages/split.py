@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from transfer import split
+from transfer.basics.arrays import write_arrays
 from transfer.basics.console import counted, run, say, some
-from transfer.basics.files import read_facts, write_arrays, write_facts
+from transfer.basics.files import read_facts, write_facts
 from transfer.basics.params import read_section
 from transfer.inputs.pool import read_pool
 from transfer.target import write_target

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from transfer import taps
+from transfer.basics.arrays import read_arrays, write_record
 from transfer.basics.console import counted, run, say
-from transfer.basics.files import read_arrays, write_record
 from transfer.basics.params import read_section
 from transfer.features import read_taps
 from transfer.networks.threads import set_threads

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
+from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import write_arrays
 from transfer.networks.threads import set_threads
 
 pytest_plugins = ["tally"]

@@ -16,8 +16,9 @@ from conftest import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import UserError, counted, one_line, progress, quiet_stderr, run, shown
-from transfer.basics.files import read_arrays, write_arrays, write_text, write_whole
+from transfer.basics.files import write_text, write_whole
 
 
 def fail() -> None:

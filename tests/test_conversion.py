@@ -10,8 +10,8 @@ from conftest import synthetic_digits
 from PIL import Image
 from test_data import params
 
+from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import write_arrays
 from transfer.inputs import data
 from transfer.inputs.conversion import convert_side
 from transfer.inputs.pool import EITHER, TEST, TRAIN, Pool, read_pool

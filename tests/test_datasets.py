@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import write_arrays
 from transfer.datasets import containers, originals
 from transfer.datasets.containers import (
     ContentError,

@@ -21,8 +21,8 @@ from conftest import ROOT, SMALL, Study, synthetic_digits
 
 from stages import convert, split
 from transfer import distribute
+from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import write_arrays
 from transfer.distribute import Team, members_of
 from transfer.networks import engines
 

@@ -21,7 +21,7 @@ import pytest
 from conftest import CODE, ROOT, SMALL, Study, synthetic_digits
 
 from transfer import cnn
-from transfer.basics.files import write_arrays
+from transfer.basics.arrays import write_arrays
 from transfer.networks import engines
 from transfer.networks.layers import fresh_weights, write_network
 from transfer.target import few_shot, write_target

@@ -11,7 +11,8 @@ import pytest
 from conftest import flipped, refused
 from tally import Faults
 
-from transfer.basics.files import axes, digest, read_record, write_arrays
+from transfer.basics.arrays import axes, read_record, write_arrays
+from transfer.basics.files import digest
 from transfer.mapped import SUMS, Mapped, Rows, read_folder, write_folder, write_side_by_side
 
 ARRAY = np.random.default_rng(0).normal(size=(1000, 30)).astype(np.float32)

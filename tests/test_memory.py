@@ -180,6 +180,19 @@ def test_the_surroundings_name_what_bits_depend_on() -> None:
     assert not any(name.endswith("_THREADS") for name in found["settings"])
 
 
+def test_a_folder_of_packages_that_may_not_be_read_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, closed, find = surroundings(), Path("closed"), Path.glob
+
+    def glob(folder: Path, pattern: str) -> Iterator[Path]:
+        if folder == closed:
+            raise PermissionError
+        return find(folder, pattern)
+
+    monkeypatch.setattr("sys.path", [str(closed), *sys.path])
+    monkeypatch.setattr(Path, "glob", glob)
+    assert surroundings() == here
+
+
 def fit_and_log(draw: Draw, log: str) -> Cell:
     with Path(log).open("a") as file:
         file.write(f"{draw.shots} {draw.seed}\n")

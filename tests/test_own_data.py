@@ -12,7 +12,7 @@ import pytest
 from conftest import Study, make_study
 from PIL import Image, ImageDraw
 
-from transfer.basics.files import write_arrays
+from transfer.basics.arrays import write_arrays
 from transfer.networks.about import MEMBER, read_about
 
 AFTER = [

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import UserError, say
-from transfer.basics.files import read_arrays, write_arrays
 from transfer.distribute import Team
 
 FOLDER = Path(".cache", "checkpoints")

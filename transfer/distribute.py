@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from transfer.basics.console import USER_ERROR, UserError, say
-from transfer.basics.params import PARAMS
 from transfer.networks import engines
-from transfer.running.compute import Distribute
+from transfer.running.compute import Distribute, check_engine
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -130,13 +129,10 @@ def team(distribute: Distribute, training: engines.Params) -> Iterator[Team]:
         UserError: if it names another, if `TF_CONFIG` is wrong, or if a worker stops, which the others notice within
             seconds.
     """
+    check_engine(distribute, training.engine)
     if distribute == "none":
         yield Team()
         return
-    if training.engine != "keras":
-        raise UserError(
-            f"{PARAMS}: compute.distribute is {distribute}, so training.engine must be keras, which alone can"
-        )
     members = Team() if distribute == "mirrored" else members_of(os.environ.get("TF_CONFIG", ""))
     from transfer.networks.backend import tf
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from transfer.basics.arrays import axes, misfit
 from transfer.basics.console import UserError
-from transfer.basics.files import axes, misfit, read_facts, write_facts, write_whole
+from transfer.basics.files import read_facts, write_facts, write_whole
 from transfer.mapped import Rows, seal, sealed, write_side_by_side
 from transfer.networks import engines
 from transfer.networks.graph import Architecture

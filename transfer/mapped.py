@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from transfer.basics.arrays import misfit, read_header
 from transfer.basics.console import UserError, one_line
-from transfer.basics.files import digest, misfit, read_header, reserve, write_whole
+from transfer.basics.files import digest, reserve, write_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transfer.basics.files import axes
+from transfer.basics.arrays import axes
 
 COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every cell
 SPECIMENS = ("article", "article_same_task")  # measured as a warning; no strategies to choose from

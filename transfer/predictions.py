@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.basics.files import axes, read_record, write_record
+from transfer.basics.arrays import axes, read_record, write_record
 
 ROUNDING = 1e-3  # how far from 1 the sum of an image's probabilities may be: in float32 it is a thousandth of that
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from transfer.basics.arrays import axes
 from transfer.basics.console import UserError
-from transfer.basics.files import axes
 from transfer.mapped import Rows, read_folder, write_folder
 
 CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them

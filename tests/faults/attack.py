@@ -20,8 +20,8 @@ from test_memory import ALL, compute, entries, log_ship, run, same
 from test_memory import fit_and_log as fit
 from test_strategies import TARGET
 
+from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import read_arrays, write_arrays
 from transfer.basics.params import Section
 from transfer.cells import run_cells
 from transfer.checkpoints import Checkpoint

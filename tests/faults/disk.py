@@ -22,7 +22,8 @@ from conftest import ROOT, Study, make_study, refused
 from ruamel.yaml import YAML
 from tally import Faults
 
-from transfer.basics.files import unwritten, write_arrays, write_text, write_whole
+from transfer.basics.arrays import write_arrays
+from transfer.basics.files import unwritten, write_text, write_whole
 from transfer.datasets.containers import fingerprint
 from transfer.mapped import write_folder, write_side_by_side
 from transfer.running.workers import run_in_workers

@@ -68,7 +68,7 @@ def npz() -> Target:
 
 
 def arrays() -> Target:
-    from transfer.basics.files import read_arrays
+    from transfer.basics.arrays import read_arrays
 
     return lambda content: read_arrays(written("arrays.npz", zipped(content, "images.npy", "labels.npy")), "images")
 

@@ -20,7 +20,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from tally import Faults
 
-from transfer.basics.files import read_arrays
+from transfer.basics.arrays import read_arrays
 
 pytestmark = pytest.mark.fault("Clock and locale")
 

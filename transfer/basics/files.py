@@ -1,4 +1,4 @@
-"""Files of arrays and numbers: written whole or not at all, the same bytes for the same content, never a pickle."""
+"""Files: written whole or not at all, and the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -7,27 +7,17 @@ import errno
 import glob
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import field, fields
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar
-
-import numpy as np
+from typing import IO, Any, TypeGuard
 
 from transfer.basics.console import UserError, one_line
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Record = TypeVar("Record", bound="DataclassInstance")
-
 PARTIAL = re.compile(r"\.(\d+)\.")  # before the name of a file that a process has not finished
-PART = 1 << 20  # bytes of an array that are read at a time
 SUM = "sha256"  # in a JSON file: of all the rest
 FEW = 100  # files that a disk must have room for, before it is bytes that are missing
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))
@@ -189,112 +179,6 @@ def zip_member(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, EPOCH)
     member.create_system = 3
     return member
-
-
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write named arrays as an uncompressed npz file, with the same bytes whatever the Python.
-
-    What `np.savez` writes differs between patch releases of Python: it leaves the sizes in the headers to `zipfile`.
-    """
-
-    def write(partial: Path) -> None:
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name, array in arrays.items():
-                member = zip_member(f"{name}.npy")
-                member.file_size = array.nbytes  # which decides if the header must hold large sizes
-                with archive.open(member, "w") as stream:
-                    np.lib.format.write_array(stream, array, allow_pickle=False)
-
-    write_whole(path, write, sum(array.nbytes for array in arrays.values()))
-
-
-def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Read the named arrays of an npz file that `write_arrays` wrote, or all of them if none is named.
-
-    Every array's checksum is verified. What a header states is looked at before any memory is asked for: no file takes
-    more than its own size.
-
-    Raises:
-        UserError: if the file is missing, damaged, or lacks an array; nothing in it is executed.
-    """
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device be read without end
-            raise ValueError("it is no file")
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            if sum(member.file_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
-                raise ValueError("it is not of the size that it states")
-            if missing := [name for name in names if name not in members]:
-                raise ValueError(f"{missing[0]} is not a file in the archive")
-            return {name: _read_member(archive, members[name]) for name in names or members}
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen types on hostile bytes
-        raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    with archive.open(member) as stream:
-        shape, dtype, order = read_header(stream)
-        if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(f"{member.filename} is not of the size that it states")
-        array = np.empty(math.prod(shape), dtype)
-        content, start = array.view(np.uint8) if array.nbytes else np.empty(0, np.uint8), 0
-        while part := stream.read(PART):  # to the end, where the checksum is compared
-            content[start : start + len(part)] = np.frombuffer(part, np.uint8)
-            start += len(part)
-        return array.reshape(shape, order=order)
-
-
-def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, Literal["C", "F"]]:
-    """Shape, dtype and order of the array in an `.npy` file, up to the data of which it is read.
-
-    Raises:
-        ValueError: if it is none, or one of Python's objects.
-    """
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if (version := np.lib.format.read_magic(stream)) not in readers:
-        raise ValueError(f"version {version} of the format is not for numbers or text")
-    shape, columns_first, dtype = readers[version](stream)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not read")
-    return shape, dtype, "F" if columns_first else "C"
-
-
-def axes(dtype: str, *names: str) -> Any:
-    """An attribute of a record: an array with a dtype, `str` for text of any length, and named axes.
-
-    Axes of one name are equally long in all attributes of the record.
-    """
-    return field(metadata={"dtype": dtype, "axes": names})
-
-
-def misfit(record: DataclassInstance) -> str:
-    """What is wrong with a record by what `axes` declares of its attributes; empty if nothing."""
-    lengths: dict[str, int] = {}
-    for declared in fields(record):
-        if not declared.metadata:
-            continue
-        array, dtype, names = getattr(record, declared.name), declared.metadata["dtype"], declared.metadata["axes"]
-        fits = array.dtype.kind == "U" if dtype == "str" else array.dtype == np.dtype(dtype)
-        fits &= len(array.shape) == len(names)
-        if not fits or any(lengths.setdefault(*axis) != axis[1] for axis in zip(names, array.shape, strict=True)):
-            known = (f"{lengths[name]} {name}" if name in lengths else name for name in names)
-            return f"{declared.name} is {array.dtype} {array.shape}, not {dtype} ({', '.join(known)})"
-    return ""
-
-
-def write_record(path: Path, record: DataclassInstance) -> None:
-    """Write a dataclass of arrays as an npz file."""
-    write_arrays(path, **{each.name: getattr(record, each.name) for each in fields(record)})
-
-
-def read_record(path: Path, kind: type[Record]) -> Record:
-    """Read what `write_record` wrote; raises as `read_arrays` does, and if an array is not what `axes` declares."""
-    record = kind(**read_arrays(path, *(each.name for each in fields(kind))))
-    if wrong := misfit(record):
-        raise UserError(f"{path} cannot be read ({wrong}): delete it and run `dvc repro`")
-    return record
 
 
 def read_facts(path: Path, *keys: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from transfer.basics.arrays import read_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import read_arrays
 from transfer.datasets.quickdraw import CLASSES as DRAWINGS
 
 

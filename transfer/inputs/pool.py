@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.basics.files import axes
+from transfer.basics.arrays import axes
 from transfer.mapped import Rows, batches, read_folder
 
 TRAIN, TEST, EITHER = range(3)

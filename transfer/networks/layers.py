@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import UserError
-from transfer.basics.files import read_arrays, read_facts, write_arrays, write_facts
+from transfer.basics.files import read_facts, write_facts
 
 if TYPE_CHECKING:
     import keras

@@ -21,6 +21,14 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+def check_engine(distribute: Distribute, engine: str) -> None:
+    """Check that `training.engine` can train as wanted; raises UserError if not."""
+    if distribute != "none" and engine != "keras":
+        raise UserError(
+            f"{PARAMS}: compute.distribute is {distribute}, so training.engine must be keras, which alone can"
+        )
+
+
 class Compute(Section):
     """The `compute` section: how trainings are run. It changes no result but by rounding, so no stage depends on it."""
 
@@ -48,10 +56,7 @@ class Compute(Section):
         """
         if self.engine == "ray" and find_spec("ray") is None:
             raise UserError(NO_RAY)
-        if self.distribute != "none" and engine != "keras":
-            raise UserError(
-                f"{PARAMS}: compute.distribute is {self.distribute}, so training.engine must be keras, which alone can"
-            )
+        check_engine(self.distribute, engine)
 
     def memory(self, code: Path) -> Memory:
         """What is remembered of a stage's trainings.

@@ -22,8 +22,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import UserError, say
-from transfer.basics.files import PARTIAL, digest, read_arrays, write_arrays
+from transfer.basics.files import PARTIAL, digest
 from transfer.networks.provenance import SETTINGS, processor, versions
 from transfer.running.code import closure, fingerprint
 
@@ -160,7 +161,7 @@ def surroundings() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "versions": versions(),
-        "cuda": sorted({found.name for folder in sys.path for found in Path(folder).glob("nvidia*.dist-info")}),
+        "cuda": sorted(_cuda()),
         "processor": processor(),
         "accelerators": sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")),
         "settings": {
@@ -169,3 +170,12 @@ def surroundings() -> dict[str, Any]:
             if name.startswith(NUMERIC) and not name.endswith("_THREADS") and name != "TF_CONFIG"
         },
     }
+
+
+def _cuda() -> set[str]:
+    """The installed packages of CUDA's libraries, with their versions."""
+    found: set[str] = set()
+    for folder in sys.path:
+        with suppress(PermissionError):  # as Python does, which imports nothing from such a folder
+            found.update(path.name for path in Path(folder).glob("nvidia*.dist-info"))
+    return found
