@@ -1,7 +1,7 @@
 """What `make repro` runs: check the parameters, unless they were checked as they are, and go on to `dvc repro`.
 
-It waits for its turn where another run works in the same folder, and where DVC fails over a file of its own that a run
-has left half-written, which DVC asks people to remove by hand, it sets the file aside and starts again.
+It waits for its turn where another run works in the same folder, and starts again where DVC fails over files of its
+own: one that a killed run has left half-written, which DVC asks people to remove by hand, is set aside.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -27,7 +28,9 @@ CHECKED = Path(".cache/checked")  # what was found in order: the check takes as 
 TURN = Path(".cache/turn")  # whoever has it locked runs; the system takes the lock from a process that is gone
 ASIDE = Path(".cache/damaged")
 DVC_LOCKS = Path(".dvc/tmp/rwlock")  # which processes read and write what
+RUNS = "runs"  # DVC's folder of records, in its cache
 INTERRUPTED = 252  # exit code of DVC
+TRIES = 10
 LOOKED_AT = ("params.yaml", "dvc.yaml", "requirements/base.txt", "stages/*.py", "transfer/**/*.py")
 
 
@@ -55,8 +58,29 @@ def check() -> int:
     return 0
 
 
-def reproduce(arguments: list[str]) -> int:
-    """`dvc repro`, its imports never searched for garbage: a tenth of a second less."""
+class Races(logging.Handler):
+    """Hears from DVC's errors whether it has lost a record of a run to another DVC with the same cache.
+
+    Looking for a run that it knows, DVC takes the newest file among its records, one that another is about to write
+    included: it removes what it finds half-written there, or finds it gone.
+    """
+
+    lost = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look through one error and its causes."""
+        error = record.exc_info[1] if record.exc_info else None
+        while error:
+            self.lost |= isinstance(error, FileNotFoundError) and RUNS in Path(error.filename or "").parts
+            error = error.__cause__ or error.__context__
+
+
+def reproduce(arguments: list[str]) -> tuple[int, bool]:
+    """`dvc repro`, its imports never searched for garbage: a tenth of a second less.
+
+    Returns:
+        its exit code, and whether it has lost a race.
+    """
     gc.disable()
     for name in ("dvc.cli.parser", "dvc.repo"):
         import_module(name)
@@ -64,7 +88,12 @@ def reproduce(arguments: list[str]) -> int:
     gc.freeze()
     from dvc.cli import main as dvc
 
-    return dvc(["--wait-for-lock", "repro", *arguments])
+    races = Races(logging.ERROR)
+    logging.getLogger("dvc").addHandler(races)
+    try:
+        return dvc(["--wait-for-lock", "repro", *arguments]), races.lost
+    finally:
+        logging.getLogger("dvc").removeHandler(races)
 
 
 @contextmanager
@@ -173,20 +202,29 @@ OWN_FILES: Mapping[str, Callable[[Path], bool]] = MappingProxyType(
 )
 
 
-def main() -> None:
-    """Give the command line's arguments to DVC, unless the check finds a mistake.
+def persevere(arguments: list[str]) -> int:
+    """`dvc repro`, again where another run or a damaged file of DVC's own was in its way; its exit code.
 
-    Where DVC fails, the check may tell why in better words: files of the user's own can have gone since it passed.
+    Where it fails, the check may tell why in better words: files of the user's own can have gone since it passed.
     """
-    with in_turn():
-        code = check()
+    code = 0
+    for _ in range(TRIES):
+        code, raced = reproduce(arguments)
         if not code:
-            while code := reproduce(sys.argv[1:]):
-                if code == INTERRUPTED:
-                    raise KeyboardInterrupt
-                if not (await_others() or mend()):
-                    code = run_check() or code
-                    break
+            break
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if raced:
+            say("another DVC with the same cache was at work on the same record: starting again")
+        elif not (await_others() or mend()):
+            return run_check() or code
+    return code
+
+
+def main() -> None:
+    """Give the command line's arguments to DVC, unless the check finds a mistake."""
+    with in_turn():
+        code = check() or persevere(sys.argv[1:])
     sys.exit(code)
 
 

@@ -193,6 +193,32 @@ def test_make_repro_waits_for_a_plain_dvc(tiny: Study) -> None:
     assert f"another DVC, process {plain.pid}, works in this folder: waiting for it to end" in printed
 
 
+ROBBED = """
+import os
+from dvc.utils import serialize
+
+dump, robbed = serialize.dump_yaml, []
+
+def rob(path, *content):
+    dump(path, *content)
+    if "runs" in path and not robbed:
+        os.unlink(path)
+        robbed.append(path)
+
+serialize.dump_yaml = rob
+"""
+
+
+@pytest.mark.fault("Two at once", "a record in DVC's cache that another DVC takes away as it is written")
+def test_a_record_that_another_dvc_takes_away_is_written_again(tiny: Study) -> None:
+    whole = tiny.read("dvc.lock")
+    again(tiny)
+    shutil.rmtree(tiny.root / ".dvc/cache/runs")
+    printed = tiny.run(sys.executable, "-c", ROBBED + DVC).stdout
+    assert printed.count("another DVC with the same cache was at work on the same record: starting again") == 1
+    assert tiny.read("dvc.lock") == whole
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGINT to send")
 def test_ctrl_c_ends_the_waiting(tiny: Study) -> None:
     slow(tiny)
