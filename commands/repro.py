@@ -11,18 +11,19 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from transfer.basics.console import UserError, one_line, run, say
-from transfer.basics.processes import BEAT, lives
+from transfer.basics.files import is_full
+from transfer.basics.processes import BEAT, lives, may_be_dvc
 
 CHECKED = Path(".cache/checked")  # what was found in order: the check takes as long as all else where nothing is to do
 TURN = Path(".cache/turn")  # whoever has it locked runs; the system takes the lock from a process that is gone
@@ -31,6 +32,7 @@ DVC_LOCKS = Path(".dvc/tmp/rwlock")  # which processes read and write what
 RUNS = "runs"  # DVC's folder of records, in its cache
 INTERRUPTED = 252  # exit code of DVC
 TRIES = 10
+SLACK = 2  # seconds by which the system may be wrong on when a process was started
 LOOKED_AT = ("params.yaml", "dvc.yaml", "requirements/base.txt", "stages/*.py", "transfer/**/*.py")
 
 
@@ -58,28 +60,26 @@ def check() -> int:
     return 0
 
 
-class Races(logging.Handler):
-    """Hears from DVC's errors whether it has lost a record of a run to another DVC with the same cache.
+class Causes(logging.Handler):
+    """Collects the exceptions behind what DVC says."""
 
-    Looking for a run that it knows, DVC takes the newest file among its records, one that another is about to write
-    included: it removes what it finds half-written there, or finds it gone.
-    """
-
-    lost = False
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Look through one error and its causes."""
+        """Take one error with what has led to it."""
         error = record.exc_info[1] if record.exc_info else None
         while error:
-            self.lost |= isinstance(error, FileNotFoundError) and RUNS in Path(error.filename or "").parts
+            self.found.append(error)
             error = error.__cause__ or error.__context__
 
 
-def reproduce(arguments: list[str]) -> tuple[int, bool]:
+def reproduce(arguments: list[str]) -> tuple[int, list[BaseException]]:
     """`dvc repro`, its imports never searched for garbage: a tenth of a second less.
 
     Returns:
-        its exit code, and whether it has lost a race.
+        its exit code, and the exceptions behind what it said.
     """
     gc.disable()
     for name in ("dvc.cli.parser", "dvc.repo"):
@@ -88,12 +88,28 @@ def reproduce(arguments: list[str]) -> tuple[int, bool]:
     gc.freeze()
     from dvc.cli import main as dvc
 
-    races = Races(logging.ERROR)
-    logging.getLogger("dvc").addHandler(races)
+    causes = Causes()
+    logging.getLogger("dvc").addHandler(causes)
     try:
-        return dvc(["--wait-for-lock", "repro", *arguments]), races.lost
+        return dvc(["--wait-for-lock", "repro", *arguments]), causes.found
     finally:
-        logging.getLogger("dvc").removeHandler(races)
+        logging.getLogger("dvc").removeHandler(causes)
+
+
+def _is_race(cause: BaseException) -> bool:
+    """Whether DVC has lost a record of a run to another DVC with the same cache.
+
+    Looking for a run that it knows, DVC takes the newest file among its records, one that another is about to write
+    included: it removes what it finds half-written there, or finds it gone.
+    """
+    return isinstance(cause, FileNotFoundError) and RUNS in Path(cause.filename or "").parts
+
+
+def _is_final(cause: BaseException) -> bool:
+    """Whether trying again would help nothing: a stage has failed, or there is no room for what DVC writes."""
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    return is_full(cause) or isinstance(cause, StageCmdFailedError)
 
 
 @contextmanager
@@ -127,9 +143,9 @@ def await_others() -> bool:
 
     waited = False
     for number in _holders():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        with suppress(psutil.NoSuchProcess):
             process = psutil.Process(number)
-            if any(Path(word).name in ("dvc", "dvc.exe", "commands.repro") for word in process.cmdline()):
+            if may_be_dvc(process) and process.create_time() < DVC_LOCKS.stat().st_mtime + SLACK:
                 say(f"another DVC, process {number}, works in this folder: waiting for it to end")
                 while lives(process):
                     time.sleep(BEAT)
@@ -149,12 +165,21 @@ def _holders() -> set[int]:
 
 def mend() -> bool:
     """Set aside what DVC cannot read of its own files, or keeps for a process that is gone; whether there was any."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        runs = Path(os.path.relpath(repo.cache.legacy.path), RUNS)
     found = False
-    for place, sound in OWN_FILES.items():
-        for path in [path for path in Path().glob(place) if not sound(path)]:
+    for folder, pattern, sound in (  # records before their folders, which may be empty then
+        (DVC_LOCKS.parent, DVC_LOCKS.name, _sound_locks),
+        (Path(), "dvc.lock", _sound_lock_file),
+        (runs, "*/*/*", _sound_run),
+        (runs, "*/*", lambda folder: any(folder.iterdir())),
+    ):
+        for path in [path for path in folder.glob(pattern) if not sound(path)]:
             ASIDE.mkdir(parents=True, exist_ok=True)
-            path.replace(ASIDE / path.name)
-            say(f"{path} was left by a run that was killed, and DVC cannot use it: set aside in {ASIDE}")
+            shutil.move(path, ASIDE / path.name)
+            say(f"{path} was left by a run that was cut short, and DVC cannot use it: set aside in {ASIDE}")
             found = True
     return found
 
@@ -192,32 +217,26 @@ def _yaml(text: str) -> Any:
         raise ValueError from error
 
 
-OWN_FILES: Mapping[str, Callable[[Path], bool]] = MappingProxyType(
-    {
-        DVC_LOCKS.as_posix(): _sound_locks,
-        "dvc.lock": _sound_lock_file,
-        ".dvc/cache/runs/*/*/*": _sound_run,
-        ".dvc/cache/runs/*/*": lambda folder: any(folder.iterdir()),
-    }
-)
-
-
 def persevere(arguments: list[str]) -> int:
     """`dvc repro`, again where another run or a damaged file of DVC's own was in its way; its exit code.
 
     Where it fails, the check may tell why in better words: files of the user's own can have gone since it passed.
     """
-    code = 0
+    code, mended = 0, False
     for _ in range(TRIES):
-        code, raced = reproduce(arguments)
+        code, causes = reproduce(arguments)
         if not code:
             break
         if code == INTERRUPTED:
             raise KeyboardInterrupt
-        if raced:
-            say("another DVC with the same cache was at work on the same record: starting again")
-        elif not (await_others() or mend()):
+        if any(map(_is_final, causes)):
             return run_check() or code
+        if any(map(_is_race, causes)):
+            say("another DVC with the same cache was at work on the same record: starting again")
+        elif not await_others():
+            if mended or not mend():
+                return run_check() or code
+            mended = True
     return code
 
 

@@ -21,6 +21,7 @@ import pytest
 from conftest import ROOT, Study, make_study, refused
 from ruamel.yaml import YAML
 from tally import Faults
+from test_repro import REPRO, template  # noqa: F401
 
 from transfer.basics.arrays import write_arrays
 from transfer.basics.files import unwritten, write_text, write_whole
@@ -322,6 +323,30 @@ def test_a_study_goes_on_without_what_it_could_remember(
     with faults("where parts of the report are kept"):
         study.run("dvc", "repro", "--force", "--single-item", "report")
         assert made(study.root) == expected
+
+
+def test_make_repro_does_not_try_a_full_disk_again_and_again(
+    tmp_path: Path,
+    mount: Mount,
+    template: Study,  # noqa: F811
+    faults: Faults,
+) -> None:
+    disk = mount(tmp_path / "disk", "4m")
+    study = Study(Path(shutil.copytree(template.root, disk.path / "study", symlinks=True)))
+    whole = study.read("dvc.lock")
+    for left in (0, 4096):
+        with faults("DVC's own files, by make repro"):
+            for name in ("dvc.lock", ".dvc/tmp/rwlock"):
+                (study.root / name).unlink()
+            shutil.rmtree(study.root / ".dvc/cache/runs", ignore_errors=True)
+            disk.leave(left)
+            done = study.run(*REPRO, code=None)
+            assert done.returncode
+            assert done.stdout.count("Running stage 'first'") <= 2
+            assert done.stderr.startswith("ERROR: ")
+            disk.free()
+            study.run(*REPRO)
+            assert study.read("dvc.lock") == whole
 
 
 def test_dvc_goes_on_when_there_is_room(tmp_path: Path, mount: Mount, finished: Study, faults: Faults) -> None:

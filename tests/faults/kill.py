@@ -134,7 +134,7 @@ def run_again(study: Study) -> None:
     done = study.run("env", f"TMPDIR={study.root.parent}/tmp", "dvc", "repro", code=None)
     if done.returncode:
         mended = study.run("env", f"TMPDIR={study.root.parent}/tmp", sys.executable, "-m", "commands.repro")
-        assert "was left by a run that was killed" in mended.stdout, f"{done.stdout}\n{done.stderr}"
+        assert "was left by a run that was cut short" in mended.stdout, f"{done.stdout}\n{done.stderr}"
 
 
 CASES = [

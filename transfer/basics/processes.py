@@ -47,6 +47,19 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+def may_be_dvc(process: psutil.Process) -> bool:
+    """Whether a process may be DVC, by itself or in another program of Python's.
+
+    An `init` or a container's first shell, which take in orphans, are not; nor is what may not be looked at.
+    """
+    import psutil
+
+    try:
+        return any("python" in word.lower() or "dvc" in word for word in process.cmdline()[:2])
+    except psutil.Error:
+        return False
+
+
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the cleaning short
     raise Terminated
@@ -74,19 +87,17 @@ def _end_with_pipeline() -> None:
         above = psutil.Process().parents()[:2]
         if not (above and _is_shell(above[0].cmdline())):
             del above[1:]
-        while (
-            above and _is_python(above[-1].cmdline()) and all(_in_our_group(each.pid) and lives(each) for each in above)
-        ):
+        while above and may_be_dvc(above[-1]) and all(map(_goes_on, above)):
             time.sleep(BEAT)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(1)
 
 
-def _in_our_group(process: int) -> bool:
-    """Whether a process was started together with this one, as by one command line."""
+def _goes_on(process: psutil.Process) -> bool:
+    """Whether a process was started together with this one, as by one command line, and has not ended."""
     try:
-        return not hasattr(os, "getpgid") or os.getpgid(process) == os.getpgrp()
+        return lives(process) and (not hasattr(os, "getpgid") or os.getpgid(process.pid) == os.getpgrp())
     except ProcessLookupError:
         return False
 
@@ -94,8 +105,3 @@ def _in_our_group(process: int) -> bool:
 def _is_shell(command: list[str]) -> bool:
     """Whether a process was started to run a stage's command, as by `sh -c "python -m stages.split"`."""
     return any(word.startswith("python -m stages.") for word in command)
-
-
-def _is_python(command: list[str]) -> bool:
-    """Whether a process may be DVC: an `init` or a container's first shell, which take in orphans, are not."""
-    return any("python" in word.lower() or "dvc" in word for word in command[:2])
