@@ -468,6 +468,8 @@ def archive(path: Path, images: bytes, labels: bytes | None = None) -> Path:
         (header((-4, -3, 5)), "not of the size that it states"),
         (header((4, 3, 5)) + bytes(61), "not of the size that it states"),
         (header((4, 3, 5)) + bytes(59), "not of the size that it states"),
+        (header((10**10,), "<U0"), "images is of type <U0, which is not read: make it numbers or text"),
+        (header((10**12,), "|V0"), "images is of type |V0"),
         (b"\x93NUMPY\x02\0" + struct.pack("<I", 0xFFFF_FFFF), "another version"),
         (b"", "damaged"),
         (b"text", "damaged"),

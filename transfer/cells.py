@@ -69,7 +69,7 @@ class Outcome:
         probabilities, counts = arrays.pop("probabilities", np.empty(0)), arrays.pop("counts", np.empty(0))
         weights = [arrays[name] for name in sorted(arrays, key=lambda name: (len(name), name))]
         right = (
-            (probabilities.dtype, probabilities.ndim, probabilities.shape[-1]) == (np.float32, 2, classes)
+            (probabilities.dtype, probabilities.shape[1:]) == (np.float32, (classes,))
             and are_probabilities(probabilities)
             and (counts.dtype, counts.shape) == (np.int64, (3,))
             and counts.min() >= 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from transfer.basics.arrays import misfit, read_header
-from transfer.basics.console import UserError, one_line
-from transfer.basics.files import digest, reserve, write_whole
+from transfer.basics.console import UserError
+from transfer.basics.files import decoding, digest, reserve, write_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,7 +53,7 @@ class Mapped:
     sha256: str = ""
 
     def _array(self) -> np.ndarray:
-        with _opening(self.path):
+        with decoding(self.path):
             with self.path.open("rb") as file:
                 shape, dtype, _ = read_header(file)
                 if file.tell() + prod(shape) * dtype.itemsize != self.path.stat().st_size:
@@ -87,16 +87,6 @@ class Mapped:
         return np.asarray(self._array()[rows])
 
 
-@contextmanager
-def _opening(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except Exception as error:  # NumPy raises what it likes on hostile bytes
-        raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
-
-
 def seal(folder: Path) -> None:
     """Write the checksums of a folder's files into it, as `sha256sum --check` reads them."""
     sums = "".join(f"{digest(file)}  {file.name}\n" for file in sorted(folder.iterdir()))
@@ -110,7 +100,7 @@ def sealed(folder: Path, names: Iterable[str]) -> list[Mapped]:
         UserError: if one is missing, or is not as it was written.
     """
     sums = {}
-    with _opening(folder / SUMS):
+    with decoding(folder / SUMS):
         for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
             sha256, name = line.split("  ", 1)
             sums[name] = sha256

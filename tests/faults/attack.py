@@ -34,6 +34,7 @@ pytestmark = pytest.mark.fault("Arrays and models")
 
 ROOM = 2 << 30  # bytes of memory beside what the process has already
 GIANT = "{'descr': '<f4', 'fortran_order': False, 'shape': (2684354560,)}"  # 10 GB
+SIZELESS = GIANT.replace("<f4", "<U0")  # which NumPy would give a sign each
 MARKER = Path("marker")
 
 
@@ -100,6 +101,8 @@ ATTACKS: dict[str, Callable[[Path], object]] = {
     "a header that declares 10 GB": lambda path: altered(path, stated(GIANT)),
     "a header that is code": lambda path: altered(path, stated("__import__('pathlib').Path('marker').touch()")),
     "a header that nests without end": lambda path: altered(path, stated("(" * 110)),
+    "a header of thousands of signs": lambda path: altered(path, stated("-" * 9000)),
+    "a header that declares entries of no size": lambda path: altered(path, stated(SIZELESS)),
     "a zip bomb": lambda path: altered(path, npy(np.zeros(1 << 25, np.uint8)), zipfile.ZIP_DEFLATED),
     "entries that overlap": overlapping,
     "a name that climbs": lambda path: altered(path, npy(np.zeros(2)), name="../../marker"),
@@ -168,6 +171,7 @@ CELLS: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {
     ),
     "probabilities that sum to 2": lambda cell: cell | {"probabilities": cell["probabilities"] * 2},
     "probabilities of another class more": lambda cell: cell | {"probabilities": np.eye(3, dtype=np.float32)},
+    "probabilities in another shape": lambda cell: cell | {"probabilities": np.array(1, np.float32)},
     "probabilities in another type": lambda cell: cell | {"probabilities": cell["probabilities"].astype(np.float64)},
     "negative counts": lambda cell: cell | {"counts": -cell["counts"]},
     "counts in another shape": lambda cell: cell | {"counts": cell["counts"][None]},

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from transfer.basics.console import UserError, one_line
-from transfer.basics.files import write_whole, zip_member
+from transfer.basics.console import UserError
+from transfer.basics.files import decoding, write_whole, zip_member
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Record = TypeVar("Record", bound="DataclassInstance")
 
 PART = 1 << 20  # bytes of an array that are read at a time
+PLAIN = "biufcSU"  # kinds of dtypes
+
+
+class DtypeError(ValueError):
+    """An array of what is neither numbers nor text."""
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -48,7 +53,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     Raises:
         UserError: if the file is missing, damaged, or lacks an array; nothing in it is executed.
     """
-    try:
+    with decoding(path):
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device be read without end
             raise ValueError("it is no file")
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -58,10 +63,6 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
             if missing := [name for name in names if name not in members]:
                 raise ValueError(f"{missing[0]} is not a file in the archive")
             return {name: _read_member(archive, members[name]) for name in names or members}
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen types on hostile bytes
-        raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -81,14 +82,19 @@ def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, Literal["
     """Shape, dtype and order of the array in an `.npy` file, up to the data of which it is read.
 
     Raises:
-        ValueError: if it is none, or one of Python's objects.
+        DtypeError: if it holds anything else than numbers or text, such as Python's objects.
+        ValueError: if it is no array.
     """
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if (version := np.lib.format.read_magic(stream)) not in readers:
-        raise ValueError(f"version {version} of the format is not for numbers or text")
-    shape, columns_first, dtype = readers[version](stream)
+    if np.lib.format.read_magic(stream) != (1, 0):  # others are for records, and their headers may be of any length
+        raise ValueError("it is in another version of the format than arrays of numbers or text")
+    try:
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (MemoryError, RecursionError):  # as Python's parser has it, of what is nested thousands deep
+        raise ValueError("its header cannot be read") from None
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not read")
+        raise DtypeError("holds Python objects, which are not read")
+    if dtype.kind not in PLAIN or not dtype.itemsize:  # of which no bytes would be any number of entries
+        raise DtypeError(f"is of type {dtype}, which is not read")
     return shape, dtype, "F" if columns_first else "C"
 
 

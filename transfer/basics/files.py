@@ -148,6 +148,23 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from None
 
 
+@contextlib.contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """For reading what a stage has made and a library decodes, which raises a dozen types on hostile bytes.
+
+    Raises:
+        UserError: if it is missing, may not be read, or cannot be decoded.
+        MemoryError: if there is too little memory for it, which is no fault of the file's.
+    """
+    with _reading(path):
+        try:
+            yield
+        except (FileNotFoundError, PermissionError, MemoryError, UserError):
+            raise
+        except Exception as error:
+            raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
+
+
 def read_bytes(path: Path) -> bytes:
     """Read a file that a stage has made.
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
+from transfer.basics.arrays import DtypeError, read_header
 from transfer.basics.console import UserError, counted, one_line, progress, say, shown, some
 from transfer.basics.files import reserve, write_whole
 from transfer.inputs.form import Form, one_form
@@ -203,7 +204,7 @@ def read_npz(path: Path, called: str) -> tuple[np.ndarray, list[str], list[str] 
                 if missing := {"images", "labels"}.difference(there):
                     raise UserError(f"{where} has no array {min(missing)}: it needs images and labels")
                 arrays = {name: _array(archive, name, where) for name in there}
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception as error:  # of many kinds, on what is damaged
             raise UserError(f"{where} is no npz file, or damaged ({one_line(error)}): use numpy.savez") from None
@@ -365,12 +366,11 @@ def _without_problem(done: Iterable[tuple[int, str | None]], files: Sequence[Pat
 def _array(archive: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
     """Read an array; what its header says is looked at before any memory is asked for."""
     with archive.open(f"{name}.npy") as member:
-        if np.lib.format.read_magic(member) != (1, 0):  # others are for what is no array of numbers or text
-            raise ValueError(f"{name} is in another version of the format")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        try:
+            shape, dtype, _ = read_header(member)
+        except DtypeError as error:
+            raise UserError(f"{where}: {name} {error}: make it numbers or text") from None
         size = math.prod(shape) * dtype.itemsize
-        if dtype.hasobject:
-            raise UserError(f"{where}: {name} holds Python objects, which are not read: make it numbers or text")
         if size > LARGEST[name]:
             raise UserError(
                 f"{where}: {name} has {size / 2**30:,.1f} GB, but may have {LARGEST[name] >> 30}: use a folder of files"
