@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 LOCKS = sorted((Path(__file__).resolve().parents[1] / "requirements").glob("*.txt"))
-UNREACHABLE = re.compile(r"ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|50\d Server Error")
+UNREACHABLE = re.compile(
+    r"ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Could not connect|40[37] Client Error|50\d Server Error"
+)
 
 
 def audit(lock: Path, options: Sequence[str] = ()) -> tuple[list[str], str]:

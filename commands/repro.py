@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.basics.console import UserError, one_line, run, say
-from transfer.basics.files import is_full
+from transfer.basics.files import is_full, write_text
 from transfer.basics.processes import BEAT, lives, may_be_dvc
 
 CHECKED = Path(".cache/checked")  # what was found in order: the check takes as long as all else where nothing is to do
@@ -38,7 +38,7 @@ LOOKED_AT = ("params.yaml", "dvc.yaml", "requirements/base.txt", "stages/*.py", 
 
 def looked_at() -> str:
     """SHA-256 of all that the check depends on: files, and which predictions there are."""
-    files = sorted({file for pattern in LOOKED_AT for file in Path().glob(pattern)})
+    files = sorted({file for pattern in LOOKED_AT for file in Path().glob(pattern) if file.is_file()})
     predictions = sorted(file.name for file in Path("data/predictions").glob("*"))
     return hashlib.sha256(repr([[(file, file.read_bytes()) for file in files], predictions]).encode()).hexdigest()
 
@@ -51,12 +51,13 @@ def run_check() -> int:
 def check() -> int:
     """Run the check where something has changed since it last passed; its exit code."""
     found = looked_at()
-    if CHECKED.is_file() and CHECKED.read_text(errors="replace") == found:
-        return 0
+    with suppress(OSError):
+        if CHECKED.is_file() and CHECKED.read_text(errors="replace") == found:
+            return 0
     if code := run_check():
         return code
-    CHECKED.parent.mkdir(exist_ok=True)
-    CHECKED.write_text(found)
+    with suppress(UserError):  # then it is checked again the next time
+        write_text(CHECKED, found)
     return 0
 
 
@@ -248,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, unread=True)

@@ -154,9 +154,16 @@ def _at_most(limit: int) -> str:
 
 
 def made_by(stages: dict) -> set[str]:
-    """Paths of what the stages of `dvc.yaml` write, without metrics and plots."""
-    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
-    return {out if isinstance(out, str) else next(iter(out)) for out in outs}  # one with options is a mapping
+    """Paths of what the stages of `dvc.yaml` write, without metrics and plots.
+
+    Raises:
+        UserError: if it is not what it must be.
+    """
+    try:
+        outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+        return {out if isinstance(out, str) else next(iter(out)) for out in outs}  # one with options is a mapping
+    except (AttributeError, TypeError, StopIteration):
+        raise UserError("dvc.yaml is not as DVC wants it: `dvc stage list` says where") from None
 
 
 def check_given(params: dict, made: set[str]) -> None:
@@ -193,8 +200,22 @@ def check_predictions(made: set[str], folder: Path) -> None:
             raise UserError(f"{file} is made by no stage of dvc.yaml, yet `evaluate` would count it: delete it")
 
 
+def check_placeholders() -> None:
+    """Check that what stands where no file is named is there, as DVC wants every dependency to exist.
+
+    Raises:
+        UserError: naming the one that is not.
+    """
+    for name in (data.NO_PATH, given.PRETRAIN):
+        if not Path(name).is_file():
+            raise UserError(
+                f"{name} is missing, which stands where no file is named: `git checkout {name}` brings it back"
+            )
+
+
 def main() -> None:
     """Check the current folder."""
+    check_placeholders()
     params, made = read_params(), made_by(read_params(Path("dvc.yaml")).get("stages", {}))
     check(params)
     check_given(params, made)

@@ -23,7 +23,7 @@ def main() -> None:
     say(f"split: {' → '.join(classes)}; {draws}")
 
     parts = {"target": split.divide(target, params, "data.target")}
-    parts["source"] = split.divide(source, params, "data.source", parts["target"].tested)
+    parts["source"] = split.divide(source, params, "data.source", parts["target"].known)
     facts = read_facts(DATA / "images" / "about.json", "source", "target", "notes")
     for side, part in parts.items():
         facts[side] |= {"train": len(part.train), "test": len(part.test), "how": part.how, "dropped": part.dropped}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stages.check import check, check_given, made_by
+from stages.check import check, check_given, check_placeholders, made_by
 from transfer.basics.console import UserError
 from transfer.basics.params import read_params
 from transfer.running import compute
@@ -96,6 +96,20 @@ def test_what_cannot_be_is_refused_before_anything_runs(changes: dict[str, Any],
         check(params(**changes))
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [["a"], {"a": None}, {"a": {"outs": 1}}, {"a": {"outs": [{}]}}])
+def test_a_dvc_yaml_that_is_none_is_one_line(content: Any) -> None:
+    with pytest.raises(UserError, match=r"dvc\.yaml is not as DVC wants it"):
+        made_by(content)
+
+
+def test_what_stands_where_no_file_is_named_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    check_placeholders()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data/none is missing, .*: `git checkout data/none` brings it back"):
+        check_placeholders()
 
 
 @pytest.mark.fault("Parameters", "a path of one's own where the pipeline writes")

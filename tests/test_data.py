@@ -20,7 +20,9 @@ from transfer.inputs.form import Form
 SECTION = read_params(Path(__file__).resolve().parents[1] / "params.yaml")["data"]
 
 
-OWN = {"name": "folder", "path": "own", "classes": "all"}
+def own(side: str, **values: str) -> dict[str, str]:
+    """Changes that name a folder of one's own."""
+    return {f"{side}__{key}": value for key, value in ({"name": "folder", "classes": "all"} | values).items()}
 
 
 def params(**changes: Any) -> data.Params:
@@ -61,8 +63,28 @@ def params(**changes: Any) -> data.Params:
             "data.target: shift is noisy, but images of your own are taken as they are",
         ),
         (
-            {f"{side}__{key}": value for side in ("source", "target") for key, value in OWN.items()},
+            own("source", path="own") | own("target", path="own"),
             "data: source and target are both own: give each a list of classes",
+        ),
+        (
+            own("source", path="own") | own("target", path="./own/"),
+            "data: source and target are both own: give each a list of classes",
+        ),
+        (
+            own("source", path="own") | own("target", path="elsewhere", test_path="other/../own"),
+            "data: source and target are both own: give each a list of classes",
+        ),
+        (
+            own("source", path="own") | own("target", path="own/target"),
+            "data: source own and target own/target lie inside of each other: put them apart",
+        ),
+        (
+            own("target", path="own", test_path="./own"),
+            "data.target: path and test_path are both own: leave test_path at data/none, or name another",
+        ),
+        (
+            own("target", path="own", test_path="own/test"),
+            "data.target: path own and test_path own/test lie inside of each other: put them apart",
         ),
         ({"source__shift": "noisy"}, "data.source.shift is not a parameter"),
     ],

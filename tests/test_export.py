@@ -189,6 +189,8 @@ def test_nothing_that_is_there_is_overwritten(there: str, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=rf"{there} is there already: delete it or name another --output"):
         export.export(write_sides(tmp_path / "model.keras"), "savedmodel", tmp_path / "out")
     assert (tmp_path / there).read_text() == "mine"
+    with pytest.raises(UserError, match=r"^\. is there already"):
+        export.export(tmp_path / "model.keras", "savedmodel", Path())
 
 
 def test_a_missing_package_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_study
+from conftest import make_study, refused
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -389,6 +389,33 @@ def test_a_head_is_found_where_there_is_one_and_a_map_is_pooled(
         np.testing.assert_allclose(softmax(program.predict(raw))[:, 1], expected[:, 0], atol=1e-5)
     elif head:
         np.testing.assert_allclose(program.predict(raw), expected, rtol=1e-4)
+
+
+@pytest.mark.fault("Arrays and models", "a model with weights that are no numbers, or a variance below zero")
+@pytest.mark.parametrize(("layer", "number", "value"), [("first", 0, np.nan), ("head", 1, np.inf), ("norm", 3, -1.0)])
+def test_weights_that_no_training_has_come_to_are_refused(
+    layer: str, number: int, value: float, tmp_path: Path
+) -> None:
+    saved(model := functional(), tmp_path / "a.keras")
+    weights = model.get_layer(layer).get_weights()
+    weights[number][..., -1] = value
+    model.get_layer(layer).set_weights(weights)
+    model.save(tmp_path / "a.keras")
+    refused(lambda: take_over(section(tmp_path / "a.keras"), (12, 12, 3)), "a.keras: ", layer)
+
+
+def test_features_that_are_no_numbers_are_refused(source: Source, tmp_path: Path) -> None:
+    network, weights = read_network(source.npz)
+    write_network(tmp_path / "source.npz", network, [weight * np.float32(1e30) for weight in weights])
+    images = np.full((2, *network.shape), 255, np.uint8)
+    training = engines.Params(engine="keras", precision="float32")
+    refused(
+        lambda: extract(
+            tmp_path / "features", ["hidden"], images, images, source=tmp_path / "source.npz", training=training
+        ),
+        "source.npz: hidden gives NaN or infinity",
+    )
+    assert not (tmp_path / "features").exists()
 
 
 def test_what_does_not_say_its_pixels_asks_for_them(tmp_path: Path) -> None:

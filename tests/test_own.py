@@ -202,6 +202,25 @@ def test_a_table_names_files_labels_and_groups(tmp_path: Path) -> None:
     assert listing.groups == ["", "s1", "s2"]
 
 
+def test_spaces_around_labels_and_groups_are_no_part_of_them(tmp_path: Path) -> None:
+    root = listed(tmp_path, "path, label, group", "a.png, cat,  ", "b.png,cat ,s1 ", "sub/c.png,dog,")
+    listing = list_files(root, KEY)
+    assert told(listing, root) == [("a.png", "cat"), ("b.png", "cat"), ("sub/c.png", "dog")]
+    assert listing.groups == ["", "s1", ""]
+
+
+def test_a_table_that_cannot_be_read_or_has_another_case_is_not_passed_over(tmp_path: Path) -> None:
+    root = listed(tmp_path, "path,label", "a.png,cat", "b.png,dog")
+    (root / own.LABELS).rename(root / "Labels.csv")
+    refused(lambda: list_files(root, KEY), f"{KEY}: ", "Labels.csv must be called labels.csv: rename it")
+    (root / "Labels.csv").unlink()
+    (root / own.LABELS).symlink_to("gone.csv")
+    refused(lambda: list_files(root, KEY), f"{KEY}: ", "labels.csv cannot be read: No such file")
+    (root / own.LABELS).unlink()
+    (root / own.LABELS).mkdir()
+    refused(lambda: list_files(root, KEY), f"{KEY}: ", "labels.csv cannot be read: Is a directory")
+
+
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_a_table_may_have_any_line_ends_and_a_mark_before_it(tmp_path: Path, ends: str, encoding: str) -> None:
@@ -274,7 +293,7 @@ def test_a_table_may_not_lead_through_a_linked_folder(tmp_path: Path) -> None:
 @given(
     labels=st.lists(
         st.text(st.characters(exclude_categories=own.REFUSED), min_size=1, max_size=9).filter(str.strip), min_size=2
-    ).filter(lambda labels: len(set(map(one_form, labels))) > 1)
+    ).filter(lambda labels: len({one_form(label.strip()) for label in labels}) > 1)
 )
 def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("table")
@@ -284,7 +303,7 @@ def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: 
     (root / "labels.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
     listing = list_files(root, KEY)
     assert {file.name: label for file, label in zip(listing.files, listing.labels, strict=True)} == {
-        f"{number}.png": one_form(label) for number, label in enumerate(labels)
+        f"{number}.png": one_form(label.strip()) for number, label in enumerate(labels)
     }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -83,6 +84,7 @@ def test_a_section_is_read_and_frozen(tmp_path: Path) -> None:
         ("a: &a {x: 1}\n" + doubled("{<<: [*a, *a]}"), "with what aliases stand for, there are more than"),
         ("a: 1\n---\na: 2", "expected a single document in the stream"),
         ("# long\n" * 200_000, "is larger than 1 MB"),
+        ("a: 9999-12-31 23:59:59.9999999", "is not valid YAML: line 1: 9999-12-31 23:59:59.9999999: "),
         ("a: {count: x}", "must be a valid integer, at least 1 and at most 8"),
         ("a: {count: 3, names: [x, y, z]}", "must be a list of at most 2"),
         ("a: {count: 3, inner: {smal: 1}}", "a.inner.smal is not a parameter; known are small"),
@@ -108,6 +110,14 @@ def test_a_missing_file_says_where_to_be(tmp_path: Path) -> None:
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         read_params(tmp_path)
+
+
+@pytest.mark.fault("Parameters", "a pipe in the place of params.yaml")
+@pytest.mark.skipif(os.name == "nt", reason="has no pipes")
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="is no file"):
+        read_params(tmp_path / "params.yaml")
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:

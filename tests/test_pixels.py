@@ -235,6 +235,8 @@ def test_a_folder_with_a_pipe_or_a_device_in_it_is_told_before_anybody_waits_for
         refused(lambda: refuse_endless(tmp_path, "x"), "x: ", "a/b/odd.png is neither file nor folder: take it out")
         path.unlink()
     refused(lambda: refuse_endless(tmp_path / "gone", "x"), "gone cannot be read")
+    (tmp_path / "a/.dvcignore").write_text("*.png")
+    refused(lambda: refuse_endless(tmp_path, "x"), "x: ", "a/.dvcignore hides files from DVC")
 
 
 CONTENTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,10 @@ stages:
     deps: [a]
     outs: [b]
 """
-DVC = "from commands import repro; repro.check = lambda: 0; repro.run_check = lambda: 0; repro.run(repro.main)"
+DVC = (
+    "from commands import repro; repro.check = lambda: 0; repro.run_check = lambda: 0; "
+    "repro.run(repro.main, unread=True)"
+)
 REPRO = (sys.executable, "-c", DVC)
 ASIDE = ".cache/damaged"
 
@@ -152,6 +156,33 @@ def test_a_stage_that_fails_is_tried_once(tiny: Study) -> None:
     printed = tiny.run(*REPRO, code=255).stdout
     assert printed.count("Running stage 'second'") == 1
     assert not (tiny.root / ASIDE).exists()
+
+
+def test_it_goes_on_when_nobody_reads_what_it_prints(tiny: Study) -> None:
+    whole = tiny.read("dvc.lock")
+    again(tiny)
+    shutil.rmtree(tiny.root / ".dvc/cache/runs")
+    command = " ".join(map(shlex.quote, REPRO))
+    done = tiny.run("bash", "-c", f"{command} | head -0; exit ${{PIPESTATUS[0]}}")
+    assert done.stdout == done.stderr == ""
+    assert tiny.read("dvc.lock") == whole
+
+
+CHECK = "from commands import repro; repro.run_check = lambda: 7; repro.run(repro.main)"
+
+
+@pytest.mark.parametrize("name", ["params.yaml", ".cache/checked"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Path.mkdir,
+        pytest.param(lambda path: os.mkfifo(path), marks=pytest.mark.skipif(os.name == "nt", reason="has no pipes")),
+    ],
+)
+def test_what_is_no_file_is_left_to_the_check(name: str, make: Callable[[Path], None], tiny: Study) -> None:
+    (tiny.root / ".cache").mkdir(exist_ok=True)
+    make(tiny.root / name)
+    assert tiny.run(sys.executable, "-c", CHECK, code=7).stderr == ""
 
 
 def start(study: Study, *command: str) -> subprocess.Popen[str]:

@@ -216,6 +216,8 @@ def test_each_image_is_trained_on_once_and_not_if_it_is_a_test_image() -> None:
         split.divide(pool, params(duplicates="refuse"), "data.target")
     others = split.digests(images[[1]])
     assert split.divide(pool, params(), "data.source", others).train.tolist() == [2, 3, 5, 6, 8, 9, 10, 11]
+    with pytest.raises(UserError, match=r"^data.source: class a has no training image, after 12 duplicates were"):
+        split.divide(pool, params(), "data.source", parts.known)
 
 
 def test_an_image_that_is_there_often_falls_on_one_side_of_a_division_by_the_seed() -> None:

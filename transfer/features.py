@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -142,19 +143,28 @@ def extract(
         threads: that it computes with.
 
     Raises:
-        UserError: if the source network has no such layer; says which it has.
+        UserError: if the source network has no such layer, and says which it has; or gives no numbers.
     """
     network, weights = read_network(source)
     wanted = named_taps(network, taps)
     program = engines.program(network, training.engine_for(network), threads=threads)
     program.start(weights, seed=0)
 
+    def batches(given: Rows) -> Iterator[Sequence[np.ndarray]]:
+        for start in range(0, len(given), CHUNK):
+            batch = program.features(given[start : start + CHUNK], wanted)
+            for tap, features in zip(wanted, batch, strict=True):
+                if not np.isfinite(features).all():
+                    raise UserError(
+                        f"{source}: {tap} gives NaN or infinity: the source model is of no use, name another"
+                    )
+            yield batch
+
     def write(folder: Path) -> None:
         folder.mkdir()
         write_facts(folder / "taps.json", {"taps": wanted, AUTO: network.tap})
         for part, given in {"train": images, "test": test_images}.items():
-            batches = (program.features(given[start : start + CHUNK], wanted) for start in range(0, len(given), CHUNK))
-            write_side_by_side(folder, [f"{tap}_{part}" for tap in wanted], batches, len(given))
+            write_side_by_side(folder, [f"{tap}_{part}" for tap in wanted], batches(given), len(given))
         seal(folder)
 
     write_whole(path, write)

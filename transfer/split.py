@@ -42,16 +42,16 @@ class Parts:
     Attributes:
         train: rows to train on, ascending, int64.
         test: rows to test on, likewise.
-        dropped: how many images were left out, as they are there before, or are test images.
+        dropped: how many images were left out, as they are there before, or are test images, or others'.
         how: where the test images come from, in words.
-        tested: digests of the test images, as `transfer.inputs.pool.digests` gives them.
+        known: digests of the whole pool, as `transfer.inputs.pool.digests` gives them.
     """
 
     train: np.ndarray
     test: np.ndarray
     dropped: int
     how: str
-    tested: np.ndarray
+    known: np.ndarray
 
 
 def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
@@ -63,7 +63,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         pool: to divide.
         params: how.
         key: of the pool in the parameters, for errors, as in `data.target`.
-        others: digests of further test images that must not be trained on.
+        others: digests of further images that must not be trained on.
 
     Raises:
         UserError: if a class or a group does not allow it, or images are there twice and are to be refused.
@@ -90,9 +90,10 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
     kept = train[first & ~np.isin(known[train], hidden)]
     dropped += len(train) - len(kept)
     if dropped and params.duplicates == "refuse":
+        also = "test images" if others is None else "test images or the target's"
         raise UserError(
-            f"{key}: {counted(dropped, 'image')} are there twice, in the form that the model takes, or are test images "
-            "too: take them out, or set split.duplicates to drop"
+            f"{key}: {counted(dropped, 'image')} are there twice, in the form that the model takes, or are {also} too: "
+            "take them out, or set split.duplicates to drop"
         )
     for rows, what in ((kept, "training"), (test, "test")):
         counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))
@@ -102,7 +103,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
                 f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
                 f"out of {key}.classes"
             )
-    return Parts(kept, test, dropped, how, known[test])
+    return Parts(kept, test, dropped, how, known)
 
 
 def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:

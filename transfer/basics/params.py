@@ -36,6 +36,8 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
         UserError: if the file is missing, cannot be read, or is not UTF-8 text, and as `parse_params` does.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} is no file")
         with path.open(encoding="utf-8") as file:
             return parse_params(file.read(LARGEST + 1), path)
     except FileNotFoundError:
@@ -63,7 +65,11 @@ def parse_params(text: str, path: Path | str) -> dict[str, Any]:
         content = YAML(typ="safe").load(text)
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
-    except (ValueError, LookupError) as error:  # of a value that looks like a date, or is tagged as what it is not
+    except (
+        ArithmeticError,
+        LookupError,
+        ValueError,
+    ) as error:  # of a value that looks like a date, or is tagged as what it is not
         raise UserError(f"{path} is not valid YAML: {_culprit(text)}{one_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold sections such as `split:`, not {type(content).__name__}")

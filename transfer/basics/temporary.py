@@ -27,11 +27,15 @@ def temporary_folder(place: Path | None = None) -> Iterator[Path]:
     place = place or Path(tempfile.gettempdir())
     _sweep(place)
     try:
-        with tempfile.NamedTemporaryFile(prefix=PREFIX, suffix=".lock", dir=place, delete=False) as file:
-            path = Path(file.name)
+        while True:
+            with tempfile.NamedTemporaryFile(prefix=PREFIX, suffix=".lock", dir=place, delete=False) as file:
+                path = Path(file.name)
+            lock = FileLock(path)
+            lock.acquire()
+            if path.exists():  # else another process has swept it away before it was locked
+                break
+            lock.release()
         folder = path.with_suffix("")
-        lock = FileLock(path)
-        lock.acquire()
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise UserError(f"no temporary folder can be made in {place}: {one_line(error)}") from None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -62,6 +64,12 @@ class Side(Section):
             names = [str(name) for name in self.classes]
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"classes names {', '.join(repeated)} more than once")
+        if len(paths := self.own_paths) == 2:
+            if _same(*paths.values()):
+                raise ValueError(
+                    f"path and test_path are both {self.path}: leave test_path at {NO_PATH}, or name another"
+                )
+            _check_apart("path", self.path, "test_path", self.test_path)
         return self
 
     @property
@@ -114,9 +122,22 @@ class Side(Section):
 
 
 def _like(absent: Sequence[str], found: Collection[str]) -> str:
-    near = difflib.get_close_matches(absent[0], found, n=3, cutoff=0.5) or sorted(found)[:10]
+    close = difflib.get_close_matches(absent[0], found, n=3, cutoff=0.5)
+    near = close if close and len(found) > 10 else [*close, *sorted(set(found) - set(close))][:10]
     more = ", …" if len(near) < len(found) else ""
     return f": there are {', '.join(map(shown, near))}{more}"
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two paths lead to one place, however they are written."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _check_apart(name: str, one: str, other_name: str, other: str) -> None:
+    """Refuse a folder inside of another, whose images would be taken for images of that one too."""
+    paths = [Path(os.path.realpath(path)) for path in (one, other)]
+    if paths[0] in paths[1].parents or paths[1] in paths[0].parents:
+        raise ValueError(f"{name} {one} and {other_name} {other} lie inside of each other: put them apart")
 
 
 class SourceSide(Side):
@@ -157,11 +178,12 @@ class Params(Section):
                 f"source and target are both {self.source.name}, and {', '.join(shared)} is a class of both: leave it "
                 "on one side only, or set target.shift"
             )
-        if self.source.own and self.source.path == self.target.path:
-            named = [set() if side.classes == "all" else set(map(str, side.classes)) for side in self.sides]
-            if not all(named) or named[0] & named[1]:
-                both = f"source and target are both {self.source.path}"
+        named = [set() if side.classes == "all" else set(map(str, side.classes)) for side in self.sides]
+        for one, other in product(self.source.own_paths.values(), self.target.own_paths.values()):
+            if _same(one, other) and (not all(named) or named[0] & named[1]):
+                both = f"source and target are both {one}"
                 raise ValueError(f"{both}: give each a list of classes, and no class to both")
+            _check_apart("source", one, "target", other)
         return self
 
     @property

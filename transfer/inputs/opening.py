@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from transfer.basics.console import UserError, one_line, shown
 
+IGNORE = ".dvcignore"
+
 
 def called(source: Path | bytes, name: str) -> str:
     """What a file is called in errors: its name if it has one, else its path."""
@@ -50,6 +52,8 @@ def open_file(source: Path | bytes, name: str, largest: int = sys.maxsize) -> Bi
 def refuse_endless(folder: Path, called: str) -> None:
     """Look for what is neither file nor folder: whoever reads a pipe or a device, as DVC does, waits for ever.
 
+    And for what would have DVC read less than all.
+
     Args:
         folder: to look through, with those in it.
         called: what names it, for errors, as in `data.target.path`.
@@ -63,6 +67,10 @@ def refuse_endless(folder: Path, called: str) -> None:
             with os.scandir(ahead.pop()) as found:
                 for entry in sorted(found, key=lambda entry: entry.name):
                     path = Path(entry.path)
+                    if entry.name == IGNORE:
+                        raise UserError(
+                            f"{called}: {shown(path)} hides files from DVC, which sees no change of them: take it out"
+                        )
                     if entry.is_dir(follow_symlinks=False):
                         ahead.append(path)
                     elif not entry.is_file() and path.exists() and not path.is_dir():

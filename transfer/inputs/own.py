@@ -73,8 +73,12 @@ def list_files(folder: Path, called: str) -> Listing:
                 raise UserError(f"{where} is a CSV file: name its folder; the CSV in it must be called {LABELS}")
             problem = "no folder" if folder.exists() else "missing"
             raise UserError(f"{where} is {problem}: name the folder of your files")
-        table = folder / LABELS
-        rows = _table(folder, f"{called}: {shown(table)}") if table.is_file() else _tree(folder, called)
+        names = {entry.name for entry in folder.iterdir()}
+        if misnamed := sorted(name for name in names if name.lower() == LABELS != name):
+            raise UserError(
+                f"{called}: {shown(folder / misnamed[0])} must be called {LABELS}: rename it, or take it out"
+            )
+        rows = _table(folder, f"{called}: {shown(folder / LABELS)}") if LABELS in names else _tree(folder, called)
     except OSError as error:
         name = shown(error.filename or folder)
         raise UserError(f"{called}: {name} cannot be read: {one_line(error)}") from None
@@ -294,7 +298,7 @@ def _table(folder: Path, where: str) -> list[Row]:
 
 
 def _row(cells: Mapping[str, str], folder: Path, at: str) -> Row:
-    text, label = cells["path"], cells["label"]
+    text, label, group = cells["path"], cells["label"].strip(), cells.get("group")
     if not text.strip():
         raise UserError(f"{at}: the path is empty")
     if PurePosixPath(text).is_absolute() or PureWindowsPath(text).drive or ".." in PureWindowsPath(text).parts:
@@ -306,7 +310,7 @@ def _row(cells: Mapping[str, str], folder: Path, at: str) -> Row:
         raise UserError(f"{at}: {shown(text)} is {'no file' if (folder / path).exists() else 'missing'}")
     if problem := _unfit(label):
         raise UserError(f"{at}: the label {problem}")
-    return path, one_form(label), cells.get("group")
+    return path, one_form(label), group and group.strip()
 
 
 def _refuse_link(folder: Path, where: str) -> None:

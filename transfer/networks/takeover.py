@@ -77,6 +77,7 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
                 f"{path} takes images of {shown}, but they are {are}: set data.size and data.colour to auto"
             )
     model = _load(path, params, manifest, shape)
+    _check_weights(model, path)
     try:
         image = keras.Input(shape, dtype="uint8", name="image")
         x = image
@@ -99,6 +100,20 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
     learnt = len(graph.body)
     weights = [*weights[:learnt], *kernel_and_bias, *weights[learnt:]]
     return Taken(graph, weights, fresh, None if head is None else head.name)
+
+
+def _check_weights(model: keras.Model, path: Path) -> None:
+    """Refuse weights that are no numbers, such as a training that diverged leaves: layers behind them may hide it."""
+    from transfer.networks.backend import keras
+
+    for weight in model.weights:
+        value = keras.ops.convert_to_numpy(weight)
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{path}: {weight.path} holds NaN or infinity: name a model whose training has come to numbers"
+            )
+        if weight.name.endswith("variance") and value.min() < 0:
+            raise UserError(f"{path}: {weight.path} is negative, which no variance is: name another model")
 
 
 def _preprocessing(scale: Scale) -> list[keras.layers.Layer]:

@@ -89,7 +89,7 @@ class Pool(ProcessPoolExecutor):
                 return Death("was killed, most likely for want of memory", memory=True)
             if kills > self._kills:
                 return Death("was killed for want of memory", memory=True)
-            return Death("was killed from outside, not by the system for want of memory")
+            return Death("was killed from outside, by no shortage of memory that the system knows of")
         code = next((code for code in codes if code != ENDED), codes[0] if codes else None)
         if code is None:
             return Death("has gone")

@@ -70,7 +70,7 @@ def export(path: Path, name: str, output: Path) -> float:
         ParityError: if a probability differs by more than `TOLERANCE`; nothing is written then.
     """
     form = FORMATS[name]
-    facts = output.with_name(f"{output.name}.json")
+    facts = output.parent / f"{output.name}.json"
     for target in [output, facts] if form.beside else [output]:
         if target.exists():
             raise UserError(f"{target} is there already: delete it or name another --output")
