@@ -13,12 +13,13 @@ from pathlib import Path
 
 LOCKS = sorted((Path(__file__).resolve().parents[1] / "requirements").glob("*.txt"))
 UNREACHABLE = re.compile(
-    r"ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Could not connect|40[37] Client Error|50\d Server Error"
+    "ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Could not connect"
+    r"|40[37] Client Error|50\d Server Error"
 )
 
 
 def audit(lock: Path, options: Sequence[str] = ()) -> tuple[list[str], str]:
-    """Ask about every package of one lock.
+    """Ask about every package of one lock that would be installed here: by this Python on this system.
 
     Args:
         lock: a file of requirements with hashes, which nothing is installed from.
@@ -35,29 +36,35 @@ def audit(lock: Path, options: Sequence[str] = ()) -> tuple[list[str], str]:
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     last = (done.stderr.strip().splitlines() or [f"pip-audit ended with {done.returncode}"])[-1]
     if not done.stdout.startswith("{"):
-        if UNREACHABLE.search(done.stderr):
-            return [], last.split(":")[0].rpartition(".")[2]
+        if found := UNREACHABLE.search(done.stderr):
+            return [], found[0]
         raise RuntimeError(last)
-    found = []
+    weaknesses = []
     for package in json.loads(done.stdout)["dependencies"]:
         if "skip_reason" in package:
             raise RuntimeError(package["skip_reason"])
         for weakness in package["vulns"]:
             mended = ", ".join(weakness["fix_versions"]) or "no version yet"
-            found.append(f"{package['name']} {package['version']}: {weakness['id']}, mended in {mended}")
-    return found, ""
+            weaknesses.append(f"{package['name']} {package['version']}: {weakness['id']}, mended in {mended}")
+    return weaknesses, ""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Audit all locks; 0 if nothing is known, 1 if something is, or if nobody could be asked and that is required."""
     everything = set[str]()
     for lock in LOCKS:
-        found, unasked = audit(lock, [option for option in arguments if option != "--required"])
+        try:
+            found, unasked = audit(lock, [option for option in arguments if option != "--required"])
+        except RuntimeError as error:
+            print(f"NOT audited: pip-audit failed on {lock.name}: {error}")
+            return 1
         if unasked:
             print(f"NOT audited: the service that knows of weaknesses cannot be reached from here ({unasked})")
             return int("--required" in arguments)
         everything.update(found)
-    print("\n".join(sorted(everything)) or f"no known weakness in {', '.join(lock.name for lock in LOCKS)}")
+    here = f"Python {sys.version_info.major}.{sys.version_info.minor} on {sys.platform}"
+    locks = ", ".join(lock.name for lock in LOCKS)
+    print("\n".join(sorted(everything)) or f"no known weakness in what {locks} install for {here}")
     return bool(everything)
 
 

@@ -74,6 +74,17 @@ def flipped(content: bytes, bit: int) -> bytes:
     return bytes(damaged)
 
 
+def can_mount() -> bool:
+    """Whether this user may mount file systems, which root of a container may not."""
+    if sys.platform != "linux" or os.geteuid() or shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+mounts = pytest.mark.skipif(not can_mount(), reason="needs Linux, and root's right to mount")
+
+
 @dataclass
 class Study:
     """A Git and DVC repository in a temporary folder that holds the whole pipeline, on synthetic digits."""

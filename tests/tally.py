@@ -19,7 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, LIMITS = ROOT / "docs/reliability.md", ROOT / "tests/faults/limits.md"
 FAMILIES = {  # in the order of the table, with what each promises
-    "Kill": "The next `dvc repro` succeeds by itself, loses no finished cell, and makes the same bytes.",
+    "Kill": "The next run succeeds by itself, loses no finished cell, and makes the same bytes: `dvc repro`, or "
+    "`make repro` where a file of DVC's own was cut.",
     "Disk full": "One line says what needed how much where; nothing half-written is taken for whole.",
     "Network": "One line a source says what is wrong with it; nothing but the true contents is accepted.",
     "Corruption": "Detected and named, or made anew: never another number.",
@@ -33,7 +34,7 @@ FAMILIES = {  # in the order of the table, with what each promises
     "Fuzzing": "No crash: a value, or one line.",
     "Reproducible": "The same bytes; between processors a bounded difference.",
 }
-NAME = "fault counts"
+NAME, SKIPPED = "fault counts", "fault skipped"
 
 
 @dataclass
@@ -74,10 +75,15 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Hand the counts of a test to whoever reports it: with several processes, another one."""
     mark = item.get_closest_marker("fault")
-    if mark and call.when == "call":
+    if mark and call.when != "teardown":
         family, *named = mark.args
         assert family in FAMILIES, f"{item.nodeid}: {family} is no family of faults"
         skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+        if skipped:
+            item.user_properties.append((SKIPPED, f"{family}: {_in_words(item)}: {call.excinfo.value}"))
+        if call.when == "setup":
+            yield
+            return
         counts = getattr(item, "faults", Faults()).counts
         if not counts and not skipped:
             what = named[0] if named else _in_words(item)
@@ -95,9 +101,11 @@ class Table:
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], Count] = {}
+        self.skipped: set[str] = set()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Take the counts of one test."""
+        self.skipped |= {what for name, what in report.user_properties if name == SKIPPED}
         for name, found in report.user_properties if report.when == "call" else []:
             for family, what, counts in found if name == NAME else []:
                 self.counts[family, what] = self.counts.get((family, what), Count()) + Count(*counts)
@@ -125,10 +133,12 @@ class Table:
         terminalreporter.write_line(
             f"{'in all':{width + 2}} {total.injected:8,}  {total.survived:8,}  {total.lost:10,}"
         )
+        for what in sorted(self.skipped):
+            terminalreporter.write_line(f"left out: {what}")
         if missing := [name for name in FAMILIES if name not in {family for family, *_ in rows}]:
             terminalreporter.write_line(f"{PAGE.relative_to(ROOT)} stays as it is: not run were {', '.join(missing)}")
         elif exitstatus == 0:
-            PAGE.write_text(page(rows), encoding="utf-8")
+            PAGE.write_text(page(rows, sorted(self.skipped)), encoding="utf-8")
             terminalreporter.write_line(f"{PAGE.relative_to(ROOT)} is written")
 
 
@@ -136,8 +146,8 @@ def _by_family(rows: list[tuple[str, str, Count]]) -> dict[str, list[tuple[str, 
     return {name: found for name in FAMILIES if (found := [row for row in rows if row[0] == name])}
 
 
-def page(rows: list[tuple[str, str, Count]]) -> str:
-    """The page: a table for each family, what all come to, and what could not be made to hold."""
+def page(rows: list[tuple[str, str, Count]], skipped: list[str]) -> str:
+    """The page: a table for each family, what all come to, what was left out, and what could not be made to hold."""
     total = sum((count for *_, count in rows), Count())
     lines = [
         "# What it withstands",
@@ -151,6 +161,8 @@ def page(rows: list[tuple[str, str, Count]]) -> str:
         lines += ["| fault | injected | survived | bytes lost |", "| --- | ---: | ---: | ---: |"]
         for _, what, count in found:
             lines.append(f"| {_cell(what)} | {count.injected:,} | {count.survived:,} | {count.lost:,} |")
+    if skipped:
+        lines += ["", "## Left out where this page was made", "", *(f"- {_cell(what)}" for what in skipped)]
     return "\n".join(lines) + "\n\n" + LIMITS.read_text(encoding="utf-8")
 
 

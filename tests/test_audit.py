@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from web import forget_proxies
 
 ROOT = Path(__file__).resolve().parents[1]
 HASH = f"--hash=sha256:{'0' * 64}"
@@ -24,6 +25,11 @@ WEAK = {  # as OSV answers
         }
     ],
 }
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_proxies(monkeypatch)
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def test_nothing_known_is_said_and_passes(
 ) -> None:
     monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, f"sound==1.0 {HASH}")])
     assert script.main(["--required", *service]) == 0
-    assert capsys.readouterr().out == "no known weakness in some.txt\n"
+    assert capsys.readouterr().out.startswith("no known weakness in what some.txt install for Python 3.")
 
 
 @pytest.mark.parametrize(("required", "name"), [(False, "sound"), (True, "broken")])
@@ -112,3 +118,15 @@ def test_where_nobody_can_be_asked_it_is_said_and_fails_only_if_required(
 def test_a_lock_without_hashes_is_no_lock(script: ModuleType, service: list[str], tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="hash"):
         script.audit(lock(tmp_path, "sound==1.0"), service)
+
+
+def test_an_audit_that_fails_is_one_line_and_fails(
+    script: ModuleType,
+    service: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, "sound==1.0")])
+    assert script.main(service) == 1
+    assert capsys.readouterr().out.startswith("NOT audited: pip-audit failed on some.txt: ")

@@ -22,6 +22,7 @@ from conftest import ROOT, flipped
 from tally import Faults
 from test_strategies import TARGET
 
+from transfer.basics.files import unfinished
 from transfer.basics.params import Section
 from transfer.cells import Cell, run_cells
 from transfer.features import Features, Scaling
@@ -365,7 +366,7 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     memory.keep(KEY, ONE)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left, written = (root / FOLDER / f".{pid}.{'1' * 32}.npz" for pid in (ended.pid, os.getpid()))
+    left, written = (unfinished(root / FOLDER / f"{'1' * 32}.npz", pid) for pid in (ended.pid, os.getpid()))
     for path in (left, written):
         path.write_bytes(b"half")
     memory.trim()

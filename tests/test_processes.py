@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +15,8 @@ import psutil
 import pytest
 from conftest import ROOT
 
-from transfer.basics.files import write_text
+from transfer.basics.files import unfinished, write_text
+from transfer.basics.processes import lives
 from transfer.basics.temporary import temporary_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no signals")
@@ -28,7 +30,8 @@ def tell():
 """
 STAGE = """
 from transfer.basics.console import run
-from transfer.basics.files import write_text
+from transfer.basics.files import unfinished, write_text
+from transfer.basics.processes import lives
 from transfer.basics.temporary import temporary_folder
 
 def main():
@@ -64,9 +67,9 @@ def begin(command: list[str], folder: Path, before: str = "", **environment: str
 
 
 def runs(process: int) -> bool:
-    """Whether a process is there; one that has ended and waits to be asked how is not."""
+    """Whether a process is there."""
     try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+        return lives(psutil.Process(process))
     except psutil.NoSuchProcess:
         return False
 
@@ -117,7 +120,9 @@ def test_a_stage_that_finds_itself_an_orphan_ends(group: str, tmp_path: Path) ->
     command = f"{sys.executable} leave.py {group} {sys.executable} -m stages.sleeping '{tmp_path}'; exec sleep 60"
     adopter = [sys.executable, "-c", ADOPT, "/bin/sh", "-c", command]
     process, stage = begin(adopter, tmp_path, before="tell()\ntime.sleep(1)\n", DVC_STAGE="sleeping")
-    assert psutil.Process(stage).ppid() == process.pid
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(stage).ppid() != process.pid:
+            time.sleep(0.05)
     assert ended(stage, 5)
     assert process.poll() is None
     process.kill()
@@ -152,10 +157,15 @@ def test_what_a_killed_process_has_left_goes_with_the_next_and_what_is_in_use_st
 def test_what_killed_writers_have_left_goes_with_the_next_write_and_that_of_living_ones_stays(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    for number in (gone.pid, os.getppid()):
-        (tmp_path / f".{number}.a.txt").touch()
-        (tmp_path / f".{number}.a.txt.more").mkdir()
-    (tmp_path / f".{gone.pid}.b.txt").touch()
-    write_text(tmp_path / "a.txt", "whole")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"a.txt", f".{gone.pid}.b.txt", f".{os.getppid()}.a.txt", f".{os.getppid()}.a.txt.more"}
+    path = tmp_path / "a.txt"
+    left, others = unfinished(path, gone.pid), unfinished(path, os.getppid())
+    elsewhere = [tmp_path / f".{gone.pid}-01234567.a.txt", tmp_path / f".{gone.pid}-89abcdef.a.txt"]
+    for file in (left, others, unfinished(tmp_path / "b.txt", gone.pid), *elsewhere):
+        file.touch()
+    os.utime(elsewhere[0], (0, 0))
+    for file in (left, others):
+        file.with_name(f"{file.name}.more").mkdir()
+    before = set(tmp_path.iterdir())
+    write_text(path, "whole")
+    gone_now = {left, left.with_name(f"{left.name}.more"), elsewhere[0]}
+    assert set(tmp_path.iterdir()) == (before | {path}) - gone_now

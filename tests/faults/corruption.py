@@ -16,7 +16,8 @@ from tally import Faults
 
 pytestmark = pytest.mark.fault("Corruption")
 
-WITNESSES = ("results", "data/predictions", "models/best.md", "data/outcomes.npz")  # what numbers stand in
+NUMBERS = ("results", "data/predictions", "models/best.md", "data/outcomes.npz")  # what they stand in
+EVERYTHING = ("results", "data", "models")
 READ_BY = {  # a stage that reads each kind of file
     "data/raw/mnist.npz": "convert",
     "data/images/about.json": "split",
@@ -50,9 +51,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return make_finished(tmp_path_factory.mktemp("corruption") / "study")
 
 
-def witness(study: Study) -> dict[str, bytes]:
-    """All numbers that a study has come to."""
-    found = [path for name in WITNESSES for path in (study.root / name, *(study.root / name).rglob("*"))]
+def witness(study: Study, where: tuple[str, ...]) -> dict[str, bytes]:
+    """All that a study has come to."""
+    found = [path for name in where for path in (study.root / name, *(study.root / name).rglob("*"))]
     return {path.relative_to(study.root).as_posix(): path.read_bytes() for path in found if path.is_file()}
 
 
@@ -85,15 +86,16 @@ def places(path: Path, count: int = 1) -> list[int]:
 @pytest.mark.parametrize("name", READ_BY)
 def test_a_stage_names_what_is_rotten_or_makes_the_same_of_it(study: Study, name: str, faults: Faults) -> None:
     """Without DVC, which sees neither another time nor another size, and takes the file for what it was."""
-    before, path = witness(study), study.root / name
+    before, path = witness(study, EVERYTHING), study.root / name
     for bit in places(path):
         with faults(f"a bit rotten in {name}"), rotten(path, bit):
             done = study.run(sys.executable, "-m", f"stages.{READ_BY[name]}", code=None)
             if done.returncode:
                 assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
                 assert done.stderr.startswith((f"error: {name} ", f"error: {path.parent.relative_to(study.root)}/"))
-        after = witness(study)
-        assert [each for each in after if after[each] != before.get(each)] == []
+        after = witness(study, EVERYTHING)
+        assert after.keys() == before.keys()
+        assert [each for each in after if after[each] != before[each]] == []
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_a_stage_names_what_is_rotten_or_makes_the_same_of_it(study: Study, name
 )
 def test_a_bit_in_dvc_s_cache(study: Study, what: str, pattern: str, faults: Faults, tmp_path: Path) -> None:
     """Folders that were deleted come back from the cache whole, are made anew, or one line says why not."""
-    before = witness(study)
+    before = witness(study, NUMBERS)
     files = sorted(path for path in study.root.glob(pattern) if path.is_file())
     rng = np.random.default_rng(0)
     for turn, row in enumerate(rng.permutation(len(files))[:3]):
@@ -120,7 +122,7 @@ def test_a_bit_in_dvc_s_cache(study: Study, what: str, pattern: str, faults: Fau
             if done.returncode:
                 assert "ERROR" in done.stderr, done.stderr
                 continue
-            after = witness(copy)
+            after = witness(copy, NUMBERS)
             changed = [name for name in before if after.get(name) != before[name]]
             for name in changed:  # DVC does not look at what it restores: whoever reads it does
                 refusal = copy.run(sys.executable, "-m", "stages.evaluate", code=2).stderr

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 import mnist_files
 import numpy as np
 import pytest
-from conftest import ROOT, Study, make_study, refused
+from conftest import ROOT, Study, make_study, mounts, refused
 from ruamel.yaml import YAML
 from tally import Faults
 from test_repro import REPRO, template  # noqa: F401
@@ -37,17 +36,7 @@ LINE = re.compile(
 )
 
 
-def can_mount() -> bool:
-    """Whether this user may mount a disk in memory."""
-    if sys.platform != "linux" or os.geteuid():
-        return False
-    return subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).returncode == 0
-
-
-pytestmark = [
-    pytest.mark.fault("Disk full"),
-    pytest.mark.skipif(not can_mount(), reason="needs Linux, and root's right to mount"),
-]
+pytestmark = [pytest.mark.fault("Disk full"), mounts]
 
 
 class Disk:

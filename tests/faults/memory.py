@@ -183,7 +183,7 @@ def test_workers_that_are_killed_from_outside_cost_no_result(
             assert [*got, *results] == [None] * 5
             [line] = capsys.readouterr().out.splitlines()
             assert line.startswith(
-                "a worker process was killed from outside, not by the system for want of memory; tried"
+                "a worker process was killed from outside, by no shortage of memory that the system knows of; tried"
             )
 
 

@@ -15,7 +15,7 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
-from conftest import Study, make_study
+from conftest import Study, make_study, mounts
 from PIL import Image
 from ruamel.yaml import YAML
 from tally import Faults
@@ -77,7 +77,7 @@ def test_a_study_makes_the_same_bytes(finished: Study, locales: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["study"]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount")
+@mounts
 def test_a_home_that_cannot_be_written(finished: Study, tmp_path: Path, faults: Faults) -> None:
     study = make_study(tmp_path / "study")
     with faults("a HOME on a read-only file system"), read_only(tmp_path / "home"):
@@ -238,7 +238,7 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount")
+@mounts
 def test_a_checkout_that_cannot_be_written(finished: Study, tmp_path: Path, faults: Faults) -> None:
     """Commands that only read work; what writes says in one line that it cannot."""
     root = tmp_path / "study"

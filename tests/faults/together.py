@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -128,17 +130,22 @@ def use(memory: Memory, user: int, mask: int, seed: int) -> None:
         memory.trim()
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user may enter; those of pytest are for its own user alone."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root may be two users")
-def test_two_users_with_one_store_of_cells(tmp_path: Path, faults: Faults) -> None:
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:-1]:
-        folder.chmod(folder.stat().st_mode | 0o011)
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages/a.py").write_text("")
-    cells = tmp_path / ".cache/cells"
+def test_two_users_with_one_store_of_cells(shared: Path, faults: Faults) -> None:
+    (shared / "stages").mkdir()
+    (shared / "stages/a.py").write_text("")
+    cells = shared / ".cache/cells"
     cells.mkdir(parents=True)
     cells.chmod(0o777)
-    memory = compute(1).memory(tmp_path / "stages/a.py")
+    memory = compute(1).memory(shared / "stages/a.py")
     memory.trim()  # with what it imports, which these users may not read where it lies
     context = multiprocessing.get_context("fork")
     for turn in range(STORES):

@@ -8,16 +8,21 @@ import glob
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
+import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from transfer.basics.console import UserError, one_line
 
-PARTIAL = re.compile(r"\.(\d+)\.")  # before the name of a file that a process has not finished
+PARTIAL = re.compile(r"\.(\d+)-([0-9a-f]{8})\.")  # before the name of a file that a process has not finished
+DAY = 86400  # seconds, after which what another machine has not finished counts as left
 SUM = "sha256"  # in a JSON file: of all the rest
 FEW = 100  # files that a disk must have room for, before it is bytes that are missing
 UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))
@@ -37,7 +42,7 @@ def write_whole(path: Path, write: Callable[[Path], object], size: int = 0) -> N
     Raises:
         UserError: if it cannot be written, for want of space or of permission.
     """
-    partial = path.with_name(f"{_partial()}{path.name}")
+    partial = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -50,31 +55,51 @@ def write_whole(path: Path, write: Callable[[Path], object], size: int = 0) -> N
             size = max(size, _written(partial))  # as it will be gone
             raise
         finally:
-            for left in _and_beside(partial):
-                _remove(left)
+            _remove(*_and_beside(partial))
     except OSError as error:
         raise unwritten(error, path, size) from None
 
 
-def _partial() -> str:
-    """What stands before the name of a file or folder that is not whole yet."""
-    return f".{os.getpid()}."
+def unfinished(path: Path, process: int = 0) -> Path:
+    """Where a process, this one or one of another number, writes what is to be at a path."""
+    return path.with_name(f".{process or os.getpid()}-{_here()}.{path.name}")
+
+
+@cache
+def _here() -> str:
+    """Tells apart what process numbers belong to: machines that share a folder, and containers on one."""
+    processes = Path("/proc/self/ns/pid")
+    names = platform.node(), str(processes.readlink()) if processes.is_symlink() else ""
+    return hashlib.sha256(repr(names).encode()).hexdigest()[:8]
+
+
+def is_left(path: Path) -> bool:
+    """Whether a file or folder was not finished by its writer, and will not be."""
+    if not (writer := PARTIAL.match(path.name)):
+        return False
+    if writer[2] == _here():
+        import psutil  # seldom needed
+
+        return not psutil.pid_exists(int(writer[1]))
+    return time.time() - path.lstat().st_mtime > DAY
 
 
 def _sweep(path: Path) -> None:
-    """Remove what writers of a path have left whose processes are gone."""
+    """Remove what writers of a path have left that are gone."""
     with os.scandir(path.parent) as entries:
-        found = [(entry.name, left) for entry in entries if (left := PARTIAL.match(entry.name))]
-    for name, left in found:
-        if name[left.end() :].startswith(path.name):
-            import psutil  # seldom needed
+        names = [entry.name for entry in entries]
+    for name in names:
+        if (writer := PARTIAL.match(name)) and name[writer.end() :].startswith(path.name):
+            with suppress(OSError):
+                if is_left(path.with_name(name)):
+                    _remove(path.with_name(name))
 
-            if not psutil.pid_exists(int(left[1])):
-                _remove(path.parent / name)
 
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+def _remove(*paths: Path) -> None:
+    """Remove files and folders; what is another user's, or gone already, is no matter here."""
+    for path in paths:
+        with suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _and_beside(partial: Path) -> list[Path]:
@@ -102,7 +127,7 @@ def unwritten(error: OSError, path: Path, size: int = 0, elsewhere: str = "") ->
         size: bytes that it takes at least, 0 if that is not known.
         elsewhere: how the user may have it written to another disk, if at all, as in "name another folder in X".
     """
-    path = Path(*(part.removeprefix(_partial()) for part in path.parts))
+    path = Path(*(PARTIAL.sub("", part, 1) if PARTIAL.match(part) else part for part in path.parts))
     if not is_full(error):
         return UserError(f"{path} cannot be written: {one_line(error)}")
     needed = f"it needs more than {_amount(size)}, and " if size else ""

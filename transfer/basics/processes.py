@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PIPELINE = "DVC_STAGE"  # DVC sets it for the commands of its stages
 BEAT = 0.5  # seconds between two looks at the parent
-GRACE = 3  # seconds to end in order, before it is done the hard way
+GRACE = 2  # seconds to end in order, before it is done the hard way
 
 
 class Terminated(KeyboardInterrupt):

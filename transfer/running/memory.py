@@ -24,7 +24,7 @@ import numpy as np
 
 from transfer.basics.arrays import read_arrays, write_arrays
 from transfer.basics.console import UserError, say
-from transfer.basics.files import PARTIAL, digest
+from transfer.basics.files import PARTIAL, digest, is_left
 from transfer.networks.provenance import SETTINGS, processor, versions
 from transfer.running.code import closure, fingerprint
 
@@ -120,8 +120,6 @@ def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
 
     All else goes, such as what writers that were killed have left; not what a living one has not finished.
     """
-    import psutil  # which worker processes need not load
-
     with suppress(OSError):
         for path in folder.iterdir():
             with suppress(OSError):
@@ -130,7 +128,7 @@ def _files(folder: Path) -> Iterator[tuple[int, int, Path]]:
                     yield status.st_mtime_ns, status.st_size, path
                 elif stat.S_ISDIR(status.st_mode):
                     shutil.rmtree(path)
-                elif not ((writer := PARTIAL.match(path.name)) and psutil.pid_exists(int(writer[1]))):
+                elif is_left(path) or not PARTIAL.match(path.name):
                     path.unlink()
 
 
