@@ -178,7 +178,10 @@ def test_workers_that_are_killed_from_outside_cost_no_result(
         with faults("a worker is killed from outside, or both of two"):
             results = run_in_workers(time.sleep, [1.5] * 5, 2)
             got = [next(results)]
-            for process in psutil.Process().children()[-victims:]:
+            workers = [
+                each for each in psutil.Process().children() if "multiprocessing.spawn" in " ".join(each.cmdline())
+            ]
+            for process in workers[-victims:]:
                 process.kill()
             assert [*got, *results] == [None] * 5
             [line] = capsys.readouterr().out.splitlines()
