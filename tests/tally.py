@@ -99,7 +99,8 @@ def _in_words(item: pytest.Item) -> str:
 class Table:
     """Sums what all tests have counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole  # nothing was chosen
         self.counts: dict[tuple[str, str], Count] = {}
         self.skipped: set[str] = set()
 
@@ -137,7 +138,7 @@ class Table:
             terminalreporter.write_line(f"left out: {what}")
         if missing := [name for name in FAMILIES if name not in {family for family, *_ in rows}]:
             terminalreporter.write_line(f"{PAGE.relative_to(ROOT)} stays as it is: not run were {', '.join(missing)}")
-        elif exitstatus == 0:
+        elif self.whole and exitstatus == 0:
             PAGE.write_text(page(rows, sorted(self.skipped)), encoding="utf-8")
             terminalreporter.write_line(f"{PAGE.relative_to(ROOT)} is written")
 
@@ -173,4 +174,5 @@ def _cell(text: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Sum up where the results of all processes come together."""
     if not hasattr(config, "workerinput") and config.getoption("-m") == "fault":
-        config.pluginmanager.register(Table())
+        chosen = config.getoption("file_or_dir") or config.getoption("-k")
+        config.pluginmanager.register(Table(whole=not chosen))
