@@ -6,10 +6,11 @@ import importlib.util
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from web import forget_proxies
@@ -71,62 +72,50 @@ def lock(folder: Path, *lines: str) -> Path:
     return path
 
 
-def test_a_weakness_is_told_with_what_mends_it_and_fails(
-    script: ModuleType,
-    service: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    path = lock(tmp_path, f"weak==1.0 {HASH}", f"sound==1.0 {HASH}")
-    monkeypatch.setattr(script, "LOCKS", [path, path])
-    assert script.main(service) == 1
-    assert capsys.readouterr().out == "weak 1.0: PYSEC-2026-1, mended in 2.0\n"
+@pytest.fixture
+def run(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Audits a lock of some lines, twice; the exit code and what is printed."""
+
+    def audit(arguments: list[str], *lines: str) -> tuple[int, str]:
+        monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, *lines)] * 2)
+        return script.main(arguments), capsys.readouterr().out
+
+    return audit
 
 
-def test_nothing_known_is_said_and_passes(
-    script: ModuleType,
-    service: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, f"sound==1.0 {HASH}")])
-    assert script.main(["--required", *service]) == 0
-    assert capsys.readouterr().out.startswith("no known weakness in what some.txt install for Python 3.")
+def test_a_weakness_is_told_with_what_mends_it_and_fails(run: Callable[..., Any], service: list[str]) -> None:
+    told = run(service, f"weak==1.0 {HASH}", f"sound==1.0 {HASH}")
+    assert told == (1, "weak 1.0: PYSEC-2026-1, mended in 2.0\n")
+
+
+def test_nothing_known_is_said_and_passes(run: Callable[..., Any], service: list[str]) -> None:
+    code, printed = run(["--required", *service], f"sound==1.0 {HASH}")
+    assert code == 0
+    assert printed.startswith("no known weakness in what some.txt, some.txt install for Python 3.")
 
 
 @pytest.mark.parametrize(("required", "name"), [(False, "sound"), (True, "broken")])
 def test_where_nobody_can_be_asked_it_is_said_and_fails_only_if_required(
-    script: ModuleType,
-    service: list[str],
-    tmp_path: Path,
-    required: bool,
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run: Callable[..., Any], service: list[str], required: bool, name: str
 ) -> None:
-    monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, f"{name}==1.0 {HASH}")])
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # nobody listens there
         if name == "sound":
             service = ["--osv-url", f"http://127.0.0.1:{closed.getsockname()[1]}/"]
-        assert script.main(["--required"] * required + service) == required
-    assert "NOT audited: the service that knows of weaknesses cannot be reached" in capsys.readouterr().out
+        code, printed = run(["--required"] * required + service, f"{name}==1.0 {HASH}")
+    assert code == required
+    assert "NOT audited: the service that knows of weaknesses cannot be reached" in printed
+
+
+def test_an_audit_that_fails_is_one_line_and_fails(run: Callable[..., Any], service: list[str]) -> None:
+    code, printed = run(service, "sound==1.0")
+    assert code == 1
+    assert printed.startswith("NOT audited: pip-audit failed on some.txt: ")
+    assert len(printed.splitlines()) == 1
 
 
 def test_a_lock_without_hashes_is_no_lock(script: ModuleType, service: list[str], tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="hash"):
         script.audit(lock(tmp_path, "sound==1.0"), service)
-
-
-def test_an_audit_that_fails_is_one_line_and_fails(
-    script: ModuleType,
-    service: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(script, "LOCKS", [lock(tmp_path, "sound==1.0")])
-    assert script.main(service) == 1
-    assert capsys.readouterr().out.startswith("NOT audited: pip-audit failed on some.txt: ")
