@@ -30,7 +30,7 @@ TURN = Path(".cache/turn")  # whoever has it locked runs; the system takes the l
 ASIDE = Path(".cache/damaged")
 DVC_LOCKS = Path(".dvc/tmp/rwlock")  # which processes read and write what
 RUNS = "runs"  # DVC's folder of records, in its cache
-INTERRUPTED = 252  # exit code of DVC
+MISCONFIGURED, INTERRUPTED = 251, 252  # exit codes of DVC
 TRIES = 10
 SLACK = 2  # seconds by which the system may be wrong on when a process was started
 LOOKED_AT = ("params.yaml", "dvc.yaml", "requirements/base.txt", "stages/*.py", "transfer/**/*.py")
@@ -88,11 +88,14 @@ def reproduce(arguments: list[str]) -> tuple[int, list[BaseException]]:
     gc.enable()
     gc.freeze()
     from dvc.cli import main as dvc
+    from dvc.config import ConfigError
 
     causes = Causes()
     logging.getLogger("dvc").addHandler(causes)
     try:
         return dvc(["--wait-for-lock", "repro", *arguments]), causes.found
+    except ConfigError as error:  # which DVC has told, and meets again on its way out
+        return MISCONFIGURED, [error]
     finally:
         logging.getLogger("dvc").removeHandler(causes)
 
@@ -107,10 +110,12 @@ def _is_race(cause: BaseException) -> bool:
 
 
 def _is_final(cause: BaseException) -> bool:
-    """Whether trying again would help nothing: a stage has failed, or there is no room for what DVC writes."""
+    """Whether trying again would help nothing: a stage has failed, there is no room for what DVC writes, or no DVC."""
+    from dvc.config import ConfigError
+    from dvc.exceptions import NotDvcRepoError
     from dvc.stage.exceptions import StageCmdFailedError
 
-    return is_full(cause) or isinstance(cause, StageCmdFailedError)
+    return is_full(cause) or isinstance(cause, ConfigError | NotDvcRepoError | StageCmdFailedError)
 
 
 @contextmanager

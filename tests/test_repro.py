@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -149,6 +150,17 @@ def test_a_conflict_that_git_has_marked_is_left_to_people(tiny: Study) -> None:
     (tiny.root / "dvc.lock").write_bytes(conflict)
     tiny.run(*REPRO, code=255)
     assert tiny.read("dvc.lock") == conflict
+
+
+@pytest.mark.parametrize(
+    "break_", [lambda dvc: (dvc / "config").write_text("[core"), shutil.rmtree], ids=["cut", "gone"]
+)
+def test_a_configuration_of_dvc_s_that_is_cut_or_gone_is_one_line(break_: Callable[[Path], Any], tiny: Study) -> None:
+    break_(tiny.root / ".dvc")
+    done = tiny.run(*REPRO, code=None)
+    assert done.returncode in (251, 253)
+    assert done.stderr.startswith("ERROR: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_stage_that_fails_is_tried_once(tiny: Study) -> None:
