@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -53,6 +55,26 @@ def test_saving_leaves_one_file_and_no_clock_in_it(source: Path) -> None:
     assert sorted(file.name for file in source.parent.iterdir()) == ["source.keras", "source.npz"]
     with zipfile.ZipFile(source) as archive:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+DIE = """
+import os, signal
+from keras.src.saving import saving_lib
+saving_lib._save_state = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.fault("Kill", "SIGKILL to a stage while Keras writes a model")
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+def test_saving_that_is_killed_leaves_nothing_that_the_next_does_not_clean(tmp_path: Path) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    path = tmp_path / "models/source.keras"
+    for code, status in ((DIE + BUILD, -signal.SIGKILL), (BUILD, 0)):
+        command = [sys.executable, "-c", code, str(path)]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(temporary)}, check=False)
+        assert done.returncode == status
+        assert list(temporary.iterdir()) == []
+    assert sorted(file.name for file in path.parent.iterdir()) == ["source.keras", "source.npz"]
 
 
 def test_plain_keras_loads_it_and_feeds_it_raw_images(source: Path) -> None:

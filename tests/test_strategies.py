@@ -4,6 +4,9 @@ import dataclasses
 import errno
 import hashlib
 import json
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -13,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import hypothesis
 import numpy as np
@@ -288,6 +291,55 @@ def test_the_task_of_a_worker_that_is_killed_is_tried_again(
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith("a worker process was killed")
     assert str(deadly) in line
+
+
+@NO_SIGKILL
+@pytest.mark.fault("Memory", "a worker is killed while another is being started")
+@pytest.mark.parametrize(
+    ("owner", "name"), [(multiprocessing.process.BaseProcess, "start"), (multiprocessing.util, "spawnv_passfds")]
+)
+def test_a_worker_that_is_killed_while_another_is_started_costs_no_result(
+    owner: object, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = getattr(owner, name)
+
+    def start_late(*arguments: Any) -> Any:
+        for earlier in multiprocessing.active_children():
+            earlier.kill()
+            time.sleep(1)  # so that it is known to be dead before there is another
+        return start(*arguments)
+
+    monkeypatch.setattr(owner, name, start_late)
+    assert sorted(run_in_workers(double, range(4), 2)) == [0, 2, 4, 6]
+    assert "a worker process was killed" in capsys.readouterr().out
+
+
+def double_or_die_in_mid_speech(number: int, folder: Path) -> np.ndarray:
+    """Twice the number, very often; the first time that 1 is asked for, die when half of the answer is sent."""
+    with suppress(FileExistsError):
+        if number == 1:
+            (folder / "tried").touch(exist_ok=False)
+            send = multiprocessing.connection.Connection._send
+
+            def send_half(connection: multiprocessing.connection.Connection, buffer: memoryview) -> None:
+                send(connection, buffer[: (len(buffer) + 1) // 2] if len(buffer) > 1000 else buffer)
+                if len(buffer) > 1000:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            multiprocessing.connection.Connection._send = send_half  # type: ignore[method-assign]
+    return np.full(100_000, 2 * number)
+
+
+@NO_SIGKILL
+@pytest.mark.fault("Memory", "a worker is killed in the middle of sending a result")
+def test_a_worker_that_is_killed_in_mid_speech_costs_no_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = partial(double_or_die_in_mid_speech, folder=tmp_path)
+    results = list(run_in_workers(work, range(4), 2))
+    assert sorted(int(result[0]) for result in results) == [0, 2, 4, 6]
+    assert {result.shape for result in results} == {(100_000,)}
+    assert "a worker process was killed" in capsys.readouterr().out
 
 
 @NO_SIGKILL

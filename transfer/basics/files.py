@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import glob
 import hashlib
@@ -14,7 +13,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeGuard
@@ -163,7 +162,7 @@ def reserve(file: IO[bytes], size: int) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
@@ -173,7 +172,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from None
 
 
-@contextlib.contextmanager
+@contextmanager
 def decoding(path: Path) -> Iterator[None]:
     """For reading what a stage has made and a library decodes, which raises a dozen types on hostile bytes.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from transfer.basics.console import UserError, one_line
 from transfer.basics.files import EPOCH, write_whole, zip_member
+from transfer.basics.temporary import temporary_files_in
 from transfer.networks.backend import keras, tf
 
 
@@ -28,8 +29,10 @@ def save_model(path: Path, model: keras.Model) -> None:
         )
 
     def write(partial: Path) -> None:
-        saved = partial.with_name(f"{partial.name}.keras")
-        model.save(saved)
+        saved, beside = (partial.with_name(f"{partial.name}.{ending}") for ending in ("keras", "tmp"))
+        beside.mkdir()
+        with temporary_files_in(beside):  # Keras makes a folder for what the layers of a model may have of files
+            model.save(saved)
         _make_repeatable(saved, partial)
 
     write_whole(path, write, 4 * model.count_params())

@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 import re
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 
 from transfer.basics.console import UserError, say, some
 from transfer.basics.files import unwritten
-from transfer.basics.processes import belong_to_parent
+from transfer.basics.processes import BEAT, GRACE, belong_to_parent
 from transfer.basics.temporary import temporary_folder
 from transfer.networks.threads import set_threads
 
@@ -55,8 +56,10 @@ class Pool(ProcessPoolExecutor):
     def __init__(self, count: int, start: Callable[[], None] = belong_to_parent) -> None:
         super().__init__(count, multiprocessing.get_context("spawn"), start)  # TensorFlow does not survive a fork
         self._count = count
-        self._started: set[multiprocessing.process.BaseProcess] = set()
+        self._started: frozenset[multiprocessing.process.BaseProcess] = frozenset()
         self._kills = _memory_kills()
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """As of every executor."""
@@ -65,6 +68,10 @@ class Pool(ProcessPoolExecutor):
         others = set(multiprocessing.active_children())
         try:
             return super().submit(call, *arguments, **named)
+        except OSError:
+            if self._has_lost_one():  # and what another one was about to be started with
+                raise BrokenProcessPool("a process died while another was being started") from None
+            raise
         finally:
             self._started |= set(multiprocessing.active_children()) - others
 
@@ -72,16 +79,18 @@ class Pool(ProcessPoolExecutor):
         """End the processes; in the midst of their work if something was raised."""
         if kind:
             self.shutdown(wait=False, cancel_futures=True)
-            for process in self._started:
-                process.terminate()
+            self._end_all()
         else:
             self.shutdown()
+        self._over.set()
 
     def death(self, error: BaseException) -> Death:
         """Why one of the processes did not give a result, by what its future has raised, one of `LOST`."""
         if isinstance(error, MemoryError):
             return Death("ran out of memory", memory=True)
+        self._end_all()  # one that was being started while another died is not ended by the executor, but waited for
         self.shutdown()
+        self._over.set()
         codes = [code for process in self._started if (code := process.exitcode)]
         if KILLED in codes:
             kills = _memory_kills()
@@ -94,6 +103,26 @@ class Pool(ProcessPoolExecutor):
         if code is None:
             return Death("has gone")
         return Death(f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}")
+
+    def _has_lost_one(self) -> bool:
+        return any(process.exitcode for process in self._started)
+
+    def _end_all(self) -> None:
+        for process in self._started:
+            process.terminate()
+
+    def _watch(self) -> None:
+        """In a thread: break up the pool if a process has died and the executor, which should do that, does not.
+
+        It does not while it waits for the rest of a result in the midst of which the process has died.
+        """
+        while not self._over.wait(BEAT):
+            if self._has_lost_one():
+                if not self._over.wait(GRACE):
+                    self._end_all()
+                    # The last end from which that rest could come; there is no public way to it.
+                    self._result_queue._writer.close()  # type: ignore[attr-defined]
+                return
 
 
 def _memory_kills() -> int | None:
