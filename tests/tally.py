@@ -2,6 +2,7 @@
 
 A test marked `fault("Family", "what")` injects one fault and survives it if it passes. One that injects several asks
 for the fixture `faults`, which counts each: `with faults("a bit flipped in models/source.keras") as fault: ...`.
+What is injected again and again, at other moments, is so as often as `repeats` says.
 `make faults` runs them all, prints the table, and writes it to docs/reliability.md if every family has run.
 """
 
@@ -35,6 +36,18 @@ FAMILIES = {  # in the order of the table, with what each promises
     "Reproducible": "The same bytes; between processors a bounded difference.",
 }
 NAME, SKIPPED = "fault counts", "fault skipped"
+ALL, LEAST = 100, 3  # so many that each victim has its turn
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option of the command line."""
+    words = f"how many of the repeats of a fault at other moments, in percent of all (default: {ALL})"
+    parser.addoption("--repeats", type=int, default=ALL, metavar="PERCENT", help=words)
+
+
+def repeats(config: pytest.Config, wanted: int) -> range:
+    """A number for each time that the same fault is injected, of those that it shall be."""
+    return range(max(LEAST, wanted * config.getoption("--repeats") // ALL))
 
 
 @dataclass
@@ -174,5 +187,5 @@ def _cell(text: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Sum up where the results of all processes come together."""
     if not hasattr(config, "workerinput") and config.getoption("-m") == "fault":
-        chosen = config.getoption("file_or_dir") or config.getoption("-k")
+        chosen = config.getoption("file_or_dir") or config.getoption("-k") or config.getoption("--repeats") != ALL
         config.pluginmanager.register(Table(whole=not chosen))

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Study, make_study
-from tally import Faults
+from tally import Faults, repeats
 
 from transfer.basics.params import read_params
 
@@ -25,7 +25,11 @@ pytestmark = [
     pytest.mark.fault("Kill"),
     pytest.mark.skipif(sys.platform == "win32", reason="has no signals"),
 ]
-KILLS, ENDS = 50, 20
+STRIKES = [  # signals, what they are sent to, and how often in all
+    (signal.SIGKILL, ("stage", "worker", "DVC"), 50),
+    (signal.SIGINT, ("stage", "DVC", "all at once"), 10),
+    (signal.SIGTERM, ("stage", "DVC", "all at once"), 10),
+]
 OUTPUTS = ("data", "models", "results", ".dvc/cache/files")
 CELLS = ".cache/cells"
 ORPHANS = 5  # seconds until none may be left
@@ -137,14 +141,17 @@ def run_again(study: Study) -> None:
         assert "was left by a run that was cut short" in mended.stdout, f"{done.stdout}\n{done.stderr}"
 
 
-CASES = [
-    *[(("stage", "worker", "DVC")[turn % 3], signal.SIGKILL, turn) for turn in range(KILLS)],
-    *[(("stage", "DVC", "all at once")[turn % 3], signal.SIGINT, turn) for turn in range(ENDS // 2)],
-    *[(("stage", "DVC", "all at once")[turn % 3], signal.SIGTERM, turn) for turn in range(ENDS // 2)],
-]
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each victim in turn."""
+    if "victim" in metafunc.fixturenames:
+        cases = [
+            (victims[turn % 3], number, turn)
+            for number, victims, times in STRIKES
+            for turn in repeats(metafunc.config, times)
+        ]
+        metafunc.parametrize(("victim", "number", "turn"), cases)
 
 
-@pytest.mark.parametrize(("victim", "number", "turn"), CASES)
 def test_the_next_run_makes_good(
     victim: str, number: signal.Signals, turn: int, calm: Calm, tmp_path: Path, faults: Faults
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Study, make_study
-from tally import Faults
+from tally import Faults, repeats
 from test_memory import compute
 from test_repro import REPRO, start, template, tiny  # noqa: F401
 
@@ -62,9 +62,13 @@ def change(study: Study, turn: int) -> None:
     (study.root / "dvc.yaml").write_text(text.replace("python -c", f"python -W ignore -X dev{turn}=1 -c"))
 
 
-def test_two_make_repro_in_one_clone(tiny: Study, faults: Faults) -> None:  # noqa: F811
+def test_two_make_repro_in_one_clone(
+    tiny: Study,  # noqa: F811
+    faults: Faults,
+    pytestconfig: pytest.Config,
+) -> None:
     original = tiny.read("dvc.yaml")
-    for turn in range(CLONES):
+    for turn in repeats(pytestconfig, CLONES):
         with faults("two make repro in one clone"):
             (tiny.root / "dvc.yaml").write_bytes(original)
             change(tiny, turn)
@@ -82,12 +86,13 @@ def test_two_clones_with_one_dvc_cache(
     tmp_path: Path,
     template: Study,  # noqa: F811
     faults: Faults,
+    pytestconfig: pytest.Config,
 ) -> None:
     clones = [Study(Path(shutil.copytree(template.root, tmp_path / name, symlinks=True))) for name in ("one", "two")]
     for clone in clones:
         clone.run("dvc", "cache", "dir", str(tmp_path / "cache"))
     original, name = clones[0].read("dvc.yaml"), "dvc repro" if command == PLAIN else "make repro"
-    for turn in range(CACHES):
+    for turn in repeats(pytestconfig, CACHES):
         with faults(f"two clones with one DVC cache: {name}"):
             for place, clone in enumerate(clones):
                 (clone.root / "dvc.yaml").write_bytes(original)
@@ -139,7 +144,7 @@ def shared() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root may be two users")
-def test_two_users_with_one_store_of_cells(shared: Path, faults: Faults) -> None:
+def test_two_users_with_one_store_of_cells(shared: Path, faults: Faults, pytestconfig: pytest.Config) -> None:
     (shared / "stages").mkdir()
     (shared / "stages/a.py").write_text("")
     cells = shared / ".cache/cells"
@@ -148,7 +153,7 @@ def test_two_users_with_one_store_of_cells(shared: Path, faults: Faults) -> None
     memory = compute(1).memory(shared / "stages/a.py")
     memory.trim()  # with what it imports, which these users may not read where it lies
     context = multiprocessing.get_context("fork")
-    for turn in range(STORES):
+    for turn in repeats(pytestconfig, STORES):
         with faults("two users with one store of cells"):
             mask = (0o022, 0o077)[turn % 2]
             users = [context.Process(target=use, args=(memory, user, mask, turn)) for user in (NOBODY, DAEMON)]
