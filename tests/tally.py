@@ -2,7 +2,7 @@
 
 A test marked `fault("Family", "what")` injects one fault and survives it if it passes. One that injects several asks
 for the fixture `faults`, which counts each: `with faults("a bit flipped in models/source.keras") as fault: ...`.
-What is injected again and again, at other moments, is so as often as `repeats` says.
+What is injected again and again, at other moments or with other bytes, is so as often as `repeats` says.
 `make faults` runs them all, prints the table, and writes it to docs/reliability.md if every family has run.
 """
 
@@ -41,7 +41,7 @@ ALL, LEAST = 100, 3  # so many that each victim has its turn
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option of the command line."""
-    words = f"how many of the repeats of a fault at other moments, in percent of all (default: {ALL})"
+    words = f"how often to repeat what is injected again and again, in percent of all (default: {ALL})"
     parser.addoption("--repeats", type=int, default=ALL, metavar="PERCENT", help=words)
 
 

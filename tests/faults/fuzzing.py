@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tally import Faults
+from tally import Faults, repeats
 
 pytestmark = pytest.mark.fault("Fuzzing")
 
@@ -324,22 +324,23 @@ def fuzz(name: str, folder: str, runs: str) -> None:
     not find_spec("atheris"), reason="Atheris is not installed: there is none for this system or Python"
 )
 @pytest.mark.parametrize("name", READERS)
-def test_a_reader_never_crashes(tmp_path: Path, faults: Faults, name: str) -> None:
+def test_a_reader_never_crashes(tmp_path: Path, faults: Faults, name: str, pytestconfig: pytest.Config) -> None:
     reader = READERS[name]
+    runs = len(repeats(pytestconfig, reader.runs))
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number, content in enumerate(reader.corpus()):
         (corpus / str(number)).write_bytes(content)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, faults(reader.words) as count:
-        command = [sys.executable, __file__, name, str(corpus), str(reader.runs)]
+        command = [sys.executable, __file__, name, str(corpus), str(runs)]
         env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             command, cwd=folder, env=env, capture_output=True, text=True, errors="replace", timeout=900
         )
         assert done.returncode == 0, done.stderr[-4000:]
-        assert f"Done {reader.runs} runs" in done.stderr
-        count.injected += reader.runs - 1  # each run is a fault; the whole has been counted as one
-        count.survived += reader.runs - 1
+        assert f"Done {runs} runs" in done.stderr
+        count.injected += runs - 1  # each run is a fault; the whole has been counted as one
+        count.survived += runs - 1
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
-from tally import Faults
+from tally import Faults, repeats
 
 from stages import check
 from transfer.basics.console import run
@@ -223,10 +223,12 @@ def test_a_section_that_takes_over_another_s_keys_means_what_it_means_to_dvc(fol
         assert content["scratch"] == content["end_to_end"] | {"peak_rate": 0.002}
 
 
-def test_the_real_command_ends_before_any_work(folder: Path, tmp_path: Path, faults: Faults) -> None:
+def test_the_real_command_ends_before_any_work(
+    folder: Path, tmp_path: Path, faults: Faults, pytestconfig: pytest.Config
+) -> None:
     study, choose, refused = make_study(tmp_path / "study"), random.Random(0), 0
     before = files(study.root)
-    while refused < 25:
+    while refused < len(repeats(pytestconfig, 25)):
         text = spliced(choose.choice(PLACES).value, choose.choice(choose.choice(list(VALUES.values()))))
         if (said := checked(folder, text)) is None:
             continue
