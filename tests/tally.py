@@ -36,7 +36,7 @@ FAMILIES = {  # in the order of the table, with what each promises
     "Reproducible": "The same bytes; between processors a bounded difference.",
 }
 NAME, SKIPPED = "fault counts", "fault skipped"
-ALL, LEAST = 100, 3  # so many that each victim has its turn
+ALL, LEAST = 100, 3  # as there are three victims in kill.py
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,9 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--repeats", type=int, default=ALL, metavar="PERCENT", help=words)
 
 
-def repeats(config: pytest.Config, wanted: int) -> range:
-    """A number for each time that the same fault is injected, of those that it shall be."""
-    return range(max(LEAST, wanted * config.getoption("--repeats") // ALL))
+def repeats(config: pytest.Config, times: int) -> int:
+    """How often to inject what is injected so many times in all."""
+    return max(LEAST, times * config.getoption("--repeats") // ALL)
 
 
 @dataclass

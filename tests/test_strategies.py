@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
@@ -314,20 +315,33 @@ def test_a_worker_that_is_killed_while_another_is_started_costs_no_result(
     assert "a worker process was killed" in capsys.readouterr().out
 
 
+def stop_in_mid_speech(then: Callable[[], object]) -> None:
+    """Have this process do something when it has sent half of its next long answer."""
+    send = multiprocessing.connection.Connection._send
+
+    def send_half(connection: multiprocessing.connection.Connection, buffer: memoryview) -> None:
+        long = len(buffer) > 1000
+        send(connection, buffer[: len(buffer) // 2] if long else buffer)
+        if long:
+            then()
+
+    multiprocessing.connection.Connection._send = send_half  # type: ignore[method-assign]
+
+
 def double_or_die_in_mid_speech(number: int, folder: Path) -> np.ndarray:
     """Twice the number, very often; the first time that 1 is asked for, die when half of the answer is sent."""
     with suppress(FileExistsError):
         if number == 1:
             (folder / "tried").touch(exist_ok=False)
-            send = multiprocessing.connection.Connection._send
-
-            def send_half(connection: multiprocessing.connection.Connection, buffer: memoryview) -> None:
-                send(connection, buffer[: (len(buffer) + 1) // 2] if len(buffer) > 1000 else buffer)
-                if len(buffer) > 1000:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            multiprocessing.connection.Connection._send = send_half  # type: ignore[method-assign]
+            stop_in_mid_speech(lambda: os.kill(os.getpid(), signal.SIGKILL))
     return np.full(100_000, 2 * number)
+
+
+def speak(number: int, folder: Path) -> np.ndarray:
+    """A long answer; that of 1 does not come to its end."""
+    if number == 1:
+        stop_in_mid_speech(lambda: ((folder / "speaks").touch(), time.sleep(600)))
+    return np.zeros(100_000)
 
 
 @NO_SIGKILL
@@ -398,6 +412,34 @@ def test_work_that_does_not_fit_on_the_disk_is_one_line(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
     refused(lambda: list(run_in_workers(double, [0])), "cannot be written: it needs more than", "free", "TMPDIR")
+
+
+SPEAKERS = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from test_strategies import speak
+from transfer.basics.console import UserError, run
+from transfer.running.workers import run_in_workers
+
+def main():
+    folder = Path(sys.argv[1])
+    for result in run_in_workers(partial(speak, folder=folder), range(2), 2):
+        while not (folder / "speaks").exists():
+            time.sleep(0.05)
+        raise UserError("this is what went wrong")
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+
+@pytest.mark.fault("Memory", "an error while a worker is in the middle of sending a result")
+def test_an_error_in_the_midst_of_a_result_ends_all(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SPEAKERS, str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: this is what went wrong\n")
 
 
 SLEEPERS = """

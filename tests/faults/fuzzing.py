@@ -326,7 +326,7 @@ def fuzz(name: str, folder: str, runs: str) -> None:
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_never_crashes(tmp_path: Path, faults: Faults, name: str, pytestconfig: pytest.Config) -> None:
     reader = READERS[name]
-    runs = len(repeats(pytestconfig, reader.runs))
+    runs = repeats(pytestconfig, reader.runs)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for number, content in enumerate(reader.corpus()):

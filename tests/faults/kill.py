@@ -145,9 +145,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each victim in turn."""
     if "victim" in metafunc.fixturenames:
         cases = [
-            (victims[turn % 3], number, turn)
+            (victims[turn % len(victims)], number, turn)
             for number, victims, times in STRIKES
-            for turn in repeats(metafunc.config, times)
+            for turn in range(repeats(metafunc.config, times))
         ]
         metafunc.parametrize(("victim", "number", "turn"), cases)
 

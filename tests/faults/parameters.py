@@ -228,7 +228,7 @@ def test_the_real_command_ends_before_any_work(
 ) -> None:
     study, choose, refused = make_study(tmp_path / "study"), random.Random(0), 0
     before = files(study.root)
-    while refused < len(repeats(pytestconfig, 25)):
+    while refused < repeats(pytestconfig, 25):
         text = spliced(choose.choice(PLACES).value, choose.choice(choose.choice(list(VALUES.values()))))
         if (said := checked(folder, text)) is None:
             continue

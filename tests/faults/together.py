@@ -68,7 +68,7 @@ def test_two_make_repro_in_one_clone(
     pytestconfig: pytest.Config,
 ) -> None:
     original = tiny.read("dvc.yaml")
-    for turn in repeats(pytestconfig, CLONES):
+    for turn in range(repeats(pytestconfig, CLONES)):
         with faults("two make repro in one clone"):
             (tiny.root / "dvc.yaml").write_bytes(original)
             change(tiny, turn)
@@ -92,7 +92,7 @@ def test_two_clones_with_one_dvc_cache(
     for clone in clones:
         clone.run("dvc", "cache", "dir", str(tmp_path / "cache"))
     original, name = clones[0].read("dvc.yaml"), "dvc repro" if command == PLAIN else "make repro"
-    for turn in repeats(pytestconfig, CACHES):
+    for turn in range(repeats(pytestconfig, CACHES)):
         with faults(f"two clones with one DVC cache: {name}"):
             for place, clone in enumerate(clones):
                 (clone.root / "dvc.yaml").write_bytes(original)
@@ -153,7 +153,7 @@ def test_two_users_with_one_store_of_cells(shared: Path, faults: Faults, pytestc
     memory = compute(1).memory(shared / "stages/a.py")
     memory.trim()  # with what it imports, which these users may not read where it lies
     context = multiprocessing.get_context("fork")
-    for turn in repeats(pytestconfig, STORES):
+    for turn in range(repeats(pytestconfig, STORES)):
         with faults("two users with one store of cells"):
             mask = (0o022, 0o077)[turn % 2]
             users = [context.Process(target=use, args=(memory, user, mask, turn)) for user in (NOBODY, DAEMON)]

@@ -60,7 +60,7 @@ def _sweep(place: Path) -> None:
 
 @contextmanager
 def temporary_files_in(folder: Path) -> Iterator[None]:
-    """Have the temporary files that libraries make be in a folder: one that goes even if this process is killed."""
+    """Have the temporary files that libraries make, in whatever thread, be in a folder that somebody will remove."""
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:

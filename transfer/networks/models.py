@@ -30,7 +30,7 @@ def save_model(path: Path, model: keras.Model) -> None:
 
     def write(partial: Path) -> None:
         saved, beside = (partial.with_name(f"{partial.name}.{ending}") for ending in ("keras", "tmp"))
-        beside.mkdir()
+        beside.mkdir(exist_ok=True)
         with temporary_files_in(beside):  # Keras makes a folder for what the layers of a model may have of files
             model.save(saved)
         _make_repeatable(saved, partial)

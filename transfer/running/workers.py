@@ -58,8 +58,12 @@ class Pool(ProcessPoolExecutor):
         self._count = count
         self._started: frozenset[multiprocessing.process.BaseProcess] = frozenset()
         self._kills = _memory_kills()
+        # Where results are sent from in this process, too: while it is open, a reader waits for the rest of one. There
+        # is no public way to it.
+        self._sender, self._ending = self._result_queue._writer, threading.Lock()  # type: ignore[attr-defined]
         self._over = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         """As of every executor."""
@@ -69,7 +73,7 @@ class Pool(ProcessPoolExecutor):
         try:
             return super().submit(call, *arguments, **named)
         except OSError:
-            if self._has_lost_one():  # and what another one was about to be started with
+            if self._broken or self._has_lost_one():  # and what another one was about to be started with
                 raise BrokenProcessPool("a process died while another was being started") from None
             raise
         finally:
@@ -91,6 +95,9 @@ class Pool(ProcessPoolExecutor):
         self._end_all()  # one that was being started while another died is not ended by the executor, but waited for
         self.shutdown()
         self._over.set()
+        self._watcher.join()
+        for process in self._started:
+            process.join()
         codes = [code for process in self._started if (code := process.exitcode)]
         if KILLED in codes:
             kills = _memory_kills()
@@ -108,21 +115,20 @@ class Pool(ProcessPoolExecutor):
         return any(process.exitcode for process in self._started)
 
     def _end_all(self) -> None:
-        for process in self._started:
-            process.terminate()
+        """End the processes, and the wait for the rest of what one of them was about to send."""
+        with self._ending:
+            for process in self._started:
+                process.terminate()
+            self._sender.close()
 
     def _watch(self) -> None:
-        """In a thread: break up the pool if a process has died and the executor, which should do that, does not.
+        """In a thread: end all when one has died and the executor, which should do that, does not.
 
         It does not while it waits for the rest of a result in the midst of which the process has died.
         """
         while not self._over.wait(BEAT):
-            if self._has_lost_one():
-                if not self._over.wait(GRACE):
-                    self._end_all()
-                    # The last end from which that rest could come; there is no public way to it.
-                    self._result_queue._writer.close()  # type: ignore[attr-defined]
-                return
+            if self._has_lost_one() and not self._over.wait(GRACE):
+                self._end_all()
 
 
 def _memory_kills() -> int | None:
