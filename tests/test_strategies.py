@@ -315,32 +315,33 @@ def test_a_worker_that_is_killed_while_another_is_started_costs_no_result(
     assert "a worker process was killed" in capsys.readouterr().out
 
 
-def stop_in_mid_speech(then: Callable[[], object]) -> None:
-    """Have this process do something when it has sent half of its next long answer."""
+def pause_in_mid_speech(for_what: Callable[[], object]) -> None:
+    """Have this process do something between the halves of each long answer."""
     send = multiprocessing.connection.Connection._send
 
-    def send_half(connection: multiprocessing.connection.Connection, buffer: memoryview) -> None:
-        long = len(buffer) > 1000
-        send(connection, buffer[: len(buffer) // 2] if long else buffer)
-        if long:
-            then()
+    def send_in_halves(connection: multiprocessing.connection.Connection, buffer: memoryview) -> None:
+        half = len(buffer) // 2
+        send(connection, buffer[:half])
+        if half > 1000:
+            for_what()
+        send(connection, buffer[half:])
 
-    multiprocessing.connection.Connection._send = send_half  # type: ignore[method-assign]
+    multiprocessing.connection.Connection._send = send_in_halves  # type: ignore[method-assign]
 
 
 def double_or_die_in_mid_speech(number: int, folder: Path) -> np.ndarray:
-    """Twice the number, very often; the first time that 1 is asked for, die when half of the answer is sent."""
-    with suppress(FileExistsError):
-        if number == 1:
-            (folder / "tried").touch(exist_ok=False)
-            stop_in_mid_speech(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    """Twice the number, very often."""
+    if number == 1:
+        pause_in_mid_speech(partial(die, folder, 1))
     return np.full(100_000, 2 * number)
 
 
 def speak(number: int, folder: Path) -> np.ndarray:
-    """A long answer; that of 1 does not come to its end."""
+    """A long answer; that of 1, which waits until another was heard, does not come to its end."""
     if number == 1:
-        stop_in_mid_speech(lambda: ((folder / "speaks").touch(), time.sleep(600)))
+        while not (folder / "heard").exists():
+            time.sleep(0.05)
+        pause_in_mid_speech(lambda: ((folder / "speaks").touch(), time.sleep(600)))
     return np.zeros(100_000)
 
 
@@ -425,6 +426,7 @@ from transfer.running.workers import run_in_workers
 def main():
     folder = Path(sys.argv[1])
     for result in run_in_workers(partial(speak, folder=folder), range(2), 2):
+        (folder / "heard").touch()
         while not (folder / "speaks").exists():
             time.sleep(0.05)
         raise UserError("this is what went wrong")
@@ -434,6 +436,7 @@ if __name__ == "__main__":
 """
 
 
+@NO_SIGKILL
 @pytest.mark.fault("Memory", "an error while a worker is in the middle of sending a result")
 def test_an_error_in_the_midst_of_a_result_ends_all(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SPEAKERS, str(tmp_path)]
