@@ -9,9 +9,10 @@ RUN = @PATH="$(CURDIR)/.venv/bin:$$PATH"
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-repro: ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
+repro: ## check the parameters, run what has changed of the pipeline (ARGS=... goes to dvc repro)
 	$(SETUP) base
-	$(RUN) python -m commands.repro $(ARGS)
+	$(RUN) python -m stages.check
+	$(RUN) dvc repro $(ARGS)
 
 test: lint ## lint, check types, run every test (ARGS=... goes to pytest)
 	$(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
@@ -52,8 +53,8 @@ rehearse: ## tune on source digits alone
 	$(SETUP) base
 	$(RUN) python -m benchmarks.rehearsal $(ARGS)
 
-clean-cache: ## forget the trained cells that no edit makes train twice, and trainings that were cut off
-	rm -rf .cache/cells .cache/checkpoints
+clean-cache: ## forget the trained runs that no edit makes train twice
+	rm -rf .cache/runs
 
 clean: clean-cache ## remove .venv and the tools' caches too; data, models and results stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

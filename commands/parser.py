@@ -15,7 +15,6 @@ COMMANDS = {  # modules of this folder, and what they do
     "predict": "say what images show",
     "export": "write a model as ONNX, TFLite or SavedModel",
     "serve": "open a page where models answer what you draw or drop",
-    "completion": "print a script that completes this command in your shell",
 }
 DESCRIPTION = "Look at what a study has found, and use the models that it made."
 EXAMPLE = "transfer predict drawing.png"

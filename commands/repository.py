@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from transfer.basics.console import UserError, some
 from transfer.basics.params import parse_params
@@ -23,15 +23,6 @@ PARAMS, LOCK = "params.yaml", "dvc.lock"
 FILES = (CELLS, METRICS, PARAMS, LOCK)
 CODE = ("stages/", "transfer/")  # data of the user's own may be large: DVC alone looks at them
 DEFAULT_BRANCHES = ("main", "master")
-
-
-class _LockLoader(yaml.CSafeLoader):
-    """For `dvc.lock`, which a machine writes: ten times as fast as the YAML parser that `params.yaml` needs."""
-
-
-_LockLoader.add_implicit_resolver(  # `1e-05` is a number, as for DVC
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
-)
 
 
 class Repository:
@@ -202,12 +193,12 @@ def _parse_params(text: str) -> dict[str, Any]:
 def _parse_lock(text: str) -> dict[str, Any]:
     """The stages of `dvc.lock`; empty where there is none."""
     try:
-        content = yaml.load(text, _LockLoader) or {}
+        content = YAML(typ="safe").load(text) or {}
         stages = content.get("stages", {})
         for stage in stages.values():
             for entry in [*stage.get("deps", []), *stage.get("outs", [])]:
                 entry["path"]
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError):
+    except (YAMLError, AttributeError, TypeError, KeyError):
         raise UserError(f"{LOCK} is not what DVC writes: mend it, or run `dvc repro`") from None
     return stages
 

@@ -1,39 +1,33 @@
-"""Check the whole of `params.yaml` before anything runs; not a stage, but what `make repro` calls first.
+"""Check the whole of `params.yaml` before anything runs; not a stage, but what `make repro` calls after an edit.
 
 It also finds what DVC cannot: predictions of a strategy that is gone, which `evaluate` would go on counting.
 """
 
 from importlib import import_module
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from transfer import article, cnn, pretrain, split, strategies, taps
+from transfer import cnn, split, strategies, taps
 from transfer.basics.console import UserError, run, shown
 from transfer.basics.params import PARAMS, Section, parse_section, read_params, written
 from transfer.datasets import download
-from transfer.datasets.sets import NONE, SETS
+from transfer.datasets.sets import SETS
 from transfer.inputs import data
-from transfer.networks import engines, given
-from transfer.networks.schedule import FewShotSchedule
+from transfer.networks import given
 from transfer.reporting import selection
-from transfer.running import compute
+from transfer.training import compute, precision, pretrain
+from transfer.training.cluster import check_ray
 
 PATHS = ("path", "test_path")
-MOST_WEIGHTS = 100_000_000  # of a network, of which training keeps three copies
-MOST_CELLS = 10_000  # of a strategy, whose probabilities are kept in memory
-MOST_BYTES = 16 << 30  # of a data set's images, which are written in the form that networks take
-MOST_EXAMPLES = 100_000_000  # of a training, whose order is kept in memory; the default study's longest has 17,000
 SECTIONS: dict[str, type[Section]] = {
     "download": download.Params,
     "data": data.Params,
     "source": given.Params,
     "split": split.Params,
     "cnn": cnn.Params,
-    "training": engines.Params,
+    "training": precision.Params,
     "pretrain": pretrain.Params,
     "taps": taps.Params,
-    "article": article.Params,
     "report": selection.Params,
     "compute": compute.Compute,
 }
@@ -67,23 +61,15 @@ def check(params: dict) -> None:
     for key, side in (("data.source", both.source), ("data.target", both.target)):
         side.check_paths(key)
     _to_train_on("source", both, parsed["split"])
-    _check_amounts(parsed, _to_train_on("target", both, parsed["split"]))
-    parsed["compute"].check(parsed["training"].engine)
-    if parsed["article"].measure and both.source.name == NONE:
-        raise UserError(article.NO_SOURCE)
+    _check_shots(parsed["split"], _to_train_on("target", both, parsed["split"]))
+    if parsed["compute"].engine == "ray":
+        check_ray()
     shape = both.shape(given.image_shape(parsed["source"]))
-    for key, side in (("data.source", both.source), ("data.target", both.target)):
-        if side.name in SETS and (size := sum(SETS[side.name].images) * prod(shape)) > MOST_BYTES:
-            made = f"makes {size / 2**30:,.0f} GB of the images of {key}"
-            raise UserError(f"{PARAMS}: data.size is {both.size}, which {made}, but there may be {MOST_BYTES >> 30}")
-    given.check(parsed["source"], parsed["training"].engine)
+    given.check(parsed["source"])
     trained: list[str] = []
     if parsed["source"].given is None:
-        network = cnn.layers(parsed["cnn"], image_shape=shape, classes=2)
-        if (weights := sum(map(prod, network.weights))) > MOST_WEIGHTS:
-            raise UserError(f"{PARAMS}: cnn.blocks and cnn.dense come to {weights:,} weights, {_at_most(MOST_WEIGHTS)}")
-        parsed["training"].engine_for(network)
-        trained = network.taps
+        cnn.check_fits(parsed["cnn"], *shape[:2])
+        trained = cnn.taps(parsed["cnn"])
     if (known_taps := given.known_taps(parsed["source"], trained)) is None:
         return
     for name in strategy_sections():
@@ -119,14 +105,13 @@ def _to_train_on(key: str, both: data.Params, grid: split.Params) -> dict[str, i
     return left
 
 
-def _check_amounts(parsed: dict[str, Any], target: dict[str, int]) -> None:
-    """Check that there are enough labels, as far as that is known, and that no training is without end.
+def _check_shots(grid: split.Params, target: dict[str, int]) -> None:
+    """Check that there are enough labels, as far as that is known.
 
     Args:
-        parsed: every section.
-        target: images to train on of each of its classes; empty where they are not known.
+        grid: the `split` section.
+        target: images to train on of each of the target's classes; empty where they are not known.
     """
-    grid = parsed["split"]
     most = max(grid.shots)
     if target and most > (fewest := min(target.values())):
         named = next(name for name, count in target.items() if count == fewest)
@@ -134,23 +119,6 @@ def _check_amounts(parsed: dict[str, Any], target: dict[str, int]) -> None:
             f"{PARAMS}: split.shots asks for {most} labelled images per class, but class {named} of data.target has "
             f"{fewest} to train on: use at most {fewest}"
         )
-    if (cells := len(grid.shots) * grid.seeds) > MOST_CELLS:
-        raise UserError(
-            f"{PARAMS}: split.shots and split.seeds come to {cells:,} trainings a strategy, {_at_most(MOST_CELLS)}"
-        )
-    for name, section in parsed.items():
-        if not isinstance(section, FewShotSchedule):
-            continue
-        steps, batch = section.steps_at(most), min(section.batch, most * len(target) or section.batch)
-        if (examples := steps * batch) > MOST_EXAMPLES:
-            raise UserError(
-                f"{PARAMS}: {name}.steps is {section.steps}, which with {name}.steps_growth and {name}.batch comes to "
-                f"{examples:,} images in one training of {most} shots, {_at_most(MOST_EXAMPLES)}"
-            )
-
-
-def _at_most(limit: int) -> str:
-    return f"but there may be at most {limit:,}: lower it"
 
 
 def made_by(stages: dict) -> set[str]:

@@ -6,13 +6,12 @@ from typing import Any, Literal
 import numpy as np
 
 from transfer.basics.console import counted, run, say
-from transfer.basics.files import write_facts
+from transfer.basics.files import write_json
 from transfer.basics.params import read_section
 from transfer.inputs import data, pixels
 from transfer.inputs.conversion import convert_side
 from transfer.inputs.form import Form
 from transfer.inputs.pool import TEST, read_pool
-from transfer.mapped import Chosen
 from transfer.networks import given
 
 SIDES: tuple[Literal["source"], Literal["target"]] = ("source", "target")
@@ -39,13 +38,13 @@ def main() -> None:
             f"{facts[key]['title']}, {len(facts[key]['classes'])} classes, {counted(len(pools[key].labels), 'image')}"
         )
         say(f"convert: {key}: {what}")
-    trained = [Chosen(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
+    trained = [(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
     notes = []
     pictures = params.target.shift != "inverted" and Form.from_text(str(pools["target"].form)).sound is None
-    if pictures and all(map(len, trained)) and pixels.looks_inverted(*trained):
+    if pictures and all(len(rows) for _, rows in trained) and pixels.looks_inverted(*trained):
         notes.append(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
         say(f"warning: {notes[0]}")
-    write_facts(FOLDER / "about.json", facts | {"notes": notes})
+    write_json(FOLDER / "about.json", facts | {"notes": notes})
 
 
 if __name__ == "__main__":

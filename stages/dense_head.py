@@ -1,4 +1,4 @@
-"""Stage `dense_head`: train new dense layers on frozen features, one cell per draw."""
+"""Stage `dense_head`: train new dense layers on frozen features, one run per draw."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,38 +6,38 @@ from pathlib import Path
 
 from transfer.basics.console import run, say
 from transfer.basics.params import read_section
-from transfer.cells import run_cells
 from transfer.features import Scaling, read_features, taken_tap
-from transfer.networks import engines
 from transfer.predictions import write_predictions
-from transfer.running.compute import Compute
 from transfer.strategies import dense_head
 from transfer.target import read_target
+from transfer.training import precision
+from transfer.training.cache import RunCache
+from transfer.training.compute import Compute
+from transfer.training.runs import train_runs
+from transfer.training.threads import set_threads
 
 FEATURES = Path("data/features")
 
 
 def main() -> None:
-    """Read features and draws, train every cell, write predictions and the shipped model."""
+    """Read features and draws, train once per draw, write predictions and the exported model."""
+    set_threads(1)
     params = read_section("dense_head", dense_head.Params)
     params = params.model_copy(update={"tap": taken_tap(FEATURES, params.tap)})
-    say(f"dense_head: train new dense layers on features of {params.tap}, the backbone frozen")
     compute = read_section("compute", Compute)
+    chosen = read_section("training", precision.Params).chosen
+    say(f"dense_head: train new dense layers on features of {params.tap}, the backbone frozen, in {chosen}")
     target = read_target(Path("data/target_train"))
     features = read_features(FEATURES, params.tap)
     scaling = Scaling.of_pool(features.train)
     scaled = features.scaled(scaling)
     scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))
 
-    layers = dense_head.layers(scaled.train.shape[1], len(target.classes), params)
-    engine = read_section("training", engines.Params).engine_for(layers)
-    fit = partial(dense_head.fit, features=scaled, classes=len(target.classes), engine=engine, params=params)
-    ship = partial(dense_head.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
-    model = Path("models/dense_head.keras")
-    cells = run_cells(
-        fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__), engine=engine
-    )
-    write_predictions(Path("data/predictions/dense_head.npz"), cells)
+    start = partial(dense_head.start, features=scaled, classes=len(target.classes), params=params, precision=chosen)
+    export = partial(dense_head.export, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
+    train, cache = partial(compute.train, start=start), RunCache(start, compute.remember)
+    runs = train_runs("dense_head", train, export, target, cache=cache, params=params, precision=chosen)
+    write_predictions(Path("data/predictions/dense_head.npz"), runs)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Stage `evaluate`: score every cell on the target test labels, which no other stage may read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -17,15 +16,11 @@ from transfer.evaluation import (
     score_taps,
     temper_cells,
 )
-from transfer.outcomes import SPECIMENS, TapViews
+from transfer.outcomes import TapViews
 from transfer.predictions import read_predictions
 
 RESULTS = Path("results")
 TARGET_LABELS = Path("data/target_test_labels.npz")
-SCORED_ON = {  # where the true classes of a specimen's test images are
-    "article": (TARGET_LABELS, "labels"),
-    "article_same_task": (Path("data/source.npz"), "test_labels"),
-}
 
 
 def main() -> None:
@@ -46,25 +41,12 @@ def main() -> None:
     taps = score_taps(read_record(Path("data/taps.npz"), TapViews), labels)
 
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
-    write_table("cells", pd.concat([cells, *score_specimens()], ignore_index=True))
+    write_table("cells", cells)
     write_table("taps", taps)
     metrics = headline(cells, source_accuracy)
     write_json(RESULTS / "metrics.json", metrics)
     outcomes = outcomes_of(predictions, tempered, labels, test["classes"], digest(RESULTS / "cells.csv"))
     write_record(Path("data/outcomes.npz"), outcomes)
-
-
-def score_specimens() -> Iterator[pd.DataFrame]:
-    """The rows of every specimen that was measured, which are compared with no strategy's."""
-    for name in SPECIMENS:
-        path = Path("data/specimens", f"{name}.npz")
-        predictions = read_predictions(path)
-        if len(predictions.shots):
-            file, key = SCORED_ON[name]
-            scored_on = read_arrays(file, key, "classes")
-            labels = scored_on[key]
-            check_predictions(path, predictions, len(labels), len(scored_on["classes"]))
-            yield score_cells(name, predictions, temper_cells(predictions), labels)
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:

@@ -1,23 +1,22 @@
 """Stage `extract`: run every target image through the frozen source model, once, and keep what the taps give.
 
-The taps that strategies ask for are kept for all images, the others for a sample that shows what they know.
+The taps that strategies ask for are kept for all images; every tap is probed on a sample, which shows what it knows.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transfer import taps
-from transfer.basics.arrays import read_arrays
+from transfer.basics.arrays import read_arrays, write_record
 from transfer.basics.console import UserError, counted, run, say
+from transfer.basics.files import read_facts
 from transfer.basics.params import PARAMS, read_params, read_section
 from transfer.features import extract, named_taps
-from transfer.networks import engines
-from transfer.networks.layers import read_network
-from transfer.networks.threads import set_threads
+from transfer.networks.models import load_model
 from transfer.target import read_target
+from transfer.training.threads import set_threads
 
-SOURCE = Path("models/source.npz")
+MODELS = Path("models")
 THREADS = 2  # fixed, so that the features do not depend on how many cores there are
 
 
@@ -29,23 +28,22 @@ def tap_of(name: str, section: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write the features of every tap that a strategy asks for."""
+    """Write the features of every tap that a strategy asks for, and what linear probes on all taps predict."""
     set_threads(THREADS)
     sections = {name: content for name, content in read_params().items() if isinstance(content, dict)}
     asked = sorted({tap_of(name, content) for name, content in sections.items() if "tap" in content})
-    wanted = named_taps(read_network(SOURCE)[0], asked)
     sample = read_section("taps", taps.Params)
-    training = read_section("training", engines.Params)
-    take = partial(extract, source=SOURCE, training=training, threads=THREADS)
+    known = read_facts(MODELS / "source.json", "taps", "tap")
+    wanted = named_taps(known["taps"], known["tap"], asked)
+    source = load_model(MODELS / "source.keras")
     target = read_target(Path("data/target_train"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]
     both = f"{counted(len(target.images), 'target image')} and {counted(len(test_images), 'test image')}"
-    say(f"extract: {', '.join(wanted)} of {both}; every tap of a sample")
-    take(Path("data/features"), wanted, target.images, test_images)
+    say(f"extract: {', '.join(wanted)} of {both}")
+    extract(Path("data/features"), source, wanted, known["tap"], target.images, test_images)
 
-    images = target.images[taps.labelled_rows(target, sample)]
-    test_images = test_images[taps.sampled_rows(len(test_images), sample)]
-    take(Path("data/tap_features"), None, images, test_images)
+    say(f"extract: linear probes on {', '.join(known['taps'])}")
+    write_record(Path("data/taps.npz"), taps.probe_taps(source, known["taps"], target, test_images, sample))
 
 
 if __name__ == "__main__":

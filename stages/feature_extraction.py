@@ -1,4 +1,4 @@
-"""Stage `feature_extraction`: fit a linear probe on frozen features, one cell per draw."""
+"""Stage `feature_extraction`: fit a linear probe on frozen features, one run per draw."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,22 +6,25 @@ from pathlib import Path
 
 from transfer.basics.console import run, say
 from transfer.basics.params import read_section
-from transfer.cells import run_cells
 from transfer.features import Scaling, read_features, taken_tap
 from transfer.predictions import write_predictions
-from transfer.running.compute import Compute
 from transfer.strategies import feature_extraction
 from transfer.target import read_target
+from transfer.training.cache import RunCache
+from transfer.training.compute import Compute
+from transfer.training.runs import train_runs
+from transfer.training.threads import set_threads
 
 FEATURES = Path("data/features")
 
 
 def main() -> None:
-    """Read features and draws, fit every cell, write predictions and the shipped model."""
+    """Read features and draws, fit once per draw, write predictions and the exported model."""
+    set_threads(1)
     params = read_section("feature_extraction", feature_extraction.Params)
     params = params.model_copy(update={"tap": taken_tap(FEATURES, params.tap)})
-    say(f"feature_extraction: fit a linear classifier on features of {params.tap}, the backbone frozen")
     compute = read_section("compute", Compute)
+    say(f"feature_extraction: fit a linear classifier on features of {params.tap}, the backbone frozen")
     target = read_target(Path("data/target_train"))
     features = read_features(FEATURES, params.tap)
     scaling = Scaling.of_pool(features.train)
@@ -29,10 +32,10 @@ def main() -> None:
     scaled = replace(scaled, test=target.to_predict(scaled.test, scaled.train))
 
     fit = partial(feature_extraction.fit, features=scaled, params=params)
-    ship = partial(feature_extraction.ship, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
-    model = Path("models/feature_extraction.keras")
-    cells = run_cells(fit, ship, target, params=params, model=model, compute=compute, code=Path(__file__))
-    write_predictions(Path("data/predictions/feature_extraction.npz"), cells)
+    export = partial(feature_extraction.export, source=Path("models/source.keras"), scaling=scaling, tap=params.tap)
+    train, cache = partial(fit, workers=compute.workers), RunCache(fit, compute.remember)
+    runs = train_runs("feature_extraction", train, export, target, cache=cache, params=params)
+    write_predictions(Path("data/predictions/feature_extraction.npz"), runs)
 
 
 if __name__ == "__main__":

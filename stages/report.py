@@ -1,7 +1,6 @@
 """Stage `report`: turn the cells into a page that people can read, as Markdown with charts and as one HTML file."""
 
 import shutil
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -11,38 +10,24 @@ from transfer.basics.files import digest, read_facts, write_text, write_whole
 from transfer.basics.params import read_section
 from transfer.outcomes import Outcomes, TapViews
 from transfer.reporting import pages, vega
+from transfer.reporting.card import recommended, write_card
+from transfer.reporting.charts import charts_of
+from transfer.reporting.comparison import compare
+from transfer.reporting.report import write_report
 from transfer.reporting.selection import Params, choose_strategies, read_cells
-from transfer.running.workers import Pool
+from transfer.reporting.study import Study
 
 MODELS, RESULTS = Path("models"), Path("results")
 TITLE = "Which way to transfer"
 
 
 def main() -> None:
-    """Read what was measured; write the report, the pictures of which are drawn in a process beside this one."""
+    """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
-    with Pool(1) as beside:
-        try:
-            write(params, beside)
-        except BrokenProcessPool as error:
-            how = beside.death(error).how
-            raise UserError(f"the process that draws the pictures {how}: close other programs and run again") from None
-
-
-def write(params: Params, beside: Pool) -> None:
-    """Write the report; `beside` draws."""
-    program = beside.submit(pages.charts_program, Path(".cache/pages"))
-    # A second of imports: here, as the process beside imports this module, and starts meanwhile.
-    from transfer.reporting.card import recommended, write_card
-    from transfer.reporting.charts import charts_of
-    from transfer.reporting.comparison import compare
-    from transfer.reporting.report import write_report
-    from transfer.reporting.study import Study
-
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
     cells = read_cells(RESULTS / "cells.csv", str(outcomes.table))
     strategies = choose_strategies(cells, None if params.strategies == "all" else params.strategies)
-    say(f"report: {counted(len(cells), 'cell')}; {', '.join(strategies)}")
+    say(f"report: {counted(len(cells), 'run')}; {', '.join(strategies)}")
 
     study = Study(
         comparison=compare(cells, outcomes, strategies, params.replicates),
@@ -55,16 +40,13 @@ def write(params: Params, beside: Pool) -> None:
         replicates=params.replicates,
     )
     sections = write_report(study)
-    charts = charts_of(sections)
-    panels = {chart.name: beside.map(vega.svg, chart.parts()) for chart in charts}
-    whole = {chart.name: beside.submit(vega.svg, chart.whole()) for chart in charts}
     write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
-    write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies, program.result(), panels))
+    write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies))
+    for chart in charts_of(sections):
+        write_text(RESULTS / "charts" / f"{chart.name}.svg", vega.svg(chart.whole()) + "\n")
     best = recommended(study.comparison).strategy
     take_away(best, study.made_with[best]["model"])
     write_text(MODELS / "best.md", pages.markdown(f"The model `best.keras`: {best}", write_card(study)))
-    for name, picture in whole.items():
-        write_text(RESULTS / "charts" / f"{name}.svg", picture.result() + "\n")
     say(f"report: results/report.md, results/report.html; models/best.keras is {best}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from transfer import split
 from transfer.basics.arrays import write_arrays
 from transfer.basics.console import counted, run, say, some
-from transfer.basics.files import read_facts, write_facts
+from transfer.basics.files import read_facts, write_json
 from transfer.basics.params import read_section
 from transfer.inputs.pool import read_pool
 from transfer.target import write_target
@@ -31,7 +31,7 @@ def main() -> None:
         if part.dropped:
             say(f"split: {side}: {counted(part.dropped, 'duplicate')} dropped")
 
-    write_facts(DATA / "about.json", facts)
+    write_json(DATA / "about.json", facts)
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
     write_target(DATA / "target_train", split.split_target(target, parts["target"], params))
     test = parts["target"].test

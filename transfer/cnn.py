@@ -1,4 +1,4 @@
-"""The source CNN's layers, as `params.yaml` describes them."""
+"""The source CNN, as `params.yaml` describes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, Strict
 
 from transfer.basics.console import UserError
 from transfer.basics.params import Section
-from transfer.networks.layers import Convolution, Layers
+from transfer.networks.backend import keras
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 
@@ -43,8 +43,16 @@ def check_fits(params: Params, height: int, width: int) -> None:
         height, width = ((side - block.kernel + 1) // block.pool for side in (height, width))
 
 
-def layers(params: Params, *, image_shape: tuple[int, ...], classes: int) -> Layers:
+def taps(params: Params) -> list[str]:
+    """The layers that features can be taken from, from the image on; the last block is taken where none is named."""
+    blocks = [f"block{number}" for number in range(1, len(params.blocks) + 1)]
+    return blocks + [f"dense{number}" for number in range(1, len(params.dense) + 1)]
+
+
+def build(params: Params, *, image_shape: tuple[int, ...], classes: int) -> keras.Model:
     """The CNN: raw uint8 images in, logits out.
+
+    Pooling comes before ReLU, which gives the same result for a quarter of the work.
 
     Args:
         params: convolution blocks and dense layers.
@@ -55,5 +63,14 @@ def layers(params: Params, *, image_shape: tuple[int, ...], classes: int) -> Lay
         UserError: if a block is left with nothing of the image.
     """
     check_fits(params, *image_shape[:2])
-    blocks = tuple(Convolution(**block.model_dump()) for block in params.blocks)
-    return Layers(image_shape, blocks, params.dense, classes)
+    layers = keras.layers
+    image = keras.Input(image_shape, dtype="uint8", name="image")
+    x = layers.Rescaling(1 / 255, name="rescaling")(image)
+    for number, block in enumerate(params.blocks, 1):
+        x = layers.Conv2D(block.filters, block.kernel, name=f"convolution{number}")(x)
+        x = layers.MaxPooling2D(block.pool, name=f"pool{number}")(x)
+        x = layers.ReLU(name=f"block{number}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    for number, units in enumerate(params.dense, 1):
+        x = layers.Dense(units, activation="relu", name=f"dense{number}")(x)
+    return keras.Model(image, layers.Dense(classes, name="logits")(x), name="source")

@@ -9,7 +9,6 @@ import numpy as np
 from transfer.basics.arrays import axes
 
 COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every cell
-SPECIMENS = ("article", "article_same_task")  # measured as a warning; no strategies to choose from
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,10 @@ class TapViews:
         names: of the taps, from the image on, (taps,) str.
         shots: labelled images per class of the probes, () int32.
         rows: which test images, (images,) int64.
-        mapped: those of them that are on the maps, (mapped images,) int64.
-        places: where on the map of each tap's features, (taps, mapped images, 2) float32.
         predicted: what the probes take them for, (taps, seeds, images) int16.
     """
 
     names: np.ndarray = axes("str", "taps")
     shots: np.ndarray = axes("int32")
     rows: np.ndarray = axes("int64", "images")
-    mapped: np.ndarray = axes("int64", "mapped images")
-    places: np.ndarray = axes("float32", "taps", "mapped images", "coordinates")
     predicted: np.ndarray = axes("int16", "taps", "seeds", "images")

@@ -41,23 +41,6 @@ class Predictions:
     made_with: np.ndarray = axes("str")
 
 
-def no_predictions() -> Predictions:
-    """Those of what was not measured: no cell."""
-    counts, numbers = np.zeros(0, np.int64), np.zeros(0, np.int32)
-    return Predictions(
-        probabilities=np.zeros((0, 0, 0), np.float32),
-        calibration=np.zeros((0, 0, 0), np.float32),
-        calibration_labels=np.zeros((0, 0), np.int32),
-        shots=numbers,
-        seed=numbers,
-        trainable_parameters=counts,
-        gradient_steps=counts,
-        examples_seen=counts,
-        model_bytes=counts,
-        made_with=np.array("{}"),
-    )
-
-
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write one strategy's predictions as an npz file."""
     write_record(path, predictions)

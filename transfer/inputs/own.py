@@ -8,30 +8,27 @@ import math
 import os
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import joblib
 import numpy as np
 
-from transfer.basics.arrays import DtypeError, read_header
-from transfer.basics.console import UserError, counted, one_line, progress, say, shown, some
-from transfer.basics.files import reserve, write_whole
+from transfer.basics.arrays import DtypeError, read_header, write_rows
+from transfer.basics.console import UserError, counted, one_line, progress, say, shown
 from transfer.inputs.form import Form, one_form
 from transfer.inputs.opening import called as name_of
 from transfer.inputs.opening import open_file
 from transfer.inputs.pixels import SUFFIXES, check, read_image
 from transfer.inputs.sound import SUFFIX, is_wav, read_sound
-from transfer.running.workers import run_in_workers
 
 LABELS = "labels.csv"
 COLUMNS = ("path", "label", "group")  # the last one may be left out
 KNOWN = ("Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r")  # what systems put into folders, beside hidden files
 READABLE = (*SUFFIXES, SUFFIX)  # ends of names, of images and of recordings
 NAMED = 3  # files that a message names
-BATCH = 64  # files that a worker process reads before it asks for more
 READING = 5000  # bytes: as long as it takes to decode so many, a file takes in any case
-MUCH = 100_000_000  # bytes, some seconds: with more, worker processes are worth the second in which they start
 LARGEST = {"images": 8 << 30, "labels": 1 << 30, "groups": 1 << 30}  # bytes of an array
 LONGEST = 255  # signs of a class's name, as of a folder's
 MOST = 5_000  # classes: what each is taken for takes the square of that
@@ -126,7 +123,7 @@ def read_file(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
 def read_files(files: Sequence[Path], form: Form, path: Path, label: str) -> None:
     """Read images and recordings and write them as one array; memory holds a few of them at a time.
 
-    Much work is divided among worker processes, one per processor core.
+    They are read by one thread per processor core.
 
     Args:
         files: to read.
@@ -137,53 +134,12 @@ def read_files(files: Sequence[Path], form: Form, path: Path, label: str) -> Non
     Raises:
         UserError: for the first of the files that cannot be read, as `read_file` does; nothing is written then.
     """
+    # Pillow decodes outside Python's lock.
+    images = joblib.Parallel(-1, backend="threading", return_as="generator")(
+        joblib.delayed(read_file)(file, form) for file in files
+    )
     efforts = [READING + _size(file) for file in files]
-    starts = range(0, len(files), BATCH)
-
-    def write(partial: Path) -> None:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *form.shape)}
-        with partial.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            offset = file.tell()
-            reserve(file, offset + len(files) * math.prod(form.shape))
-        work = Reading(tuple(files), form, partial, offset)
-        done = run_in_workers(work, starts, name=work.name) if sum(efforts) > MUCH else map(work, starts)
-        for _ in progress(_without_problem(done, files), label, "file", efforts):
-            pass
-
-    write_whole(path, write)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Reads some of the files into their place in an array.
-
-    Attributes:
-        files: all of them.
-        form: that they are brought to.
-        path: of the array's file, which has its full length.
-        offset: of the first image in it, in bytes.
-    """
-
-    files: tuple[Path, ...]
-    form: Form
-    path: Path
-    offset: int
-
-    def name(self, start: int) -> str:
-        """What reading from number `start` on is called."""
-        return f"reading {some([shown(file) for file in self.files[start : start + BATCH]], 1)}"
-
-    def __call__(self, start: int) -> tuple[int, str | None]:
-        """Read `BATCH` files from number `start` on; return that number, and what is wrong with the first bad one."""
-        with self.path.open("r+b") as array:
-            array.seek(self.offset + start * math.prod(self.form.shape))
-            for file in self.files[start : start + BATCH]:
-                try:
-                    array.write(read_file(file, self.form).tobytes())
-                except UserError as error:
-                    return start, str(error)
-        return start, None
+    write_rows(path, (image[np.newaxis] for image in progress(images, label, "file", efforts)), len(files))
 
 
 def read_npz(path: Path, called: str) -> tuple[np.ndarray, list[str], list[str] | None]:
@@ -352,19 +308,6 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except (OSError, ValueError):  # told when it is read
         return 0
-
-
-def _without_problem(done: Iterable[tuple[int, str | None]], files: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files that were read; raise for the first bad one in their order, whichever process met one first."""
-    finished: list[int] = []
-    problems: dict[int, str] = {}
-    for start, problem in done:
-        finished.append(start)
-        if problem is not None:
-            problems[start] = problem
-        if problems and sum(each < min(problems) for each in finished) * BATCH == min(problems):
-            raise UserError(problems[min(problems)])
-        yield from files[start : start + BATCH]
 
 
 def _array(archive: zipfile.ZipFile, name: str, where: str) -> np.ndarray:

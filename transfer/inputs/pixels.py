@@ -28,7 +28,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from transfer.basics.console import UserError, one_line
 from transfer.inputs.form import Form
 from transfer.inputs.opening import called, open_file
-from transfer.mapped import Rows
 
 Shift = Literal["none", "rotated", "inverted", "noisy"]
 
@@ -154,22 +153,23 @@ def shifted(images: np.ndarray, shift: Shift, seed: int) -> np.ndarray:
     return result
 
 
-def brightness(images: Rows) -> float:
+def brightness(images: np.ndarray, rows: np.ndarray) -> float:
     """How light the border is: the mean of the outermost pixels, from 0 to 255.
 
     Args:
-        images: (n, height, width, channels) uint8; at most 1000 of them, evenly spread, are looked at.
+        images: (n, height, width, channels) uint8.
+        rows: of them, (m,); at most 1000, evenly spread, are looked at.
     """
     height, width = images.shape[1:3]
     border = np.ones((height, width), bool)
     border[1:-1, 1:-1] = False
-    rows = np.linspace(0, len(images) - 1, min(len(images), SAMPLE)).astype(int)
-    return float(images[rows][:, border].mean())
+    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]
+    return float(images[sample][:, border].mean())
 
 
-def looks_inverted(target: Rows, source: Rows) -> bool:
-    """Whether one has dark borders and the other light ones; arguments as of `brightness`."""
-    dark, light = sorted((brightness(target), brightness(source)))
+def looks_inverted(*sides: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether one of two sides has dark borders and the other light ones; arguments of `brightness` for each."""
+    dark, light = sorted(brightness(*side) for side in sides)
     return dark < DARK and light > LIGHT
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.basics.arrays import axes
-from transfer.mapped import Rows, batches, read_folder
+from transfer.basics.arrays import axes, read_folder
 
 TRAIN, TEST, EITHER = range(3)
 
@@ -27,7 +26,7 @@ class Pool:
         form: that the images were brought to, as `Form.to_text` gives it, () str.
     """
 
-    images: Rows = axes("uint8", "images", "height", "width", "channels")
+    images: np.ndarray = axes("uint8", "images", "height", "width", "channels")
     labels: np.ndarray = axes("int32", "images")
     part: np.ndarray = axes("uint8", "images")
     groups: np.ndarray = axes("int32", "images")
@@ -49,9 +48,6 @@ def read_pool(path: Path) -> Pool:
     return read_folder(path, Pool, "images")
 
 
-def digests(images: Rows) -> np.ndarray:
+def digests(images: np.ndarray) -> np.ndarray:
     """A digest of the pixels of each image, (n,) of 16 bytes: the same only where all pixels are."""
-    found = [
-        hashlib.blake2b(image.tobytes(), digest_size=16).digest() for part in batches(images) for image in images[part]
-    ]
-    return np.array(found, dtype="V16")
+    return np.array([hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images], dtype="V16")

@@ -65,12 +65,8 @@ def image_shape(params: Params) -> tuple[int | None, int | None, int | None] | N
     return height, width, channels[0] if channels else 1
 
 
-def check(params: Params, engine: str) -> None:
+def check(params: Params) -> None:
     """Check the section against the model's file.
-
-    Args:
-        params: the section.
-        engine: `training.engine`.
 
     Raises:
         UserError: for what can be known to fail before anything runs.
@@ -81,8 +77,6 @@ def check(params: Params, engine: str) -> None:
             if getattr(params, name) != value:
                 raise UserError(f"{PARAMS}: source.{name} is for a model of yours: set it to {value}, or source.model")
         return
-    if engine == "native":
-        raise UserError(f"{PARAMS}: training.engine is native, which knows no layers of files: set it to keras or auto")
     scale_of(params, manifest)
     names = {name for _, name in manifest.layers}
     for tap in () if params.taps == AUTO or manifest.weights_only else params.taps:

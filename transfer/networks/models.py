@@ -4,38 +4,85 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from transfer.basics.console import UserError, one_line
-from transfer.basics.files import EPOCH, write_whole, zip_member
-from transfer.basics.temporary import temporary_files_in
+from transfer.basics.files import read_facts, write_json, write_whole, zip_member
 from transfer.networks.backend import keras, tf
+
+
+class Network(NamedTuple):
+    """A Keras model as plain data, which can be hashed, sent to another machine, and built again in every thread.
+
+    Attributes:
+        config: of a functional model, as JSON.
+        weights: as `get_weights()` gives them.
+    """
+
+    config: str
+    weights: list[np.ndarray]
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Self:
+        """That of a functional model."""
+        return cls(json.dumps(model.get_config()), model.get_weights())
+
+    def build(self) -> keras.Model:
+        """The model."""
+        model = keras.Model.from_config(json.loads(self.config))
+        model.set_weights(self.weights)
+        return model
+
+
+def write_layers(path: Path, model: keras.Model) -> None:
+    """Write a functional model without its weights, as JSON."""
+    write_json(path, model.get_config())
+
+
+def read_layers(path: Path) -> keras.Model:
+    """The model that `write_layers` wrote, with weights of its own.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    return keras.Model.from_config(read_facts(path, "layers"))
+
+
+def fresh_weights(model: keras.Model, weights: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Values to train from scratch from: Glorot-uniform kernels (Glorot & Bengio 2010).
+
+    Args:
+        model: gives the shapes.
+        weights: of the model as it is built; what is no kernel, such as a bias or a scale, starts with these.
+        seed: of the values; each kernel gets a stream of its own.
+    """
+    return [
+        np.asarray(keras.initializers.GlorotUniform(seed=1000 * seed + number)(value.shape))
+        if weight.trainable and value.ndim > 1
+        else value
+        for number, (weight, value) in enumerate(zip(model.weights, weights, strict=True))
+    ]
 
 
 def save_model(path: Path, model: keras.Model) -> None:
     """Save a model as `.keras`, without the clock times and memory addresses that Keras writes into the file.
 
     Raises:
-        UserError: if it cannot be written, or Keras cannot write what the clock says.
+        UserError: if it cannot be written.
     """
-    if (year := time.localtime().tm_year) < EPOCH[0]:
-        raise UserError(
-            f"{path} cannot be written: the clock says {year}, and no model can be of before {EPOCH[0]}: set it"
-        )
 
     def write(partial: Path) -> None:
-        saved, beside = (partial.with_name(f"{partial.name}.{ending}") for ending in ("keras", "tmp"))
-        beside.mkdir(exist_ok=True)
-        with temporary_files_in(beside):  # Keras makes a folder for what the layers of a model may have of files
-            model.save(saved)
+        saved = partial.with_name(f"{partial.name}.keras")
+        model.save(saved)
         _make_repeatable(saved, partial)
+        saved.unlink()
 
-    write_whole(path, write, 4 * model.count_params())
+    write_whole(path, write)
 
 
 def _make_repeatable(saved: Path, destination: Path) -> None:
@@ -105,6 +152,12 @@ def with_head(body: keras.Model, *head: keras.layers.Layer, name: str) -> keras.
     for layer in head:
         x = layer(x)
     return keras.Model(body.inputs[0], x, name=name)
+
+
+def without_head(source: keras.Model) -> keras.Model:
+    """The body of a source model: without its last layer where that gives logits."""
+    output = source.get_layer("logits").input if source.layers[-1].name == "logits" else source.output
+    return keras.Model(source.inputs[0], output)
 
 
 def save_on_backbone(

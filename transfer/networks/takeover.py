@@ -1,4 +1,4 @@
-"""Take a Keras model over as the source model: without its head, from raw pixels, as one `Graph`.
+"""Take a Keras model over as the source model: without its head, from raw pixels, as one functional model.
 
 Its head is cut off, what it needs done to raw pixels is put before it, and models inside it are laid open. Nothing is
 trained, and nothing in the file is executed.
@@ -6,23 +6,24 @@ trained, and nothing in the file is executed.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from transfer.basics.console import UserError, one_line
+from transfer.networks.backend import keras
 from transfer.networks.given import AUTO, Params, Scale, image_shape, manifest_of, scale_of
-from transfer.networks.graph import FIXED, Graph, graph_of, trunk
 from transfer.networks.manifest import Manifest
+from transfer.networks.models import with_head
+from transfer.networks.taps import FIXED, choose_taps, trunk
 
-if TYPE_CHECKING:
-    import keras
-
+MOMENTUM = 0.9  # of batch statistics in training from scratch: Keras's 0.99 needs more steps than few labels give
 WIDTHS: dict[str, tuple[float, ...]] = {  # of networks that come in several, `alpha`
     "MobileNet": (1.0, 0.75, 0.5, 0.25),
     "MobileNetV2": (1.0, 1.4, 1.3, 0.75, 0.5, 0.35),
@@ -42,16 +43,23 @@ class Taken:
     """A model that was taken over.
 
     Attributes:
-        graph: its body under its own head, if it has one; batch normalisation stays as it is.
-        weights: of the graph.
-        fresh: the same network to be trained from random weights.
+        model: its body under its own head, `logits`, if it has one; batch normalisation stays as it is.
+        fresh: the body alone, to be trained from random weights; batch normalisation learns.
+        taps: the layers that features can be taken from, from the image on.
+        tap: the one of these that is taken where none is asked for.
         head: the name of the layer that was taken for its head, if any.
     """
 
-    graph: Graph
-    weights: list[np.ndarray]
-    fresh: Graph
+    model: keras.Model
+    fresh: keras.Model
+    taps: list[str]
+    tap: str
     head: str | None
+
+    @property
+    def classes(self) -> int:
+        """How many classes its head tells apart; 0 without one."""
+        return 0 if self.head is None else self.model.output.shape[-1]
 
 
 def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
@@ -64,8 +72,6 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
     Raises:
         UserError: if the file is no model that can be taken over, or takes other images; says why.
     """
-    from transfer.networks.backend import keras
-
     path, manifest = params.given, manifest_of(params)
     assert path is not None
     assert manifest is not None
@@ -92,20 +98,56 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
         raise
     except Exception as error:  # Keras raises whatever the part that failed raises
         raise UserError(f"{path} cannot be taken over ({one_line(error)}): try it as one functional model") from None
-    kernel_and_bias = [] if head is None else _as_logits(head)
-    taps = None if params.taps == AUTO else params.taps
-    classes = kernel_and_bias[-1].size if kernel_and_bias else 0
-    graph, weights = graph_of(body, taps=taps, classes=classes, trains_normalisation=False)
-    fresh, _ = graph_of(body, taps=taps, classes=0, trains_normalisation=True)
-    learnt = len(graph.body)
-    weights = [*weights[:learnt], *kernel_and_bias, *weights[learnt:]]
-    return Taken(graph, weights, fresh, None if head is None else head.name)
+    taken = _settled(body, trains_normalisation=False)
+    taps, tap = choose_taps(taken, None if params.taps == AUTO else params.taps)
+    if head is not None:
+        kernel, bias = _as_logits(head)
+        logits = keras.layers.Dense(len(bias), name="logits")
+        taken = with_head(taken, logits, name="source")
+        logits.set_weights([kernel, bias])
+    return Taken(taken, _settled(body, trains_normalisation=True), taps, tap, None if head is None else head.name)
+
+
+def _settled(body: keras.Model, *, trains_normalisation: bool) -> keras.Model:
+    """A copy of a model as it is kept: everything trains in float32 but what is to stay.
+
+    Args:
+        body: from raw images, (height, width, channels) uint8, to one row of numbers per image; no model inside it.
+        trains_normalisation: whether batch normalisation learns its statistics, scales and offsets, from the beginning;
+            otherwise it stays as it is, in training as in use.
+    """
+    config = json.loads(json.dumps(body.get_config()))
+    config |= {"name": "body", "trainable": True}
+    for layer in _objects(config["layers"]):
+        content = layer["config"]
+        kept = str(content.get("name", "")).startswith(FIXED)
+        if "trainable" in content:
+            content |= {"trainable": not kept, "dtype": "float32"}
+        if layer["class_name"] == "BatchNormalization":
+            content |= {"trainable": trains_normalisation} | ({"momentum": MOMENTUM} if trains_normalisation else {})
+        if layer["class_name"] == "Normalization" and not content.get("mean"):
+            mean, variance = (np.asarray(value).ravel() for value in body.get_layer(content["name"]).get_weights()[:2])
+            content |= {"mean": mean.tolist(), "variance": variance.tolist()}
+    copy = keras.Model.from_config(config)
+    for layer in () if trains_normalisation else copy.layers:
+        layer.set_weights(body.get_layer(layer.name).get_weights())
+    return copy
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """Every layer of a configuration, those inside others too, and whatever else has a class and a configuration."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+    if isinstance(value, dict):
+        if "class_name" in value and isinstance(value.get("config"), dict):
+            yield value
+        for part in value.values():
+            yield from _objects(part)
 
 
 def _check_weights(model: keras.Model, path: Path) -> None:
     """Refuse weights that are no numbers, such as a training that diverged leaves: layers behind them may hide it."""
-    from transfer.networks.backend import keras
-
     for weight in model.weights:
         value = keras.ops.convert_to_numpy(weight)
         if not np.isfinite(value).all():
@@ -121,8 +163,6 @@ def _preprocessing(scale: Scale) -> list[keras.layers.Layer]:
 
     Those of `caffe` and `torch` are what `keras.applications.imagenet_utils.preprocess_input` does in these modes.
     """
-    from transfer.networks.backend import keras
-
     layers = keras.layers
     factor, offset = {"0-1": (1 / 255, 0.0), "-1-1": (1 / 127.5, -1.0), "torch": (1 / 255, 0.0)}.get(scale, (1.0, 0.0))
     first = layers.Rescaling(factor, offset, name="float_image")
@@ -141,8 +181,6 @@ def _preprocessing(scale: Scale) -> list[keras.layers.Layer]:
 
 
 def _load(path: Path, params: Params, manifest: Manifest, shape: tuple[int, ...]) -> keras.Model:
-    from transfer.networks.backend import keras
-
     if manifest.weights_only:
         return _application(path, params.network, manifest, shape)
     try:
@@ -158,8 +196,6 @@ def _load(path: Path, params: Params, manifest: Manifest, shape: tuple[int, ...]
 
 def _application(path: Path, network: str, manifest: Manifest, shape: tuple[int, ...]) -> keras.Model:
     """A network of keras.applications with the weights of a file, in the form whose weights have such shapes."""
-    from transfer.networks.backend import keras
-
     held = Counter(manifest.shapes)
     for width in WIDTHS.get(network, (None,)):
         for top in (False, True):
@@ -199,16 +235,26 @@ class _Opened:
         return output
 
     def _call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        from transfer.networks.backend import keras
-
         if isinstance(layer, keras.Sequential):
             (x,) = args
             for inner in layer.layers:
                 x = self._call(inner, x)
             return x
-        if isinstance(layer, keras.Model):  # as `keras.models.clone_model` does it, which makes a model again
-            return layer._run_through_graph(args[0], call_fn=self._call)
+        if isinstance(layer, keras.Model):
+            return self._call_inside(layer, args[0])
         return self._copy(layer)(*args, **kwargs)
+
+    def _call_inside(self, model: keras.Model, x: Any) -> Any:
+        """What the layers of a functional model give, which `clone_model` calls in order to make a model again."""
+        made: dict[str, Any] = {}
+
+        def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+            made[layer.name] = self._call(layer, *args, **kwargs)
+            return made[layer.name]
+
+        keras.models.clone_model(model, x, clone_function=lambda layer: layer, call_function=call)
+        last = np.ravel(model.get_config()["output_layers"])[0]
+        return made[str(last)]
 
     def _copy(self, layer: keras.Layer) -> keras.Layer:
         if id(layer) not in self._copies:
@@ -254,8 +300,6 @@ def _cut(model: keras.Model) -> tuple[keras.KerasTensor, keras.Layer | None]:
 
 def _row(features: keras.KerasTensor) -> keras.KerasTensor:
     """One row of numbers per image: the mean of a map, or of a sequence."""
-    from transfer.networks.backend import keras
-
     if len(features.shape) == 4 and features.shape[1:3] != (1, 1):
         return keras.layers.GlobalAveragePooling2D(name="pooled")(features)
     if len(features.shape) == 3:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from transfer.outcomes import Outcomes, TapViews
+from transfer.outcomes import Outcomes
 from transfer.reporting.blocks import Details, Pictures, Section
 from transfer.reporting.comparison import Comparison, Result, confusion, reliability_of, shown_classes
-from transfer.reporting.intervals import Estimate
 from transfer.reporting.selection import BASELINE
 from transfer.reporting.words import per_class
 
@@ -404,34 +403,6 @@ def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
         "two agree. The table of calibration has the errors.",
         panels,
         columns=4,
-    )
-
-
-def tap_maps(views: TapViews, outcomes: Outcomes, accuracies: Mapping[str, Estimate]) -> Chart:
-    """Maps of the test images by every tap's features, coloured by class, each with its probe's accuracy."""
-    classes = [str(name) for name in outcomes.classes]
-    names = [classes[label] for label in outcomes.labels[views.mapped]]
-    palette: Any = {"scheme": "tableau10" if len(classes) <= 10 else "turbo"}
-    panels: list[Panel] = []
-    for tap, places in zip(views.names, views.places, strict=True):
-        data = pd.DataFrame({"x": places[:, 0].round(2), "y": places[:, 1].round(2), "class": names})
-        legend = alt.Legend(columns=5) if len(classes) <= 30 else None
-        panels.append(
-            alt.Chart(data)
-            .mark_circle(size=16, opacity=0.75, aria=False)
-            .encode(
-                x=alt.X("x:Q").axis(None).scale(nice=False, zero=False),
-                y=alt.Y("y:Q").axis(None).scale(nice=False, zero=False),
-                color=alt.Color("class:N", sort=classes, legend=legend).scale(domain=classes, **palette),
-            )
-            .properties(width=230, height=220, title=f"{tap}: probe {100 * accuracies[str(tap)].mean:.2f} %")
-        )
-    return Chart(
-        "taps",
-        "Maps of the test images by the features of each tap (t-SNE), coloured by class; "
-        "the table of probes says how well a linear classifier tells the classes apart.",
-        panels,
-        columns=3,
     )
 
 

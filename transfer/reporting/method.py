@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from transfer.basics.console import counted, some
-from transfer.outcomes import SPECIMENS
 from transfer.reporting.blocks import Bullets, Details, Entry, Section, Table, Text, plain
 from transfer.reporting.study import Study
 from transfer.reporting.words import listed, number
@@ -41,61 +38,16 @@ ARTICLE = [
 ]
 
 
-def article(study: Study) -> Section:
-    """The article's three methods, what is wrong with its code, and, where it was measured, what that costs."""
+def article() -> Section:
+    """The article's three methods, and what is wrong with its code."""
     methods = Table(
         "The article's three methods",
         ["method", "here", "the idea", "its printed code, and the repair"],
         [[plain(text) if i != 1 else Entry(f"`{text}`", text) for i, text in enumerate(row)] for row in ARTICLE],
         words=4,
     )
-    blocks: list[Any] = [methods]
-    specimens = study.cells[study.cells["strategy"].isin(SPECIMENS)]
-    if specimens.empty:
-        blocks.append(
-            Text("What the printed code does is measured where `article.measure` in `params.yaml` is true; here not.")
-        )
-        return Section("article", "The article's methods", blocks)
-    return Section("article", "The article's methods", [*blocks, *_specimens(study, specimens)])
-
-
-def _specimens(study: Study, specimens: pd.DataFrame) -> list[Any]:
-    comparison = study.comparison
-    names = dict(
-        zip(SPECIMENS, ("its code on the target's classes", "its code on the source's own classes"), strict=True)
-    )
-    means = pd.concat([specimens, study.cells[study.cells["strategy"].isin(comparison.strategies)]])
-    means = means.groupby(["strategy", "shots"])["accuracy"].agg(["mean", "min", "max"])
-
-    def entry(name: str, shots: int) -> Entry:
-        if (name, shots) not in means.index:
-            return Entry("–", -math.inf)
-        mean, low, high = (100 * float(means[column].loc[(name, shots)]) for column in ("mean", "min", "max"))
-        return Entry(f"{number(mean)} ({number(low)} to {number(high)})", mean)
-
-    rows = [
-        [plain(names.get(name, name)), *(entry(name, shots) for shots in comparison.shots)]
-        for name in [*names, *comparison.strategies]
-    ]
-    trained = specimens.loc[specimens["strategy"] == "article", "trainable_parameters"]
-    frozen = f", {int(trained.iloc[0]):,} of them" if len(trained) else ""
-    accuracy = study.source["accuracy"]
-    known = "" if accuracy is None else f", and is right on {number(100 * accuracy)} % of these images as it comes"
-    return [
-        Table(
-            "Accuracy in % of the article's printed code, by labelled images per class",
-            ["", *(f"{shots:,}" for shots in comparison.shots)],
-            rows,
-            note="Mean over the draws, with the lowest and the highest. A specimen, trained by the section `article` "
-            "of the parameters; not ranked.",
-        ),
-        Text(
-            f"What can be trained moves{frozen}, though the text calls it frozen. On other classes the code has to "
-            "learn through a softmax of classes that are not theirs. On the source's own classes nothing is "
-            f"transferred: the network has learnt them before{known}, so that this row tells what the new head does to "
-            "it, and nothing of transfer."
-        ),
-    ]
+    measured = Text("`python -m benchmarks.article` measures what the printed code does.")
+    return Section("article", "The article's methods", [methods, measured])
 
 
 def source_model(study: Study) -> str:
@@ -217,7 +169,7 @@ def method(study: Study) -> Section:
     ]
     made = [study.source, *(study.made_with[name] for name in comparison.strategies)]
     versions = sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})
-    trainers = sorted({facts["engine"] for facts in made if "engine" in facts})
+    precisions = sorted({facts["precision"] for facts in made if "precision" in facts})
     return Section(
         "method",
         "How it was measured",
@@ -228,7 +180,7 @@ def method(study: Study) -> Section:
             Text("**Limits**"),
             Bullets(limits),
             Details("Parameters", [Table("Parameters", ["section", "parameter", "value"], parameters, words=3)]),
-            Text(f"Networks were trained by the {listed(trainers)}; with {listed(versions)}."),
+            Text(f"Networks were trained by TensorFlow in {listed(precisions)}; with {listed(versions)}."),
             Text(
                 "Means, spreads, paired differences, signed-rank tests, costs and calibration follow from `cells.csv`, "
                 "one row per training; intervals and errors also from the trainings' outcomes on every image "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,6 @@ def html(
     title: str,
     sections: Sequence[Section],
     strategies: Sequence[str] = (),
-    program: str | None = None,
-    pictures: Mapping[str, Iterable[str]] | None = None,
 ) -> str:
     """The page as one HTML file: styles, programs, charts and images are inside, and nothing is fetched.
 
@@ -62,17 +60,14 @@ def html(
         title: of the page.
         sections: what it says.
         strategies: names in their order, for the key of the charts; none where there is no chart.
-        program: what `charts_program` gives, if it has been called already.
-        pictures: the same for `vega.svg` of the parts of every chart, by its name.
     """
-    programs = [_template("page.js"), *([program or charts_program()] if strategies else [])]
+    programs = [_template("page.js"), *([charts_program()] if strategies else [])]
     environment = _environment(autoescape=True)
     environment.filters["inline"] = _inline
     environment.filters["json"] = _json
 
     def panels(chart: Chart) -> list[Markup]:
-        drawn = map(vega.svg, chart.parts()) if pictures is None else pictures[chart.name]
-        return [Markup(picture) for picture in chart.placed(drawn)]
+        return [Markup(picture) for picture in chart.placed(map(vega.svg, chart.parts()))]
 
     environment.globals["panels"] = panels
     return environment.get_template("page.html").render(
@@ -97,9 +92,9 @@ def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
 
 
 @cache
-def charts_program(folder: Path | None = None) -> str:
-    """The program for charts with the chart library inside; `folder` as in `vega.bundle`."""
-    return vega.bundle(_template("charts.js"), folder)
+def charts_program() -> str:
+    """The program for charts with the chart library inside."""
+    return vega.bundle(_template("charts.js"))
 
 
 def _script(program: str) -> Markup:

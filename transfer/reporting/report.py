@@ -50,7 +50,7 @@ def write_report(study: Study) -> list[Section]:
         _calibration(study),
         _features(study),
         data(study),
-        article(study),
+        article(),
         method(study),
     ]
 
@@ -372,14 +372,12 @@ def _features(study: Study) -> Section:
     )
     return Section(
         "features",
-        "What the features look like",
+        "What the features know",
         [
             Text(
-                f"What each layer of the source model makes of {len(views.mapped):,} test images, brought down to two "
-                "dimensions by t-SNE (neighbours stay neighbours; distances between clusters mean little), and how "
-                f"well a linear classifier tells the classes of {len(views.rows):,} apart from there."
+                f"How well a linear classifier tells the classes of {len(views.rows):,} test images apart by what each "
+                "layer of the source model makes of them."
             ),
-            charts.tap_maps(views, outcomes, accuracies),
             table,
         ],
     )

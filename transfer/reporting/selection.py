@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from transfer.basics.console import UserError
 from transfer.basics.files import digest
 from transfer.basics.params import Section
-from transfer.outcomes import COSTS, SPECIMENS
+from transfer.outcomes import COSTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,12 +60,12 @@ def choose_strategies(cells: pd.DataFrame, wanted: Sequence[str] | None) -> list
 
     Args:
         cells: one row per cell.
-        wanted: names; None for all that the cells have, specimens excepted.
+        wanted: names; None for all that the cells have.
 
     Raises:
         UserError: if a name is not among the cells.
     """
-    known = sorted(set(cells["strategy"]) - set(SPECIMENS))
+    known = sorted(set(cells["strategy"]))
     if missing := [name for name in wanted or () if name not in known]:
         raise UserError(
             f"params.yaml: report.strategies names {missing[0]!r}, which has no cells; choose from {', '.join(known)}"

@@ -138,7 +138,7 @@ def _function(model: Model) -> Any:
         for kind in (network.trainable_variables, network.non_trainable_variables)
     ]
     # Statistics that a layer keeps as a tensor would become one more input in ONNX, and zeros in TFLite.
-    for layer in network._flatten_layers():
+    for layer in network.layers:
         for name, value in list(vars(layer).items()):
             if isinstance(value, tf.Tensor):
                 setattr(layer, name, value.numpy())

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from transfer.cells import Cell
 from transfer.features import Features, Scaling
-from transfer.networks import engines
-from transfer.networks.engines import Engine, Program
-from transfer.networks.layers import Layers, fresh_weights
-from transfer.networks.schedule import FewShotSchedule
+from transfer.networks import models
+from transfer.networks.backend import keras
 from transfer.predictions import softmax
 from transfer.target import Draw
+from transfer.training.precision import Precision
+from transfer.training.runs import Run
+from transfer.training.schedule import FewShotSchedule
+from transfer.training.trainer import Trainer
 
 
 class Params(FewShotSchedule):
@@ -27,43 +29,64 @@ class Params(FewShotSchedule):
     dropout: Annotated[float, Field(ge=0, le=0.99)]
 
 
-def layers(width: int, classes: int, params: Params) -> Layers:
-    """The head, on features of some width."""
-    return Layers((width,), (), (params.units,), classes, params.dropout)
+def head(width: int, classes: int, params: Params) -> keras.Model:
+    """The head, from features of some width to logits."""
+    layers = keras.layers
+    features = keras.Input((width,), name="features")
+    hidden = layers.Dense(params.units, activation="relu", name="head")(features)
+    dropped = layers.Dropout(params.dropout, name="dropout")(hidden)
+    return keras.Model(features, layers.Dense(classes, name="logits")(dropped))
 
 
-def fit(draw: Draw, *, features: Features, classes: int, engine: Engine, params: Params) -> Cell:
+def start(*, features: Features, classes: int, params: Params, precision: Precision) -> Callable[[Draw], Run]:
+    """What trains a run from its draw.
+
+    Args:
+        features: frozen and scaled, (images, width) float32.
+        classes: the number of target classes.
+        params: the head and its schedule.
+        precision: what it is trained in.
+    """
+    model = head(features.train.shape[1], classes, params)
+    trainer = Trainer(model, betas=params.betas, precision=precision)
+    initial = partial(models.fresh_weights, model, model.get_weights())
+    return partial(fit, trainer=trainer, initial=initial, features=features, params=params)
+
+
+def fit(
+    draw: Draw,
+    *,
+    trainer: Trainer,
+    initial: Callable[[int], list[np.ndarray]],
+    features: Features,
+    params: Params,
+) -> Run:
     """Train a two-layer head on one label draw.
 
     Args:
         draw: rows of the labelled images and their labels.
+        trainer: of the head.
+        initial: the weights to start from, by the seed.
         features: frozen and scaled, (images, width) float32.
-        classes: the number of target classes.
-        engine: what trains it.
-        params: the head and its schedule.
+        params: the schedule.
 
     Returns:
-        The cell; its weights are the two layers' kernels and biases, for scaled features.
+        The run; its weights are the two layers' kernels and biases, for scaled features.
     """
-    head = layers(features.train.shape[1], classes, params)
-    program = _program(head, engine, params.betas)
     plan = params.plan(len(draw.rows), draw.shots, draw.seed)
-    program.start(fresh_weights(head.weights, draw.seed), draw.seed)
-    program.train(features.train[draw.rows], draw.labels, plan, seed=draw.seed)
-    return Cell(softmax(program.predict(features.test)), program.weights(), len(plan.rates), plan.examples_seen)
+    trainer.reset(initial(draw.seed), draw.seed)
+    trainer.train(features.train[draw.rows], draw.labels, plan, draw.seed)
+    return Run(
+        probabilities=softmax(trainer.predict(features.test)),
+        weights=trainer.model.get_weights(),
+        trainable_parameters=trainer.trainable_parameters,
+        gradient_steps=len(plan.rates),
+        examples_seen=plan.batches.size,
+    )
 
 
-@cache
-def _program(head: Layers, engine: Engine, betas: tuple[float, float]) -> Program:
-    """The head's training, made once in a process."""
-    return engines.program(head, engine, betas=betas)
-
-
-def ship(weights: list[np.ndarray], *, source: Path, scaling: Scaling, tap: str, path: Path) -> None:
+def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, tap: str) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
-    from transfer.networks import models
-    from transfer.networks.backend import keras
-
     hidden = keras.layers.Dense(len(weights[1]), activation="relu", name="head")
     output = keras.layers.Dense(len(weights[3]), activation="softmax", name="probabilities")
     layers = [*scaling.layers(), hidden, output]

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 
-from transfer import fine_tuning
-from transfer.networks import engines
-from transfer.networks.engines import Engine
-from transfer.networks.graph import Architecture
+import numpy as np
+
+from transfer.networks.backend import keras
+from transfer.networks.models import Network, fresh_weights, with_head
+from transfer.target import Draw
+from transfer.training import fine_tuning
+from transfer.training.precision import Precision
+from transfer.training.runs import Run
+from transfer.training.trainer import Trainer
 
 Params = fine_tuning.Params
-fit = fine_tuning.fit
-ship = fine_tuning.ship
+export = partial(fine_tuning.export, name="scratch")
 
 
-@cache
-def network(layers: Architecture, params: fine_tuning.Params, engine: Engine) -> fine_tuning.Network:
-    """The source model's layers, to start from random weights; made once in a process.
+def network(body: keras.Model, classes: int) -> Network:
+    """The source model's layers without its head, under one for the target's classes."""
+    model = with_head(body, keras.layers.Dense(classes, name="logits"), name="network")
+    return Network.of(model)._replace(weights=fresh_weights(model, model.get_weights(), seed=0))
 
-    Args:
-        layers: the source model's, with a head for the target's classes.
-        params: give the shifts and the optimizer.
-        engine: what trains it.
-    """
-    program = engines.program(layers, engine, shift=params.shift, betas=params.betas)
-    return fine_tuning.Network(program, layers.fresh)
+
+def start(
+    *, network: Network, images: np.ndarray, to_predict: np.ndarray, params: Params, precision: Precision
+) -> Callable[[Draw], Run]:
+    """What trains a run from its draw; arguments as of `fine_tuning.fit`, and the network."""
+    trainer = Trainer(network.build(), shift=params.shift, betas=params.betas, precision=precision)
+    return partial(
+        fine_tuning.fit,
+        trainer=trainer,
+        initial=partial(fresh_weights, trainer.model, network.weights),
+        images=images,
+        to_predict=to_predict,
+        params=params,
+    )

@@ -27,9 +27,9 @@ class Plan(NamedTuple):
 
 
 class FewShotSchedule(Section):
-    """The rule for a cell's training, from its number of labelled images alone; part of a strategy's section.
+    """The rule for a run's training, from its number of labelled images alone; part of a strategy's section.
 
-    In the spirit of BiT-HyperRule (Kolesnikov et al. 2020, section 3.3): a rule in place of a search per cell.
+    In the spirit of BiT-HyperRule (Kolesnikov et al. 2020, section 3.3): a rule in place of a search per run.
     """
 
     steps: Annotated[int, Field(ge=1, le=100_000)]

@@ -1,0 +1,126 @@
+"""The runs of a strategy: trained side by side, remembered, and gathered as its predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from transfer.basics.console import counted, progress, say
+from transfer.basics.files import digest
+from transfer.basics.params import Section
+from transfer.networks.about import About, write_about
+from transfer.networks.provenance import made_with
+from transfer.predictions import Predictions
+from transfer.target import Draw, Target
+from transfer.training.cache import RunCache
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training gives.
+
+    Attributes:
+        probabilities: for every image of `Target.to_predict`, (images, classes) float32.
+        weights: what its model is exported from, in the strategy's own order; none are kept but of seed 0.
+        trainable_parameters: numbers that training changed.
+        gradient_steps: updates of the weights.
+        examples_seen: images that went through training, repeats counted.
+    """
+
+    probabilities: np.ndarray
+    weights: list[np.ndarray]
+    trainable_parameters: int
+    gradient_steps: int
+    examples_seen: int
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The same as named arrays."""
+        counts = np.array([self.trainable_parameters, self.gradient_steps, self.examples_seen], np.int64)
+        weights = {f"weight{number:04}": weight for number, weight in enumerate(self.weights)}
+        return {"probabilities": self.probabilities, "counts": counts} | weights
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """What `arrays` gave."""
+        weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight")]
+        return cls(arrays["probabilities"], weights, *arrays["counts"].tolist())
+
+
+Export = Callable[[list[np.ndarray], Path], None]
+
+
+def train_runs(
+    strategy: str,
+    train: Callable[[Sequence[Draw]], Iterator[Run]],
+    export: Export,
+    target: Target,
+    *,
+    cache: RunCache,
+    params: Section,
+    precision: str | None = None,
+) -> Predictions:
+    """Train every run of a strategy that is not remembered, the largest first; export the one of most shots and seed 0.
+
+    Args:
+        strategy: its name; the model is written to `models/<strategy>.keras`.
+        train: trains the run of every draw, in their order.
+        export: writes a model file from a run's weights.
+        target: gives the draws.
+        cache: of runs that were trained before.
+        params: the strategy's section, to be kept with its predictions.
+        precision: what networks are trained in, to be kept with the predictions; None where none are.
+
+    Returns:
+        Predictions in the order of `target.runs()`.
+    """
+    draws = target.runs()
+    order = sorted(range(len(draws)), key=lambda number: (-draws[number].shots, draws[number].seed))
+    runs = {number: Run.from_arrays(kept) for number in order if (kept := cache.read(draws[number]))}
+    remembered = f", {len(runs):,} of them remembered" if runs else ""
+    say(f"{strategy}: {counted(len(draws), 'run')} of up to {counted(draws[order[0]].shots, 'shot')}{remembered}")
+
+    waiting = [number for number in order if number not in runs]
+    efforts = [draws[number].shots ** 0.5 for number in waiting]
+    trained = progress(train([draws[number] for number in waiting]), strategy, "run", efforts)
+    for number, run in zip(waiting, trained, strict=True):
+        runs[number] = run if draws[number].seed == 0 else replace(run, weights=[])
+        cache.write(draws[number], runs[number].arrays())
+    cache.trim()
+
+    model, largest = Path("models", f"{strategy}.keras"), order[0]
+    export(runs[largest].weights, model)
+    write_about(model, About(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.form)))
+    made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
+    return gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
+
+
+def gather(target: Target, runs: Sequence[Run], made: dict[str, Any], model_bytes: int) -> Predictions:
+    """Put the results of a strategy's runs beside each other.
+
+    Args:
+        target: gives the draws, in the order of the runs.
+        runs: their results.
+        made: what they were made with.
+        model_bytes: size of the exported model's file.
+    """
+    draws = target.runs()
+    rows, labels = target.calibration()
+    probabilities = np.stack([run.probabilities for run in runs])
+    tested = probabilities.shape[1] - len(rows)
+    return Predictions(
+        probabilities=probabilities[:, :tested],
+        calibration=probabilities[:, tested:],
+        calibration_labels=np.stack([np.where(np.isin(rows, draw.rows), np.int32(-1), labels) for draw in draws]),
+        shots=np.array([draw.shots for draw in draws], dtype=np.int32),
+        seed=np.array([draw.seed for draw in draws], dtype=np.int32),
+        trainable_parameters=np.array([run.trainable_parameters for run in runs], dtype=np.int64),
+        gradient_steps=np.array([run.gradient_steps for run in runs], dtype=np.int64),
+        examples_seen=np.array([run.examples_seen for run in runs], dtype=np.int64),
+        model_bytes=np.full(len(runs), model_bytes, dtype=np.int64),
+        made_with=np.array(json.dumps(made)),
+    )
