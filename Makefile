@@ -1,6 +1,6 @@
 # Everything runs in .venv, which requirements/setup.sh makes and keeps in step with the locks.
 
-.PHONY: help repro test faults lint audit gpu lock bench compare reruns rehearse clean-cache clean
+.PHONY: help repro base test faults lint audit gpu lock bench compare reruns rehearse clean-cache clean
 .NOTPARALLEL:
 
 SETUP = @sh requirements/setup.sh
@@ -9,17 +9,23 @@ RUN = @PATH="$(CURDIR)/.venv/bin:$$PATH"
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-repro: ## check the parameters, run what has changed of the pipeline (ARGS=... goes to dvc repro)
-	$(SETUP) base
-	$(RUN) python -m stages.check
+repro: base .cache/checked ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
 	$(RUN) dvc repro $(ARGS)
+
+base:
+	$(SETUP) base
+
+# The check imports TensorFlow: it runs again only after an edit.
+.cache/checked: params.yaml dvc.yaml $(wildcard stages/*.py transfer/*.py transfer/*/*.py)
+	$(RUN) python -m stages.check
+	@mkdir -p .cache && touch $@
 
 test: lint ## lint, check types, run every test (ARGS=... goes to pytest)
 	$(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-faults: ## inject every fault, print the table, write docs/reliability.md (ARGS="-k kill" for some)
+faults: ## inject faults into studies, files, requests (REPEATS=10 for more; ARGS="-k kill" for some)
 	$(SETUP) dev
-	$(RUN) pytest -m fault --numprocesses 2 -o "python_files=test_*.py tests/faults/*.py" $(ARGS)
+	$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/faults/*.py $(ARGS)
 
 lint: ## ruff and mypy only
 	$(SETUP) dev
@@ -37,7 +43,7 @@ gpu: ## add the CUDA libraries to .venv
 lock: ## renew requirements/*.txt within the bounds of pyproject.toml
 	$(SETUP) lock
 
-bench: ## time the study beside its peers (ARGS="--only frozen --runs 1" for a part)
+bench: ## time the study beside its peers, write benchmarks/results.md (ARGS=--quick: see that it runs)
 	$(SETUP) base
 	$(RUN) python -m benchmarks $(ARGS)
 
@@ -49,7 +55,7 @@ reruns: ## renew the table in docs/reruns.md
 	$(SETUP) base
 	$(RUN) python -m commands.reruns
 
-rehearse: ## tune on source digits alone
+rehearse: ## compare settings on source digits alone, as in ARGS="dense_head.units=128,256"
 	$(SETUP) base
 	$(RUN) python -m benchmarks.rehearsal $(ARGS)
 

@@ -1,19 +1,16 @@
-"""Choose hyper-parameters on rehearsal tasks inside the source classes; no target image or label is looked at.
+"""Compare settings on tasks inside the source digits; no image or label of the target is looked at.
 
-    make rehearse ARGS="end_to_end.peak_rate=0.0005,0.002 pretrain.epochs=2 --shots 1,10"
+    make rehearse ARGS="end_to_end.peak_rate=0.002,0.006 dense_head.units=128+dense_head.dropout=0.25 --shots 1,10"
 
-Each rehearsal task pretrains the source CNN on some of the source digits and transfers it to others. A value is
-compared with the one in `params.yaml` on the same tasks, source seeds and draws, a value of `pretrain` by what each
-strategy makes of the source model; what is printed is its mean accuracy on source validation images and the paired
-difference with its standard error. Nothing is written: choosing stays with people.
+Each task pretrains the source CNN on some of the digits 0-4 and transfers it to others. A setting is compared with
+`params.yaml` on the same draws: what is printed is its mean accuracy on source validation images, and the paired
+difference with its 95 % interval over the draws. Nothing is written: choosing stays with people.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -22,263 +19,182 @@ from typing import Any, NamedTuple
 import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from scipy.stats import t
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from transfer import cnn, fine_tuning, metrics, pretrain
-from transfer.basics.arrays import read_arrays, write_arrays
-from transfer.basics.console import UserError, progress, run, say
-from transfer.basics.params import Section, parse_section, read_params, read_section
-from transfer.cells import Cell
-from transfer.features import Features, Scaling, extract, read_features
-from transfer.networks import engines
-from transfer.networks.layers import write_network
-from transfer.running.workers import run_in_workers
+from transfer import cnn, metrics
+from transfer.basics.arrays import read_arrays
+from transfer.basics.console import UserError, counted, progress, run, say
+from transfer.basics.params import parse_section, read_params, read_section
+from transfer.features import Features, Scaling
+from transfer.networks.models import backbone, predictor, without_head
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.target import Draw, Target, few_shot, read_target, write_target
+from transfer.target import few_shot
+from transfer.training import precision, pretrain
+from transfer.training.compute import run_in_threads
+from transfer.training.runs import Run
+from transfer.training.threads import set_threads
+from transfer.training.trainer import Trainer
 
-TASKS = (([0, 1, 2], [3, 4]), ([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([3, 4], [0, 1, 2]))
-GRID = [  # what is tried around the values of params.yaml where the command line names nothing; takes long
-    "pretrain.epochs=2,4",
-    "pretrain.shift=0,2",
-    "feature_extraction.tap=block1,dense1",
-    "feature_extraction.l2_default=0.001,0.1",
-    "dense_head.tap=block1,dense1",
-    "dense_head.units=64,128,256",
-    "dense_head.dropout=0.0,0.25,0.75",
-    "dense_head.peak_rate=0.002,0.004",
-    "dense_head.batch=64",
-    "dense_head.steps=100+steps_growth=0.26+batch=64+peak_rate=0.002+beta_1=0.9+beta_2=0.999",
-    "dense_head.steps_growth=0.26",
-    "end_to_end.shift=0,1,3",
-    "end_to_end.peak_rate=0.002,0.006",
-    "end_to_end.batch=64",
-    "end_to_end.steps=100+steps_growth=0.32+peak_rate=0.002+beta_1=0.9+beta_2=0.999",
-    "end_to_end.steps_growth=0.32,0.36",
-    "scratch.shift=0,3",
-    "scratch.peak_rate=0.006,0.008",
-    "scratch.batch=64",
-    "scratch.steps=100+steps_growth=0.32+beta_1=0.9+beta_2=0.999",
-    "scratch.steps_growth=0.32,0.36",
-]
+TASKS = (([0, 1, 2], [3, 4]), ([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([3, 4], [0, 1, 2]))  # source, target digits
+MODULES = feature_extraction, dense_head, end_to_end, scratch
+STRATEGIES: dict[str, Any] = {module.__name__.rpartition(".")[2]: module for module in MODULES}
+CONCERNED = {name: [name] for name in STRATEGIES}  # by an edit of a section
+CONCERNED |= {"pretrain": [*STRATEGIES][:3], "training": [*STRATEGIES][1:]}
+BASE = "params.yaml"
 
 
-class Variant(NamedTuple):
-    """What is tried: a strategy's parameters, and how the source model was pretrained."""
+class Setting(NamedTuple):
+    """A strategy's parameters, the precision of its networks, and how the source models it goes on from are made."""
 
-    params: Section
-    pretraining: pretrain.Params
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source model and what it is transferred to: where their files are, the digits, and how it is pretrained."""
-
-    folder: Path
-    source: list[int]
-    target: list[int]
-    pretraining: pretrain.Params
+    params: Any
+    precision: precision.Precision
+    pretraining: tuple[pretrain.Params, precision.Precision]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One training of the rehearsal: from which source, which strategy with which parameters, which cell."""
-
-    source: Path
-    strategy: str
-    params: Section
-    shots: int
-    seed: int
+Table = dict[tuple[str, str], Setting]  # by strategy, and by what was changed
+Scores = dict[tuple[str, str], np.ndarray]  # likewise
 
 
-def prepare(task: Source, *, shots: list[int], seeds: int, taps: list[str]) -> None:
-    """Pretrain on some source digits; write the model, the task's draws, validation images and the taps' features."""
-    folder = task.folder
-    data = read_arrays(Path("data/source.npz"))
-    train = data["train_images"], data["train_labels"]
-    images, labels = _select(*train, task.source)
-    layers = cnn.layers(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(task.source))
-    training = read_section("training", engines.Params)
-    *_, last = pretrain.train_source(
-        images, labels, layers=layers, engine=training.engine_for(layers), params=task.pretraining
-    )
-    source = folder / "source.npz"
-    write_network(source, layers, last.program.weights())
-    images, labels = _select(*train, task.target)
-    write_target(folder / "target", few_shot(images, labels, [*map(str, task.target)], shots, seeds))
-    test_images, test_labels = _select(data["validation_images"], data["validation_labels"], task.target)
-    write_arrays(folder / "validation.npz", images=test_images, labels=test_labels)
-    if taps:
-        extract(folder / "features", taps, images, test_images, source=source, training=training)
-
-
-def _select(images: np.ndarray, labels: np.ndarray, classes: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The images of some classes, and their classes numbered from 0."""
-    kept = np.isin(labels, classes)
-    return images[kept], np.argsort(classes)[np.searchsorted(np.sort(classes), labels[kept])].astype(np.int32)
-
-
-@cache
-def _task(folder: Path) -> tuple[Target, dict[str, np.ndarray]]:
-    return read_target(folder / "target"), read_arrays(folder / "validation.npz")
-
-
-@cache
-def _features(folder: Path, tap: str) -> Features:
-    features = read_features(folder / "features", tap)
-    return features.scaled(Scaling.of_pool(features.train))
-
-
-def _fit_of(trial: Trial) -> Callable[[Draw], Cell]:
-    target, validation = _task(trial.source)
-    params: Any = trial.params
-    classes, test_images = len(target.classes), validation["images"]
-    training = read_section("training", engines.Params)
-    match trial.strategy:
-        case "feature_extraction":
-            return partial(feature_extraction.fit, features=_features(trial.source, params.tap), params=params)
-        case "dense_head":
-            features = _features(trial.source, params.tap)
-            engine = training.engine_for(dense_head.layers(features.train.shape[1], classes, params))
-            return partial(dense_head.fit, features=features, classes=classes, engine=engine, params=params)
-        case "end_to_end":
-            source = trial.source / "source.npz"
-            engine = training.engine_for(end_to_end.layers(source, classes))
-            network = partial(end_to_end.network, source, classes, params, engine)
-        case _:
-            architecture = read_section("cnn", cnn.Params)
-            layers = cnn.layers(architecture, image_shape=target.images.shape[1:], classes=classes)
-            network = partial(scratch.network, layers, params, training.engine_for(layers))
-    return partial(fine_tuning.fit, network=network, images=target.images, to_predict=test_images, params=params)
-
-
-def measure(trial: Trial) -> tuple[Trial, float]:
-    """Train one cell and measure it on source validation images."""
-    target, validation = _task(trial.source)
-    cell = _fit_of(trial)(target.draw(trial.shots, trial.seed))
-    return trial, metrics.accuracy(cell.probabilities, validation["labels"])
-
-
-PARAMS: dict[str, type[Section]] = {
-    "feature_extraction": feature_extraction.Params,
-    "dense_head": dense_head.Params,
-    "end_to_end": end_to_end.Params,
-    "scratch": scratch.Params,
-}
-TRANSFERS = [strategy for strategy in PARAMS if strategy != "scratch"]  # what a source model matters to
-
-
-def variants(wanted: list[str]) -> dict[str, dict[str, Variant]]:
-    """For each strategy concerned, its parameters as they are and with each value asked for, by what was changed.
+def settings(wanted: list[str], strategies: list[str]) -> Table:
+    """What is in `params.yaml` and what is to be tried, of each strategy concerned.
 
     Args:
-        wanted: as in `end_to_end.steps=50,100` or, with other keys of the section changed as well,
-            `end_to_end.steps=100+beta_1=0.9+beta_2=0.999`.
+        wanted: as in `end_to_end.steps=50,100`, or several keys together, `end_to_end.steps=100+pretrain.epochs=2`.
+            `training.precision` is that of the strategies' networks, `pretrain.precision` that of the source models.
+        strategies: that may be tried.
+
+    Raises:
+        UserError: if a wish cannot be read, or is out of range.
     """
     content = read_params()
-    sections = PARAMS | {"pretrain": pretrain.Params}
-    parsed: dict[str, Any] = {name: parse_section(name, content[name], sections[name]) for name in sections}
-    table: dict[str, dict[str, Variant]] = {}
+    content["pretrain"]["precision"] = content["training"]["precision"]
+    table: Table = {}
     for want in wanted:
-        section, _, rest = want.partition(".")
-        (name, values), *together = (part.partition("=")[::2] for part in rest.split("+"))
-        if section not in sections or not values:
-            raise UserError(
-                f"{want!r} is not SECTION.KEY=VALUE,VALUE+KEY=VALUE with a section of {', '.join(sections)}"
-            )
+        parts = [part.partition("=") for part in want.split("+")]
+        keys = [tuple(key.partition(".")[::2]) for key, *_ in parts]
+        if any(section not in CONCERNED for section, _ in keys) or not all(values for *_, values in parts):
+            raise UserError(f"{want!r} is not SECTION.KEY=VALUE,VALUE+SECTION.KEY=VALUE, of {', '.join(CONCERNED)}")
         try:
-            listed = YAML(typ="safe").load(f"[{values}]")
-            fixed = {key: YAML(typ="safe").load(value) for key, value in together}
+            choices = [YAML(typ="safe").load(f"[{values}]") for *_, values in parts]
         except YAMLError:
             raise UserError(f"{want!r}: these are not values parted by commas") from None
-        for value in listed:
-            edited = content[section] | fixed | {name: value}
-            changed = parsed | {section: parse_section(section, edited, sections[section])}
-            for strategy in [section] if section in PARAMS else TRANSFERS:
-                known = table.setdefault(strategy, {"as it is": Variant(parsed[strategy], parsed["pretrain"])})
-                known[" ".join([f"{section}.{name} {value}", *(f"{key} {other}" for key, other in fixed.items())])] = (
-                    Variant(changed[strategy], changed["pretrain"])
-                )
+        concerned = {strategy for section, _ in keys for strategy in CONCERNED[section]}
+        for chosen in product(*choices):
+            edited = {section: dict(content[section]) for section in CONCERNED}
+            for (section, name), value in zip(keys, chosen, strict=True):
+                edited[section][name] = value
+            label = " ".join(f"{key}={value}" for (key, *_), value in zip(parts, chosen, strict=True))
+            for strategy in [name for name in STRATEGIES if name in concerned and name in strategies]:
+                base = table.setdefault((strategy, BASE), _setting(strategy, content))
+                if (setting := _setting(strategy, edited)) != base:
+                    table[strategy, label] = setting
     return table
 
 
-def with_seed(pretraining: pretrain.Params, seed: int) -> pretrain.Params:
-    """The same pretraining from another seed."""
-    return pretraining.model_copy(update={"seed": seed})
+def _setting(strategy: str, content: dict[str, Any]) -> Setting:
+    params = parse_section(strategy, content[strategy], STRATEGIES[strategy].Params)
+    before = dict(content["pretrain"])
+    chosen = [content["training"], {"precision": before.pop("precision")}]
+    own, source = (parse_section("training", each, precision.Params).chosen for each in chosen)
+    return Setting(params, own, (parse_section("pretrain", before, pretrain.Params), source))
 
 
-def counts(text: str) -> list[int]:
-    """Numbers of shots from the command line."""
-    return [int(count) for count in text.split(",")]
+def images_of(part: str, digits: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Source images of some digits, `train` or `validation`; and their classes, numbered in the order of `digits`."""
+    images, labels = read_arrays(Path("data/source.npz"), f"{part}_images", f"{part}_labels").values()
+    kept = np.isin(labels, digits)
+    return images[kept], np.argsort(digits)[np.searchsorted(np.sort(digits), labels[kept])].astype(np.int32)
 
 
-def show(strategy: str, scores: dict[str, np.ndarray], shots: list[int]) -> None:
-    """Print one strategy's table: mean accuracy, and the paired difference to the parameters as they are.
+def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scores:
+    """Accuracies of what goes on from one source model, by strategy and setting, (numbers of shots, draws).
 
     Args:
-        strategy: its name.
-        scores: accuracies of each variant, (source models, shots, draws).
-        shots: numbers of labelled images per class.
+        job: the number of the task; seeds of its draws, of which the first is the source model's; its pretraining.
+        table: the settings.
+        shots: labelled images per class.
     """
-    say(
-        f"\n{strategy:24}" + "".join(f"{count:>20}" for count in shots) + "   (accuracy %, difference ± standard error)"
-    )
-    base = scores["as it is"]
-    for variant, accuracies in scores.items():
-        line = f"{variant.removeprefix(f'{strategy}.'):24}"
-        gaps = 100 * (accuracies - base).mean(axis=2)  # draws from one source model are not independent
-        errors = gaps.std(axis=0, ddof=1) / np.sqrt(len(gaps))
-        for mean, gap, error in zip(100 * accuracies.mean(axis=(0, 2)), gaps.mean(axis=0), errors, strict=True):
-            line += f"{mean:8.2f}" + (" " * 12 if variant == "as it is" else f" {gap:+5.2f} ±{error:4.2f}")
-        say(line)
+    task, seeds, pretraining = job
+    known, digits = TASKS[task]
+    images, labels = images_of("train", known)
+    source = cnn.build(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(known))
+    params = pretraining[0].model_copy(update={"seed": seeds[0]})
+    betas = params.beta_1, params.beta_2
+    trainer = Trainer(source, shift=params.shift, betas=betas, precision=pretraining[1])
+    list(pretrain.train_source(trainer, images, labels, params))
+
+    images, labels = images_of("train", digits)
+    test_images, test_labels = images_of("validation", digits)
+    target = few_shot(images, labels, [*map(str, digits)], shots, 1 + seeds[-1])
+    draws = [target.draw(count, seed) for count in shots for seed in seeds]
+
+    @cache
+    def features(tap: str) -> Features:
+        tap = f"block{len(read_section('cnn', cnn.Params).blocks)}" if tap == "auto" else tap
+        found = Features(*(predictor(backbone(source, tap))(part)[0] for part in (images, test_images)))
+        return found.scaled(Scaling.of_pool(found.train))
+
+    def runs(strategy: str, params: Any, precision: precision.Precision) -> Iterable[Run]:
+        if strategy == "feature_extraction":
+            return feature_extraction.fit(draws, features=features(params.tap), params=params)
+        if strategy == "dense_head":
+            given: dict[str, Any] = {"features": features(params.tap), "classes": len(digits)}
+        else:
+            body = source if strategy == "end_to_end" else without_head(source)
+            network = STRATEGIES[strategy].network(body, len(digits))
+            given = {"network": network, "images": images, "to_predict": test_images}
+        return map(STRATEGIES[strategy].start(params=params, precision=precision, **given), draws)
+
+    def accuracies(strategy: str, setting: Setting) -> np.ndarray:
+        found = [metrics.accuracy(run.probabilities, test_labels) for run in runs(strategy, *setting[:2])]
+        return np.reshape(found, (len(shots), len(seeds)))
+
+    return {key: accuracies(key[0], each) for key, each in table.items() if each.pretraining == pretraining}
+
+
+def show(scores: Scores, shots: list[int]) -> None:
+    """Print means and paired differences, in points, of accuracies, (tasks, numbers of shots, draws)."""
+    width = max(len(name) for _, name in scores)
+    for strategy, name in sorted(scores, key=lambda key: [*STRATEGIES].index(key[0])):
+        if name == BASE:
+            say(f"\n{strategy:{width}}" + "".join(f"{count:>8} shots{'':9}" for count in shots))
+        accuracies, line = scores[strategy, name], f"{name:{width}}"
+        gaps_at = (accuracies - scores[strategy, BASE]).mean(axis=0)  # of each draw, over the tasks
+        for mean, gaps in zip(accuracies.mean(axis=(0, 2)), gaps_at, strict=True):
+            margin = t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps))
+            gap = f"{100 * gaps.mean():+6.2f} ± {100 * margin:<5.2f}" if name != BASE else ""
+            line += f"{100 * mean:8.2f} {gap:14}"
+        say(line.rstrip())
 
 
 def main() -> None:
     """Rehearse what the command line asks for."""
     parser = argparse.ArgumentParser(prog="rehearsal", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("wanted", nargs="*", default=GRID, metavar="SECTION.KEY=VALUE,VALUE", help="values to try")
-    parser.add_argument("--shots", type=counts, default="1,5,10,100,1000", help="numbers of shots, default %(default)s")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of each task, default %(default)s")
-    parser.add_argument("--sources", type=int, default=1, help="source models of each task, default %(default)s")
-    parser.add_argument("--workers", type=int, default=0, help="processes, default one per core")
+    parser.add_argument("wanted", nargs="+", metavar="SECTION.KEY=VALUE,VALUE", help="values to try")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), help="default %(default)s")
+    parser.add_argument("--shots", default="1,5,10,100,1000", help="default %(default)s")
+    parser.add_argument("--draws", type=int, default=10, help="of each task, default %(default)s")
+    parser.add_argument("--sources", type=int, help="source models of each task; default 1, or where they vary --draws")
+    parser.add_argument("--workers", type=int, default=0, help="trainings side by side, default one per core")
     options = parser.parse_args()
-    shots = sorted(options.shots)
-    table = variants(options.wanted)
-    tried = [variant for known in table.values() for variant in known.values()]
-    pretrainings = list(dict.fromkeys(variant.pretraining for variant in tried))
-    taps = sorted({variant.params.tap for variant in tried if hasattr(variant.params, "tap")})
-
-    with tempfile.TemporaryDirectory() as temporary:
-        sources = {
-            pretraining: [
-                Source(Path(temporary, f"{number}-{task}-{seed}"), *TASKS[task], with_seed(pretraining, seed))
-                for task, seed in product(range(len(TASKS)), range(options.sources))
-            ]
-            for number, pretraining in enumerate(pretrainings)
-        }
-        tasks = [source for group in sources.values() for source in group]
-        say(f"rehearsal: pretraining {len(tasks)} source models on digits 0-4")
-        prepared = partial(prepare, shots=shots, seeds=options.seeds, taps=taps)
-        list(run_in_workers(prepared, tasks, options.workers))
-        trials = [
-            Trial(source.folder, strategy, variant.params, count, seed)
-            for count in reversed(shots)
-            for strategy, known in table.items()
-            for variant in known.values()
-            for source in sources[variant.pretraining]
-            for seed in range(options.seeds)
-        ]
-        done = run_in_workers(measure, trials, options.workers)
-        accuracies = dict(progress(done, "rehearsal", "cell", [trial.shots**0.5 for trial in trials]))
-
-    def scores(strategy: str, variant: Variant) -> np.ndarray:
-        grid = list(product(sources[variant.pretraining], shots, range(options.seeds)))
-        values = [accuracies[Trial(source.folder, strategy, variant.params, *cell)] for source, *cell in grid]
-        return np.reshape(values, (-1, len(shots), options.seeds))
-
-    for strategy, known in table.items():
-        show(strategy, {name: scores(strategy, variant) for name, variant in known.items()}, shots)
+    set_threads(1)
+    shots = sorted(map(int, options.shots.split(",")))
+    table = settings(options.wanted, options.strategies.split(","))
+    pretrainings = dict.fromkeys(setting.pretraining for setting in table.values())
+    count = options.sources or (options.draws if len(pretrainings) > 1 else 1)
+    seeds = [range(seed, options.draws, count) for seed in range(count)]  # source models take the draws in turn
+    jobs = [*product(range(len(TASKS)), seeds, pretrainings)]
+    say(f"rehearsal: {counted(len(jobs), 'source model')}, and what goes on from them")
+    scores = {key: np.empty((len(TASKS), len(shots), options.draws)) for key in table}
+    with threadpool_limits(1):
+        results = run_in_threads(lambda: partial(measure, table=table, shots=shots), jobs, options.workers)
+        done = progress(results, "rehearsal", "source model", [1.0] * len(jobs))
+        for (task, own, _), found in zip(jobs, done, strict=True):
+            for key, accuracies in found.items():
+                scores[key][task][:, own] = accuracies
+    show(scores, shots)
 
 
 if __name__ == "__main__":
-    from benchmarks import rehearsal  # under its importable name, by which worker processes find it
-
-    run(rehearsal.main)
+    run(main)

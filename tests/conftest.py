@@ -21,7 +21,6 @@ from ruamel.yaml import YAML
 
 from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError
-from transfer.networks.threads import set_threads
 
 pytest_plugins = ["tally"]
 
@@ -45,9 +44,17 @@ SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the nam
     "compute.workers": 2,
 }
 
-set_threads(1)  # as in the worker processes
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread for every operation, as in the stages, where a test of this session imports TensorFlow at its top."""
+    if "tensorflow" in sys.modules:
+        from transfer.training.threads import set_threads
+
+        set_threads(1)
 
 
 def synthetic_digits(per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +119,7 @@ class Study:
 
     @contextlib.contextmanager
     def nothing_remembered(self) -> Iterator[None]:
-        """As if no cell had been trained, for a while; what is remembered comes back."""
+        """As if no run had been trained, for a while; what is remembered comes back."""
         folder, aside = self.root / ".cache", self.root.parent / "aside"
         folder.rename(aside)
         yield

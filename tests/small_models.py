@@ -50,13 +50,14 @@ def write_sides(
 
 def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
     """A model as `dense_head` makes them, with random weights: convolutions, scaling, dense layers."""
+    from transfer import cnn
     from transfer.features import Scaling
     from transfer.networks.backend import keras
-    from transfer.networks.layers import Convolution, Layers, fresh_weights
-    from transfer.networks.models import backbone, save_model, with_head
+    from transfer.networks.models import backbone, fresh_weights, save_model, with_head
 
-    layers = Layers(form.shape, (Convolution(6, 3, 2), Convolution(8, 3, 2)), (12,), 5)
-    source = layers.build("source", fresh_weights(layers.weights, seed))
+    blocks = [{"filters": 6, "kernel": 3, "pool": 2}, {"filters": 8, "kernel": 3, "pool": 2}]
+    source = cnn.build(cnn.Params(blocks=blocks, dense=[12]), image_shape=form.shape, classes=5)
+    source.set_weights(fresh_weights(source, source.get_weights(), seed))
     body = backbone(source, "block2")
     scaling = Scaling.of_pool(np.random.default_rng(seed).gamma(1, 0.3, (50, body.output.shape[1])).astype(np.float32))
     head = [

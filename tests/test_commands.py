@@ -1,9 +1,8 @@
-"""The command `transfer`: its help, its complaints, what it imports, and its completion in shells."""
+"""The command `transfer`: its help, its complaints, and what it imports."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from commands.parser import COMMANDS, build
-from transfer.basics.console import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "tensorflow", "keras", "PIL", "rich", "jinja2", "starlette", "uvicorn")
@@ -47,7 +45,7 @@ def test_every_command_says_what_it_does_with_an_example_and_exit_codes(name: st
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_can_be_parsed_and_summaries_agree(name: str) -> None:
     example = import_module(f"commands.{name}").EXAMPLE
-    words = example.partition("#")[0].removeprefix('eval "$(').rstrip(')" ').split()
+    words = example.partition("#")[0].split()
     assert words[:2] == ["transfer", name]
     assert callable(build([name]).parse_args(words[1:]).run)
     [listed] = [each for each in build([name])._subparsers._group_actions[0]._choices_actions if each.dest == name]  # type: ignore[union-attr,attr-defined]
@@ -75,7 +73,6 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         (["predict", "--top", "many", "x.png"], "argument --top: invalid int value: 'many'"),
         (["export", "--format", "docx", "--output", "x"], "argument --format: invalid choice: 'docx'"),
         (["serve", "--port", "65536"], "--port is 65536, but must be from 0 to 65535"),
-        (["completion", "cmd"], "argument shell: invalid choice: 'cmd'"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:
@@ -86,64 +83,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str) 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_complaint_of_the_parser_can_be_caught() -> None:
-    with pytest.raises(UserError, match="see transfer export --help"):
-        build(["export"]).parse_args(["export"])
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
-def test_completion_is_a_script_that_the_shell_accepts(shell: str, tmp_path: Path) -> None:
-    script = transfer("completion", shell).stdout
-    for name in COMMANDS:
-        assert name in script
-    if program := shutil.which(shell):
-        (tmp_path / "script").write_text(script)
-        done = subprocess.run([program, "-n", str(tmp_path / "script")], capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-
-
-COMPLETE = """
-source "$1"
-COMP_WORDS=("${@:2}")
-COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-_shtab_transfer
-printf '%s\\n' "${COMPREPLY[@]}"
-"""
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        (["p"], {"predict"}),
-        ([""], {*COMMANDS}),
-        (["export", "--f"], {"--format"}),
-        (["export", "--format", ""], {"onnx", "tflite", "savedmodel"}),
-        (["export", "--format", "t"], {"tflite"}),
-        (["predict", "dra"], {"drawing.png", "drafts"}),
-        (["predict", "--model", "dra"], {"drawing.png", "drafts"}),
-        (["completion", "z"], {"zsh"}),
-    ],
-)
-def test_bash_completes_commands_options_choices_and_files(
-    typed: list[str], offered: set[str], script: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "drawing.png").write_bytes(b"")
-    (tmp_path / "drafts").mkdir()
-    command = ["bash", "-c", COMPLETE, "bash", str(script), "transfer", *typed]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert {line.strip().rstrip("/") for line in done.stdout.splitlines() if line.strip()} == offered, done.stderr
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("completion") / "transfer.bash"
-    path.write_text(transfer("completion", "bash").stdout)
-    return path
-
-
 def test_a_reader_that_has_had_enough_is_no_error() -> None:
-    command = [sys.executable, "-m", "commands", "completion", "bash"]
+    command = [sys.executable, "-m", "commands", "--help"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None

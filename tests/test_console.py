@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import io
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.basics.arrays import read_arrays, write_arrays
-from transfer.basics.console import UserError, counted, one_line, progress, quiet_stderr, run, shown
+from transfer.basics.console import UserError, one_line, progress, quiet_stderr, run, shown
 from transfer.basics.files import write_text, write_whole
 
 
@@ -36,16 +35,6 @@ def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TRANSFER_TRACEBACK", "1")
     with pytest.raises(UserError):
         run(fail)
-
-
-def test_an_interrupt_is_one_word_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as caught:
-        run(interrupt)
-    assert caught.value.code == 130
-    assert capsys.readouterr().err == "interrupted\n"
 
 
 @given(st.text(), st.none() | st.integers(4, 20))
@@ -86,17 +75,6 @@ def test_progress_in_a_pipe_is_a_line_at_every_fifth(capsys: pytest.CaptureFixtu
     assert [line.split(",")[0] for line in lines] == [f"cells: {done} of 10 cells" for done in (2, 4, 6, 8, 10)]
 
 
-def test_a_number_has_its_noun() -> None:
-    assert [counted(number, "cell") for number in (0, 1, 2, 1234)] == ["0 cells", "1 cell", "2 cells", "1,234 cells"]
-
-
-@given(efforts=st.lists(st.floats(0.1, 100), min_size=1, max_size=12))
-def test_the_last_line_of_progress_says_that_all_is_done(efforts: list[float]) -> None:
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        list(progress(range(len(efforts)), "cells", "cell", efforts))
-    assert printed.getvalue().splitlines()[-1] == f"cells: {len(efforts)} of {counted(len(efforts), 'cell')}"
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
     import pty
@@ -132,10 +110,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    refused(
-        lambda: write_whole(path, half), "file.txt cannot be written: it needs more than 4 bytes, and ", " free: make"
-    )
-    refused(lambda: write_whole(path, half, 5_250_000), "it needs more than 5.2 MB, and ")
+    refused(lambda: write_whole(path, half), "file.txt cannot be written: No space left on device")
     assert path.read_bytes() == "zwölf\n".encode()
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
@@ -155,8 +130,9 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         return write
 
     write_whole(path, fill("a", "b"))
-    refused(lambda: write_whole(path, fill("broken")), "folder cannot be written: it needs more than 6 bytes, and ")
+    refused(lambda: write_whole(path, fill("broken")), "folder cannot be written: No space left on device")
     assert sorted(file.name for file in path.iterdir()) == ["a", "b"]
+    fill("left by a run that was killed")(tmp_path / ".folder.partial")
     write_whole(path, fill("c"))
     assert [file.name for file in path.iterdir()] == ["c"]
     assert list(tmp_path.iterdir()) == [path]
@@ -165,15 +141,6 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_another_reason_than_space_is_told_as_the_system_tells_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     refused(lambda: write_text(tmp_path / "file" / "inside", "x"), "inside cannot be written: ", "xists")
-
-
-def test_what_a_library_leaves_beside_a_file_is_removed(tmp_path: Path) -> None:
-    def write(partial: Path) -> None:
-        partial.with_name(f"{partial.name}.tmp").write_text("left")
-        partial.write_text("whole")
-
-    write_whole(tmp_path / "a[b]", write)
-    assert [file.name for file in tmp_path.iterdir()] == ["a[b]"]
 
 
 def test_arrays_come_back_and_their_file_is_repeatable(tmp_path: Path) -> None:

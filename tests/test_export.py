@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from small_models import write_head, write_sides
 
-import commands.export
 from commands.parser import build
 from transfer.basics.console import UserError
 from transfer.networks.about import read_about
@@ -148,8 +147,8 @@ def broken(change: Callable[[np.ndarray], np.ndarray]) -> export.Format:
 
 @pytest.mark.parametrize(
     "change",
-    [lambda given: given + 2e-4, lambda given: given * np.nan, lambda given: given[:-1], lambda given: given[:, ::-1]],
-    ids=["shifted", "not a number", "one too few", "classes turned round"],
+    [lambda given: given + 2e-4, lambda given: given * np.nan, lambda given: given[:-1]],
+    ids=["shifted", "not a number", "one too few"],
 )
 def test_what_answers_otherwise_is_not_written_and_the_code_is_1(
     change: Callable[[np.ndarray], np.ndarray],
@@ -165,12 +164,6 @@ def test_what_answers_otherwise_is_not_written_and_the_code_is_1(
     assert err.startswith(f"error: {model} as tflite gives probabilities that differ from the Keras model's by up to ")
     assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == [model]
-
-
-def test_rounding_is_let_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(export.FORMATS, "tflite", broken(lambda given: given + 2e-5))
-    difference = export.export(write_head(tmp_path / "model.keras"), "tflite", tmp_path / "out")
-    assert 1e-5 < difference < export.TOLERANCE
 
 
 def test_a_converter_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,21 +194,6 @@ def test_a_missing_package_is_named_with_what_installs_it(tmp_path: Path, monkey
     assert said.startswith("--format onnx needs tf2onnx: run `pip install 'onnx>=")
     assert "'tf2onnx>=" in said
     assert "\n" not in said
-
-
-def test_the_formats_of_the_command_are_those_there_are() -> None:
-    assert set(commands.export.FORMATS) == set(export.FORMATS)
-
-
-def test_the_images_of_the_check_are_always_the_same_and_go_from_faint_to_full_contrast() -> None:
-    images = export.sample((5, 4, 3))
-    assert images.shape == (66, 5, 4, 3)
-    assert images.dtype == np.uint8
-    assert (images == export.sample((5, 4, 3))).all()
-    assert (images[64] == 0).all()
-    assert (images[65] == 255).all()
-    assert images[0].max() <= 4
-    assert images[63].max() > 200
 
 
 def test_the_check_sees_a_layer_that_lost_its_statistics(tmp_path: Path) -> None:

@@ -42,21 +42,6 @@ def test_calibration_error_worked_by_hand() -> None:
     assert metrics.expected_calibration_error(probabilities, labels, bins=2) == pytest.approx(expected)
 
 
-@given(seed=st.integers(0, 10_000), bins=st.integers(1, 30))
-def test_calibration_error_is_bounded_and_zero_for_the_certain_and_right(seed: int, bins: int) -> None:
-    probabilities, labels = sample(seed, n=50)
-    assert 0 <= metrics.expected_calibration_error(probabilities, labels, bins) <= 1
-    assert metrics.expected_calibration_error(np.eye(4)[labels], labels, bins) == 0
-
-
-def test_calibration_error_of_calibrated_predictions_vanishes_with_their_number() -> None:
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.5, 1, 200_000)
-    labels = (rng.uniform(size=len(confidence)) > confidence).astype(int)
-    probabilities = np.column_stack([confidence, 1 - confidence])
-    assert metrics.expected_calibration_error(probabilities, labels) < 0.005
-
-
 @given(seed=st.integers(0, 10_000), temperature=st.floats(0.2, 8))
 def test_tempering_divides_the_logits(seed: int, temperature: float) -> None:
     logits = np.random.default_rng(seed).normal(0, 2, (20, 4))

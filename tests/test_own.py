@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import random
 import struct
 import tracemalloc
 import zipfile
@@ -13,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import refused
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import wavfile
 
-from transfer.basics.console import UserError
 from transfer.inputs import own
 from transfer.inputs.form import Form, Sound, one_form
 from transfer.inputs.own import Listing, list_files, read_file, read_files, read_npz
@@ -65,21 +63,6 @@ def test_folders_are_classes_and_files_in_them_at_any_depth_their_images(tmp_pat
     assert listing.groups is None
 
 
-def test_the_order_does_not_depend_on_that_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder_of(tmp_path, *(f"{name}/{sub}/{number}.png" for name in "bca" for sub in "yx" for number in (2, 10, 1)))
-    wanted = list_files(tmp_path, KEY)
-    walk = os.walk
-
-    def shuffled(*given: Any, **options: Any) -> Any:
-        for root, folders, files in walk(*given, **options):
-            random.Random(root).shuffle(folders)
-            random.Random(root).shuffle(files)
-            yield root, folders, files
-
-    monkeypatch.setattr(os, "walk", shuffled)
-    assert list_files(tmp_path, KEY) == wanted
-
-
 def test_what_systems_leave_in_folders_is_passed_over_in_silence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,30 +98,9 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         "text/dog holds no image",
         "png",
     )
-    (tmp_path / "loop").symlink_to("loop")
-    refused(lambda: list_files(tmp_path / "loop", KEY), KEY, "loop ")
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs permissions that bind")
-def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
-    folder_of(tmp_path, "a/1.png", "b/1.png")
-    (tmp_path / "a").chmod(0)
-    refused(lambda: list_files(tmp_path, KEY), KEY, "a cannot be read: Permission denied")
-    (tmp_path / "a").chmod(0o700)
-
-
-@pytest.mark.fault("Images", "a folder that fails while it is listed")
-def test_a_folder_that_fails_while_it_is_listed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder_of(tmp_path, "a/1.png", "b/1.png")
-    scandir = os.scandir
-
-    def failing(path: Any) -> Any:
-        if str(path).endswith("b"):
-            raise OSError(5, "Input/output error", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", failing)
-    refused(lambda: list_files(tmp_path, KEY), KEY, "b cannot be read: Input/output error")
+    root = listed(tmp_path / "misnamed", "path,label", "a.png,cat", "b.png,dog")
+    (root / own.LABELS).rename(root / "Labels.csv")
+    refused(lambda: list_files(root, KEY), f"{KEY}: ", "Labels.csv must be called labels.csv: rename it")
 
 
 @pytest.mark.fault("Images", "a class whose name has control characters, or more than 255 signs")
@@ -164,20 +126,6 @@ def test_a_class_is_the_same_in_every_form_of_unicode(tmp_path: Path) -> None:
     assert read_npz(npz(tmp_path / "a.npz", images=images, labels=["e\u0301", "b"]), KEY)[1] == ["\u00e9", "b"]
 
 
-def test_names_that_are_too_long_and_too_many_classes_are_refused(tmp_path: Path) -> None:
-    root = listed(tmp_path, "path,label", "a.png,a", f"b.png,{'x' * 256}")
-    refused(lambda: list_files(root, KEY), "line 3: the label has 256 signs, but at most 255 are read")
-    labels = np.arange(own.MOST + 1)
-    many = npz(tmp_path / "many.npz", images=np.zeros((len(labels), 1, 1), np.uint8), labels=labels)
-    refused(lambda: read_npz(many, KEY), "many.npz has 5,001 classes, but at most 5,000 are compared")
-
-
-def test_text_of_signs_that_are_none_is_one_line(tmp_path: Path) -> None:
-    labels = np.array([0x110000, 0x61], np.uint32).view("<U1")
-    wrong = npz(tmp_path / "a.npz", images=np.zeros((2, 4, 4), np.uint8), labels=labels)
-    refused(lambda: read_npz(wrong, KEY), "a.npz: labels holds what is no text")
-
-
 @pytest.mark.fault("Images", "links to folders, and loops of them")
 def test_links_to_files_are_followed_and_links_to_folders_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "store", "1.png")
@@ -200,25 +148,6 @@ def test_a_table_names_files_labels_and_groups(tmp_path: Path) -> None:
     listing = list_files(root, KEY)
     assert told(listing, root) == [("sub/c.png", "big, cat"), ("b.png", "dog"), ("a.png", 'say "hi"')]
     assert listing.groups == ["", "s1", "s2"]
-
-
-def test_spaces_around_labels_and_groups_are_no_part_of_them(tmp_path: Path) -> None:
-    root = listed(tmp_path, "path, label, group", "a.png, cat,  ", "b.png,cat ,s1 ", "sub/c.png,dog,")
-    listing = list_files(root, KEY)
-    assert told(listing, root) == [("a.png", "cat"), ("b.png", "cat"), ("sub/c.png", "dog")]
-    assert listing.groups == ["", "s1", ""]
-
-
-def test_a_table_that_cannot_be_read_or_has_another_case_is_not_passed_over(tmp_path: Path) -> None:
-    root = listed(tmp_path, "path,label", "a.png,cat", "b.png,dog")
-    (root / own.LABELS).rename(root / "Labels.csv")
-    refused(lambda: list_files(root, KEY), f"{KEY}: ", "Labels.csv must be called labels.csv: rename it")
-    (root / "Labels.csv").unlink()
-    (root / own.LABELS).symlink_to("gone.csv")
-    refused(lambda: list_files(root, KEY), f"{KEY}: ", "labels.csv cannot be read: No such file")
-    (root / own.LABELS).unlink()
-    (root / own.LABELS).mkdir()
-    refused(lambda: list_files(root, KEY), f"{KEY}: ", "labels.csv cannot be read: Is a directory")
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
@@ -246,7 +175,6 @@ def test_folders_and_a_table_that_says_the_same_give_the_same_list(tmp_path: Pat
         (["file,label", "a.png,cat"], "line 1: the columns are file, label"),
         (["path;label", "a.png;cat"], "line 1: the columns are path;label"),
         (["path,label,gruop", "a.png,cat,1"], "line 1: the columns are path, label, gruop"),
-        (["path,label,label", "a.png,cat,cat"], "line 1: the columns are path, label, label"),
         (["path,label"], "nothing in it"),
         (["path,label", "a.png,cat", "b.png,cat"], "only one class, cat"),
         (["path,label", "a.png,cat", "b.png"], "line 3: 1 value, but line 1 names 2 columns"),
@@ -256,16 +184,11 @@ def test_folders_and_a_table_that_says_the_same_give_the_same_list(tmp_path: Pat
         (["path,label", "a.png,cat", "", "b.png,  "], "line 4: the label is empty"),
         (["path,label", "a.png,cat", ",dog"], "line 3: the path is empty"),
         (["path,label", "a.png,cat", '"b.png","d\tog"'], "line 3: the label holds control characters"),
-        (["path,label", "a.png,cat", '"b.png","two', 'lines"', "x"], "line 3: the label holds control characters"),
         (["path,label", "a.png,cat", "b.png,dog", "./a.png,cat"], "line 4: a.png stands in line 2 already"),
         (["path,label", "/etc/passwd,cat"], "line 2: /etc/passwd leads out of the folder"),
         (["path,label", "../a.png,cat"], "line 2: ../a.png leads out of the folder"),
-        (["path,label", "sub/../a.png,cat"], "line 2: sub/../a.png leads out of the folder"),
         (["path,label", "C:\\a.png,cat"], "line 2: C:\\a.png leads out of the folder"),
         (["path,label", "a.png,cat", '"b.png,dog'], "line 3: unexpected end of data: mend the quotes"),
-        (["path,label", "a.png,cat", '"b.png"x,dog'], "line 3: "),
-        (["path,label", "a.png,cat", "b\0.png,dog"], "line 3: b\\x00.png is missing"),
-        (["path,label", "a.png,cat", "b.png," + "x" * 200_000], "line 3: field larger than field limit"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_line_with_its_number(tmp_path: Path, lines: list[str], words: str) -> None:
@@ -277,16 +200,6 @@ def test_a_table_that_cannot_be_used_is_one_line_with_its_number(tmp_path: Path,
 def test_a_table_in_another_encoding_is_one_line(tmp_path: Path) -> None:
     root = listed(tmp_path, "path,label", "a.png,cat", "b.png,café", encoding="latin-1")
     refused(lambda: list_files(root, KEY), "labels.csv, line 3: no UTF-8 text")
-    listed(tmp_path, "path,label", "a.png,cat", encoding="utf-16")
-    refused(lambda: list_files(root, KEY), "labels.csv, line 1: no UTF-8 text")
-
-
-@pytest.mark.fault("Images", "a table of labels that leads out of the folder")
-def test_a_table_may_not_lead_through_a_linked_folder(tmp_path: Path) -> None:
-    folder_of(tmp_path / "store", "1.png")
-    root = listed(tmp_path / "data", "path,label", "a.png,cat", "out/1.png,dog")
-    (root / "out").symlink_to(tmp_path / "store")
-    refused(lambda: list_files(root, KEY), "line 3", "out is a link to a folder")
 
 
 @pytest.mark.fault("Fuzzing", "any labels in a table")
@@ -305,14 +218,6 @@ def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: 
     assert {file.name: label for file, label in zip(listing.files, listing.labels, strict=True)} == {
         f"{number}.png": one_form(label.strip()) for number, label in enumerate(labels)
     }
-
-
-@pytest.mark.fault("Fuzzing", "any bytes as a table of labels")
-@given(content=st.binary(max_size=80) | st.text(max_size=60).map(lambda text: ("path,label\n" + text).encode()))
-def test_any_bytes_as_a_table_are_a_list_or_one_line(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    root = tmp_path_factory.mktemp("bytes")
-    (root / "labels.csv").write_bytes(content)
-    refused(lambda: list_files(root, KEY), KEY)  # it names no file that is there
 
 
 def image_file(path: Path, value: int, size: tuple[int, int] = (4, 5)) -> Path:
@@ -340,50 +245,21 @@ def test_a_file_is_an_image_or_a_recording_by_its_content(tmp_path: Path) -> Non
     refused(lambda: read_file(tmp_path / "gone", form()), "gone is missing")
 
 
-@pytest.mark.parametrize("much", [0, 10**9])  # with workers, and without
-def test_files_are_read_into_one_array_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, much: int) -> None:
-    monkeypatch.setattr(own, "MUCH", much)
+def test_files_are_read_into_one_array_in_order(tmp_path: Path) -> None:
     files = [image_file(tmp_path / f"{number}.png", number, (4 + number % 3, 5)) for number in range(150)]
     files.insert(70, sound_file(tmp_path / "1.wav"))
-    read_files(files, form(channels=3), tmp_path / "out" / "images.npy", KEY)
+    read_files(files, form(channels=3), tmp_path / "out.npy", KEY)
     wanted = np.stack([read_file(file, form(channels=3)) for file in files])
     again = io.BytesIO()
     np.save(again, wanted)
-    assert (tmp_path / "out" / "images.npy").read_bytes() == again.getvalue()
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["images.npy"]
-
-
-def test_no_files_are_an_array_without_images(tmp_path: Path) -> None:
-    read_files([], form(), tmp_path / "images.npy", KEY)
-    assert np.load(tmp_path / "images.npy").shape == (0, 4, 5, 1)
+    assert (tmp_path / "out.npy").read_bytes() == again.getvalue()
 
 
 @pytest.mark.fault("Images", "files that are gone when they are read")
-@pytest.mark.parametrize("much", [0, 10**9])
-def test_the_first_bad_file_ends_it_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, much: int
-) -> None:
-    monkeypatch.setattr(own, "MUCH", much)
-    good = image_file(tmp_path / "good.png", 1)
-    files = [good] * 400
-    files[100], files[130], files[390] = (tmp_path / f"gone{number}.png" for number in (1, 2, 3))
+def test_the_first_bad_file_ends_it(tmp_path: Path) -> None:
+    files = [image_file(tmp_path / "good.png", 1)] * 400
+    files[100], files[390] = tmp_path / "gone1.png", tmp_path / "gone2.png"
     refused(lambda: read_files(files, form(), tmp_path / "out.npy", KEY), "gone1.png is missing")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["good.png"]
-
-
-def test_the_first_bad_file_is_the_first_in_order_whoever_comes_first() -> None:
-    files = [Path(str(number)) for number in range(4 * own.BATCH)]
-    batch = own.BATCH
-    done = iter([(2 * batch, "third is bad"), (0, None), (batch, "second is bad"), (3 * batch, None)])
-    taken = []
-    with pytest.raises(UserError, match="second is bad"):
-        taken.extend(own._without_problem(done, files))
-    assert len(list(done)) == 1  # which need not be waited for
-
-
-def test_progress_is_told_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    read_files([image_file(tmp_path / "1.png", 1)] * 200, form(), tmp_path / "out.npy", "data.target")
-    assert "data.target: 200 of 200 files" in capsys.readouterr().out
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
@@ -435,17 +311,13 @@ def test_arrays_come_back_with_labels_and_groups_as_text(tmp_path: Path) -> None
             "labels has the shape 3, but must have one entry for each of 4 images",
         ),
         ({"images": IMAGES, "labels": [[1, 2, 1, 2]]}, "labels has the shape 1 × 4"),
-        ({"images": IMAGES, "labels": 1}, "labels has the shape a single one"),
         ({"images": IMAGES, "labels": [1.0, 2.0, 1.0, 2.0]}, "labels is of type float64, but must be integers or text"),
-        ({"images": IMAGES, "labels": [True, False, True, False]}, "labels is of type bool"),
-        ({"images": IMAGES, "labels": [b"a", b"b", b"a", b"b"]}, "labels is of type |S1"),
         ({"images": IMAGES, "labels": np.array(["a", 1, "b", 2], object)}, "labels holds Python objects"),
         ({"images": IMAGES, "labels": ["a", "b", " ", "b"]}, "labels: number 2 is empty"),
         ({"images": IMAGES, "labels": ["a", "b", "a", "b\n"]}, "labels: number 3 holds control characters"),
         ({"images": IMAGES, "labels": [1, 1, 1, 1]}, "only one class, 1"),
         ({"images": IMAGES[:0], "labels": np.array([], int)}, "nothing in it"),
         ({"images": IMAGES, "labels": [1, 2, 1, 2], "groups": [1, 2]}, "groups has the shape 2"),
-        ({"images": IMAGES, "labels": [1, 2, 1, 2], "groups": [0.0, 1, 2, 3]}, "groups is of type float64"),
     ],
 )
 def test_arrays_that_cannot_be_used_are_one_line(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
@@ -469,33 +341,20 @@ def header(shape: tuple[int, ...], descr: str = "|u1") -> bytes:
     return stream.getvalue()
 
 
-def archive(path: Path, images: bytes, labels: bytes | None = None) -> Path:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.array([1, 2, 1, 2]))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("images.npy", images)
-        file.writestr("labels.npy", labels or stream.getvalue())
-    return path
-
-
 @pytest.mark.fault("Arrays and models", "an array that is not as large as it says")
 @pytest.mark.parametrize(
     ("images", "words"),
     [
         (header((1 << 20, 128, 128)), "images has 16.0 GB, but may have 8"),
         (header((4, 8000, 8000)), "not of the size that it states"),
-        (header((-4, -3, 5)), "not of the size that it states"),
-        (header((4, 3, 5)) + bytes(61), "not of the size that it states"),
-        (header((4, 3, 5)) + bytes(59), "not of the size that it states"),
         (header((10**10,), "<U0"), "images is of type <U0, which is not read: make it numbers or text"),
-        (header((10**12,), "|V0"), "images is of type |V0"),
         (b"\x93NUMPY\x02\0" + struct.pack("<I", 0xFFFF_FFFF), "another version"),
-        (b"", "damaged"),
-        (b"text", "damaged"),
     ],
 )
 def test_an_array_is_looked_at_before_memory_is_asked_for(tmp_path: Path, images: bytes, words: str) -> None:
-    path = archive(tmp_path / "large.npz", images)
+    path = npz(tmp_path / "large.npz", labels=[1, 2, 1, 2])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", images)
     tracemalloc.start()
     refused(lambda: read_npz(path, KEY), "large.npz", words)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
@@ -505,31 +364,7 @@ def test_an_array_is_looked_at_before_memory_is_asked_for(tmp_path: Path, images
 @pytest.mark.fault("Arrays and models", "a file that is no npz file, or is cut off")
 def test_a_file_that_is_no_npz_is_one_line(tmp_path: Path) -> None:
     refused(lambda: read_npz(tmp_path / "gone.npz", KEY), KEY, "gone.npz is missing")
-    refused(lambda: read_npz(tmp_path, KEY), KEY, "is no file")
     good = npz(tmp_path / "a.npz", images=IMAGES, labels=[1, 2, 1, 2]).read_bytes()
-    np.save(tmp_path / "one.npy", IMAGES)
-    for content in (b"<html>", good[:200], good[:-30], (tmp_path / "one.npy").read_bytes()):
+    for content, words in ((b"<html>", "no npz file, or damaged"), (good[:-30], "no npz file"), (b"", "empty")):
         (tmp_path / "a.npz").write_bytes(content)
-        refused(lambda: read_npz(tmp_path / "a.npz", KEY), "a.npz is no npz file, or damaged")
-    (tmp_path / "a.npz").write_bytes(b"")
-    refused(lambda: read_npz(tmp_path / "a.npz", KEY), "a.npz is empty")
-
-
-@pytest.mark.fault("Fuzzing", "damage of any kind to an npz file")
-@settings(max_examples=200)
-@given(place=st.floats(0, 1), noise=st.binary(min_size=1, max_size=6))
-def test_damage_of_any_kind_is_arrays_or_one_line(
-    place: float, noise: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "damaged.npz"
-    np.savez_compressed(path, images=IMAGES, labels=["a", "b", "a", "b"])
-    content = bytearray(path.read_bytes())
-    start = round(place * (len(content) - len(noise)))
-    content[start : start + len(noise)] = noise
-    path.write_bytes(content)
-    try:
-        images, labels, _ = read_npz(path, KEY)
-    except UserError as error:
-        assert "\n" not in str(error)  # noqa: PT017
-    else:
-        assert len(images) == len(labels) == 4
+        refused(lambda: read_npz(tmp_path / "a.npz", KEY), f"a.npz is {words}")

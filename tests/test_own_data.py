@@ -16,7 +16,7 @@ from transfer.basics.arrays import write_arrays
 from transfer.networks.about import MEMBER, read_about
 
 AFTER = [
-    *("convert", "split", "extract", "taps", "feature_extraction", "dense_head", "end_to_end", "scratch", "article"),
+    *("convert", "split", "extract", "feature_extraction", "dense_head", "end_to_end", "scratch"),
     *("evaluate", "report"),
 ]
 
@@ -111,29 +111,6 @@ def test_a_file_that_is_changed_added_or_removed_runs_what_follows_and_nothing_e
     study.run("git", "checkout", "-q", ".")
     study.run("dvc", "checkout", "-q", "--force")
     assert study.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
-
-
-@pytest.mark.fault("Images", "an image that is cut off, in a finished study")
-def test_a_bad_file_is_named_and_nothing_is_lost(study: Study) -> None:
-    path, before = study.root / "own/box/03.png", study.read("own/box/03.png")
-    path.write_bytes(before[:50])
-    done = study.run(sys.executable, "-m", "stages.convert", code=2)
-    assert "own/box/03.png" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    path.write_bytes(before)
-    study.run("dvc", "checkout", "-q", "--force")
-
-
-@pytest.mark.fault("Images", "a folder that vanishes after the check")
-def test_a_folder_that_is_gone_is_told_by_its_parameter_though_all_was_checked_before(study: Study) -> None:
-    command = sys.executable, "-m", "commands.repro"
-    study.run(*command)
-    (study.root / "own").rename(study.root / "gone")
-    done = study.run(*command, code=2)
-    (study.root / "gone").rename(study.root / "own")
-    assert "error: params.yaml: data.target.path is own, which is not there" in done.stderr
-    study.run("git", "checkout", "-q", ".")
-    study.run("dvc", "checkout", "-q", "--force")
 
 
 def test_duplicates_are_refused_where_that_is_asked_for(study: Study) -> None:

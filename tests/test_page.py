@@ -98,13 +98,13 @@ def test_it_loads_without_a_complaint_or_a_request(opened: Open) -> None:
     page = opened()
     assert page.title() == "Which way to transfer"
     assert page.locator("html").get_attribute("data-drawn") == str(LIVE)
-    assert page.locator("figure.chart").count() == 6
+    assert page.locator("figure.chart").count() == 5
 
 
 def test_without_its_program_it_shows_everything_but_the_controls(opened: Open) -> None:
     page = opened(script=False)
     panels = page.locator("figure.chart .panel")
-    assert panels.count() >= 12
+    assert panels.count() >= 9
     assert page.locator("figure.chart .panel > svg").count() == panels.count()
     assert not page.locator("#theme").is_visible()
     assert not page.locator("#strategies").is_visible()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.networks.schedule import FewShotSchedule, shuffled_batches, warmup_cosine
+from transfer.training.schedule import FewShotSchedule, shuffled_batches, warmup_cosine
 
 
 @given(examples=st.integers(1, 50), batch=st.integers(1, 60), steps=st.integers(1, 20))

@@ -116,14 +116,14 @@ def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tm
     names = ["calibration_rows", "classes", "draws", "form", "images", "shots"]
     assert sorted(file.name for file in (tmp_path / "target").glob("*.npy")) == [f"{name}.npy" for name in names]
     again = read_target(tmp_path / "target")
-    cells = again.cells()
-    assert [(cell.shots, cell.seed) for cell in cells] == [(1, 0), (1, 1), (3, 0), (3, 1)]
+    draws = again.runs()
+    assert [(draw.shots, draw.seed) for draw in draws] == [(1, 0), (1, 1), (3, 0), (3, 1)]
     images, labels = pool.images[parts.train], pool.labels[parts.train]
-    for cell in cells:
-        assert len(cell.rows) == 5 * cell.shots
-        assert (again.images[cell.rows] == images[cell.rows]).all()
-        assert (labels[cell.rows] == cell.labels).all()
-    assert set(cells[0].rows) < set(cells[2].rows)
+    for draw in draws:
+        assert len(draw.rows) == 5 * draw.shots
+        assert (again.images[draw.rows] == images[draw.rows]).all()
+        assert (labels[draw.rows] == draw.labels).all()
+    assert set(draws[0].rows) < set(draws[2].rows)
     assert again.classes.tolist() == ["a", "b", "c", "d", "e"]
     assert str(again.form) == "a form"
 

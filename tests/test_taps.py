@@ -1,18 +1,16 @@
-"""Calibration images of a target, and the pictures and probes of taps."""
+"""Calibration images of a target, and linear probes on the taps of a source model."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import SMALL, synthetic_digits
 from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer import taps
-from transfer.cells import Cell, gather
-from transfer.features import Features
 from transfer.target import CALIBRATION_IMAGES, Target, few_shot
-
-PARAMS = taps.Params(shots=3, images=30, l2=0.01, max_iterations=100)
+from transfer.training.runs import Run, gather
 
 
 def target_of(per_class: int, shots: list[int], seeds: int) -> Target:
@@ -39,72 +37,37 @@ def test_what_is_predicted_is_the_test_images_and_then_those_for_calibration() -
     assert target.to_predict(test, train).tolist() == [100, 101, 102, 103, *target.calibration()[0]]
 
 
-def test_a_cell_s_own_images_are_left_out_of_its_calibration() -> None:
+def test_a_run_s_own_images_are_left_out_of_its_calibration() -> None:
     target = target_of(10, [1, 4], seeds=2)
     rows, labels = target.calibration()
     count = 4 + len(rows)
-    cells = [Cell(np.full((count, 3), i, np.float32), [np.ones(2)], 1, 1) for i in range(4)]
-    done = gather(target, cells, {}, 7)
-    for cell, draw in enumerate(target.cells()):
+    runs = [Run(np.full((count, 3), i, np.float32), [np.ones(2)], 5, 1, 1) for i in range(4)]
+    done = gather(target, runs, {}, 7)
+    for run, draw in enumerate(target.runs()):
         own = np.isin(rows, draw.rows)
-        assert (done.calibration_labels[cell][own] == -1).all()
-        assert (done.calibration_labels[cell][~own] == labels[~own]).all()
+        assert (done.calibration_labels[run][own] == -1).all()
+        assert (done.calibration_labels[run][~own] == labels[~own]).all()
     assert done.probabilities.shape == (4, 4, 3)
     assert done.calibration.shape == (4, len(rows), 3)
 
 
-def clusters(seed: int, images: int = 90) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(images) % 3
-    return (np.eye(3)[labels] @ rng.normal(0, 8, (3, 20)) + rng.normal(size=(images, 20))).astype(np.float32), labels
+@pytest.mark.parametrize(("shots", "asked", "sampled"), [([1, 5], 5, 30), ([1, 2], 2, 10)])
+def test_probes_tell_digits_apart_with_the_labels_that_there_are(shots: list[int], asked: int, sampled: int) -> None:
+    from transfer import cnn
+    from transfer.networks.models import fresh_weights
 
-
-@pytest.mark.parametrize(("images", "shown"), [(10, 10), (500, 500), (501, 251), (1000, 500), (20_000, 500)])
-def test_a_map_shows_not_too_many_of_the_sample(images: int, shown: int) -> None:
-    assert len(np.arange(images)[taps.mapped(images)]) == shown
-
-
-def test_a_map_keeps_clusters_together_and_repeats() -> None:
-    features, labels = clusters(0)
-    places = taps.project(features)
-    assert places.shape == (90, 2)
-    assert (places == taps.project(features)).all()
-    distances = np.linalg.norm(places[:, np.newaxis] - places, axis=2) + np.eye(90) * 1e9
-    assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.95
-
-
-def test_features_that_are_all_the_same_are_one_point_on_the_map() -> None:
-    assert not taps.project(np.full((41, 6), 0.3, np.float32)).any()
-
-
-def test_a_layer_of_one_number_has_a_map() -> None:
-    places = taps.project(np.arange(40, dtype=np.float32)[:, np.newaxis])
-    assert places.shape == (40, 2)
-    assert np.isfinite(places).all()
-
-
-def test_a_map_of_very_few_images_is_no_error() -> None:
-    assert taps.project(clusters(0, images=10)[0]).shape == (10, 2)
-
-
-def test_probes_tell_clusters_apart_one_for_each_draw() -> None:
-    features, _ = clusters(1)
-    order = np.argsort(np.arange(90) % 3, kind="stable")  # by class, as in `target_of`
-    target = target_of(30, [1, 5], seeds=2)
-    rows = taps.labelled_rows(target, PARAMS)
-    predicted = taps.probe(Features(features[order][rows], features), target, PARAMS)
-    assert predicted.shape == (2, 90)
-    assert (predicted == np.arange(90) % 3).mean() > 0.95
-
-
-def test_probes_get_the_labels_that_there_are() -> None:
-    assert taps.probed_shots(target_of(10, [1, 2], seeds=1), PARAMS) == 2
-    assert taps.probed_shots(target_of(10, [1, 8], seeds=1), PARAMS) == 3
-
-
-@pytest.mark.parametrize("images", [10, 1000])
-def test_sampled_rows_are_as_many_as_there_are_each_once(images: int) -> None:
-    rows = taps.sampled_rows(images, PARAMS)
-    assert len(rows) == min(images, 30)
-    assert (np.diff(rows) > 0).all()
-    assert rows.max() < images
+    images, labels = synthetic_digits(20, seed=0)
+    few = labels < 3
+    target = few_shot(images[few, ..., np.newaxis], labels[few].astype(np.int32), ["0", "1", "2"], shots, 2)
+    test, truth = images[few][:30, ..., np.newaxis], labels[few][:30]
+    source = cnn.build(cnn.Params(blocks=SMALL["cnn.blocks"], dense=[8]), image_shape=(28, 28, 1), classes=5)
+    source.set_weights(fresh_weights(source, source.get_weights(), 0))
+    params = taps.Params(shots=5, images=sampled, l2=0.01, max_iterations=100)
+    views = taps.probe_taps(source, ["block1", "dense1"], target, test, params)
+    assert views.names.tolist() == ["block1", "dense1"]
+    assert views.shots == asked
+    assert len(views.rows) == sampled
+    assert (np.diff(views.rows) > 0).all()
+    assert views.predicted.shape == (2, 2, sampled)
+    assert (views.predicted[0] == truth[views.rows]).mean() > 0.95
+    assert (views.predicted[1] == truth[views.rows]).mean() > 0.5

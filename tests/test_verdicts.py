@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from transfer.reporting.intervals import holm_levels
 from transfer.verdicts import METRICS, Cells, Change, compare
 
 ACCURACY, LOG_LOSS = METRICS["accuracy"], METRICS["log_loss"]
@@ -122,12 +121,6 @@ def test_the_same_cells_are_the_same_and_cost_the_others_nothing() -> None:
     assert not alone[0].same
 
 
-def test_unpaired_cells_are_never_called_the_same() -> None:
-    (change,) = changes_of(cells_of({("a", 1): [0.1, 0.2]}), cells_of({("a", 1): [0.1, 0.2]}), paired=False)
-    assert not change.same
-    assert change.verdict == "not separated"
-
-
 @given(seed=st.integers(0, 10**6), loss=st.floats(0, 0.05), tolerance=st.floats(0, 0.05))
 def test_a_regression_is_a_loss_whose_interval_is_beyond_the_tolerance(
     seed: int, loss: float, tolerance: float
@@ -164,16 +157,3 @@ def test_missing_values_leave_a_seed_out() -> None:
     (nothing,) = changes_of(old, cells_of({("a", 1): [0.5]}), metric=LOG_LOSS)
     assert nothing.after is None
     assert nothing.difference is None
-
-
-def test_equal_losses_in_every_draw_are_clear() -> None:
-    (change,) = changes_of(cells_of({("a", 1): [0.5, 0.6, 0.7]}), cells_of({("a", 1): [0.4, 0.5, 0.6]}))
-    assert change.verdict == "worse"
-    assert change.regression
-    assert change.difference == pytest.approx((-0.1, -0.1, -0.1))
-
-
-def test_holm_levels_worked_by_hand() -> None:
-    clear = [5.0, 0.5, 2.0]
-    assert holm_levels(3, lambda i, _: clear[i]) == pytest.approx([1 - 0.05 / 3, 0.95, 1 - 0.05 / 2])
-    assert len(holm_levels(0, lambda *_: 0.0)) == 0

@@ -13,6 +13,8 @@ set -euo pipefail
 
 host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 head=$(getent ahostsv4 "$host" | awk 'NR == 1 { print $1 }')
+RAY_AUTH_TOKEN=$(ray get-auth-token --generate | tail -n 1) # srun hands it on to all nodes
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 export RAY_ADDRESS=$head:$((20000 + SLURM_JOB_ID % 10000)) # of two jobs on a node, each has a port of its own
 
 srun ray symmetric-run --address "$RAY_ADDRESS" --min-nodes "$SLURM_JOB_NUM_NODES" \

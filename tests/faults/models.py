@@ -1,338 +1,305 @@
-"""Arrays and models that are damaged, enormous, or hold code, through the commands that read them."""
+"""Files of arrays and models that an attacker wrote, or that are damaged: refused in one line; no code in them runs."""
 
-# ruff: noqa: F811  # `good` is a fixture of another module
 from __future__ import annotations
 
+import io
+import json
 import os
-import signal
-import struct
+import pickle
+import resource
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from conftest import Study, make_study, refused
-from images import measured, one_line
-from small_models import FORM, SIDES, write_sides
-from tally import Faults
-from test_manifest import CODE, change_archive, change_config, good  # noqa: F401
+from common import one_line
+from conftest import ROOT, Study, make_study, refused
+from small_models import FORM, SIDES
 
+from transfer.basics.arrays import read_array, read_arrays, write_arrays
 from transfer.basics.console import UserError
+from transfer.inputs.own import read_npz
 from transfer.networks.about import About, write_about
 from transfer.networks.backend import keras
-from transfer.networks.manifest import CONFIG, WEIGHTS, read_manifest
+from transfer.networks.given import Params
+from transfer.networks.manifest import CONFIG
 from transfer.networks.models import load_model
+from transfer.networks.takeover import take_over
+from transfer.training.cache import RunCache
 
-pytestmark = [
-    pytest.mark.fault("Arrays and models"),
-    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pipes and counts of memory"),
-]
-KINDS = {".keras": "a .keras file", ".h5": "an .h5 file"}
-MEMORY = 1000  # MB, of which TensorFlow takes half where it is imported
-SECONDS = 100
-PLANTED = ["a custom layer", "a custom initializer", "a custom layer inside a model", "a saved model", "a pickle"]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pipes and limits of memory")
+ROOM = 2 << 30  # bytes of memory beside what the process has already
+MARKER = "marker"  # a file that attackers' code leaves in the current folder
+SUFFIXES = [".keras", ".h5"]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path(MARKER).absolute(),)
+
+
+@pytest.fixture(autouse=True)
+def unharmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In a folder of its own, with little memory: at the end the attacker's code must not have left its marker."""
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(Bomb()))
+    Path(MARKER).unlink()  # so it would show
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+    assert not list(tmp_path.rglob(MARKER))
+
+
+# --- Arrays ----------------------------------------------------------------------------------------------------------
+
+GIANT = "{'descr': '<f4', 'fortran_order': False, 'shape': (2684354560,)}"  # 10 GB
+SIZELESS = GIANT.replace("<f4", "<U0")  # which NumPy would give a sign each
+
+
+def npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=True)
+    return stream.getvalue()
+
+
+def stated(header: str) -> bytes:
+    line = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line + bytes(64)
+
+
+def altered(path: Path, content: bytes, how: int = zipfile.ZIP_STORED, name: str = "") -> None:
+    """Put something in the place of an archive's first array, under its name or another."""
+    with zipfile.ZipFile(path) as old:
+        members = {member: old.read(member) for member in old.namelist()}
+    first = next(iter(members))
+    with zipfile.ZipFile(path, "w", how) as new:
+        for member, part in (members | {first: content}).items():
+            new.writestr(name or member if member == first else member, part)
+
+
+def overlapping(path: Path) -> None:
+    """Many entries for the same bytes of the file, together far more than it has."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    many = bytes(content[start : content.index(b"PK\x01\x02", start + 4)]) * 5000
+    end = content[-22:-10] + len(many).to_bytes(4, "little") + start.to_bytes(4, "little") + b"\0\0"
+    end[8:10] = end[10:12] = (5000).to_bytes(2, "little")
+    path.write_bytes(content[:start] + many + end)
+
+
+ATTACKS: dict[str, Callable[[Path], object]] = {
+    "a pickle": lambda path: path.write_bytes(pickle.dumps(Bomb())),
+    "an array of pickled objects": lambda path: altered(path, npy(np.array([Bomb()], dtype=object))),
+    "an array of records with objects": lambda path: altered(path, npy(np.array([(Bomb(),)], dtype=[("a", "O")]))),
+    "a header that declares 10 GB": lambda path: altered(path, stated(GIANT)),
+    "a header that is code": lambda path: altered(path, stated(f"__import__('pathlib').Path('{MARKER}').touch()")),
+    "a header that nests without end": lambda path: altered(path, stated("(" * 110)),
+    "a header of thousands of signs": lambda path: altered(path, stated("-" * 9000)),
+    "a header that declares entries of no size": lambda path: altered(path, stated(SIZELESS)),
+    "a zip bomb": lambda path: altered(path, npy(np.zeros(1 << 25, np.uint8)), zipfile.ZIP_DEFLATED),
+    "entries that overlap": overlapping,
+    "a name that climbs": lambda path: altered(path, npy(np.zeros(2)), name=f"../../{MARKER}"),
+    "a pipe that nobody writes to": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a link to an endless file": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "a file that is cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
+}
+ARRAYS = {"images": np.zeros((4, 8, 8), np.uint8), "labels": np.array([0, 1, 0, 1])}
+
+
+@pytest.mark.parametrize("what", ATTACKS)
+def test_a_hostile_file_of_arrays_is_refused(what: str) -> None:
+    """Between stages, of one's own images, and among the remembered runs."""
+    path, cache = Path("x.npz"), RunCache(partial(write_arrays), 10, Path("runs"))
+    write_arrays(path, **ARRAYS)
+    cache.write("task", ARRAYS)
+    assert len(read_npz(path, "own")[0]) == len(read_arrays(path)["images"]) == len(cache.read("task")["images"])
+    ATTACKS[what](path)
+    refused(lambda: read_npz(path, "own"), "own")
+    refused(lambda: read_arrays(path, "images", "labels"), "x.npz cannot be read")
+    ATTACKS[what](cache.path("task"))
+    kept = cache.read("task")
+    assert kept is None or "images" not in kept
+
+
+def test_no_code_in_an_npy_file_runs() -> None:
+    header = stated(f"__import__('pathlib').Path('{MARKER}').touch()")
+    for content in (pickle.dumps(Bomb()), npy(np.array([Bomb()], dtype=object)), header, stated("(" * 110)):
+        Path("x.npy").write_bytes(content)
+        refused(lambda: read_array(Path("x.npy")), "x.npy cannot be read")
+
+
+# --- Models ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study without its first run; whoever imports `evil` there leaves a file called `ran`."""
-    made = make_study(tmp_path_factory.mktemp("models") / "study")
-    (made.root / "evil.py").write_text(f"open({str(made.root / 'ran')!r}, 'w')")
-    return made
-
-
-def a_lambda(path: Path, marker: Path) -> Path:
-    """A model with a layer that makes a file whenever it runs, as Keras itself saves it."""
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same model as `.keras` and as `.h5`."""
+    folder, layers = tmp_path_factory.mktemp("good"), keras.layers
+    inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3, name="inside")], name="inner")
     image = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(inner(layers.Rescaling(1 / 255)(image)))
+    model = keras.Model(image, layers.Dense(2, activation="softmax", name="told")(x))
+    for suffix in SUFFIXES:
+        model.save(folder / f"model{suffix}")
+    return folder
+
+
+def change_archive(source: Path, path: Path, change: Callable[[dict[str, bytes]], object]) -> Path:
+    """A copy of a `.keras` file with changed members."""
+    with zipfile.ZipFile(source) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    change(members)
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+    return path
+
+
+def change_config(good: Path, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of the model, of the kind that the path's suffix says, with another configuration."""
+    if path.suffix == ".keras":
+
+        def edit(members: dict[str, bytes]) -> None:
+            config = json.loads(members[CONFIG])
+            change(config)
+            members[CONFIG] = json.dumps(config).encode()
+
+        return change_archive(good / "model.keras", path, edit)
+    path.write_bytes((good / "model.h5").read_bytes())
+    with h5py.File(path, "a") as file:
+        config = json.loads(file.attrs["model_config"])
+        change(config)
+        file.attrs["model_config"] = json.dumps(config)
+    return path
+
+
+def named(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A layer of the model, or of the model inside it, by its name."""
+    layers = config["config"]["layers"]
+    found = [layer for layer in layers if layer["config"].get("name") == name]
+    return found[0] if found else named(next(layer for layer in layers if layer["config"]["name"] == "inner"), name)
+
+
+EVIL = {"module": "evil", "class_name": "Evil", "config": {"name": "innocent"}, "registered_name": "Custom>Evil"}
+FUNCTION = {"module": "evil", "class_name": "function", "config": "touch", "registered_name": "touch"}
+UNSAFE = {"class_name": "function", "config": "enable_unsafe_deserialization", "module": "keras.config"}
+PICKLED = {"class_name": "__lambda__", "config": {"value": "gAM="}}
+WRAPPED = {
+    "module": "keras.layers",
+    "class_name": "TimeDistributed",
+    "config": {"name": "each", "layer": EVIL},
+    "registered_name": None,
+}
+CODE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # the layer, what becomes of it and of its values
+    "a custom layer": ("told", EVIL, {}),
+    "a custom layer inside a model": ("inside", EVIL, {}),
+    "a custom layer inside a layer": ("told", WRAPPED, {}),
+    "a custom activation": ("told", {}, {"activation": FUNCTION}),
+    "a custom initializer": ("told", {}, {"kernel_initializer": EVIL}),
+    "a custom regularizer": ("inside", {}, {"kernel_regularizer": EVIL}),
+    "a custom quantisation": ("told", {}, {"quantization_config": EVIL}),
+    "a custom layer that bears a name of Keras": ("told", {"registered_name": "Custom>Dense"}, {}),
+    "a custom model": ("", {"class_name": "Evil", "module": "evil"}, {}),
+    "Keras's own switches": ("told", {}, {"activation": UNSAFE}),
+    "a module that only begins as Keras does": ("told", {"module": "keras_evil"}, {}),
+    "a saved model": ("told", {"class_name": "TFSMLayer"}, {}),
+    "a pickle": ("told", {"class_name": "TorchModuleWrapper"}, {}),
+    "an operation of TensorFlow": ("told", {"class_name": "TFOpLambda"}, {}),
+    "a pickled function": ("told", {"class_name": "Lambda"}, {}),
+    "a pickled function as a value": ("told", {}, {"activation": PICKLED}),
+    "a file's vocabulary": ("told", {"class_name": "StringLookup"}, {}),
+    "a custom loss of a model inside": ("inner", {"compile_config": {"loss": FUNCTION}}, {}),
+}
+
+
+def planted(good: Path, path: Path, what: str) -> Path:
+    """A model file with code in it."""
+    name, layer, values = CODE[what]
+
+    def plant(config: dict[str, Any]) -> None:
+        place = named(config, name) if name else config
+        place["config"].update(values)
+        place.update(layer)
+
+    return change_config(good, path, plant)
+
+
+def source(path: Path) -> Params:
+    return Params(model=str(path), network="none", range="0-1", taps="auto")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("what", CODE)
+def test_no_code_that_a_model_names_runs(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, suffix: str
+) -> None:
+    """As somebody's source model, and as a model of the study that was exchanged between two stages."""
+    for module in ("evil", "keras_evil"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / MARKER)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = planted(good, tmp_path / f"changed{suffix}", what)
+    refused(lambda: take_over(source(path), (8, 8, 3)), path.name)
+    if suffix == ".keras":
+        try:
+            load_model(path)  # which may pass over what it does not need
+        except UserError as error:
+            one_line(f"error: {error}")
+
+
+def a_lambda(path: Path) -> Path:
+    """A model with a layer that makes a file whenever it runs, as Keras itself saves it."""
+    image, marker = keras.Input((8, 8, 3)), Path(MARKER).absolute()
     layer = keras.layers.Lambda(lambda x, path=str(marker): (__import__("pathlib").Path(path).touch(), x)[1])
     keras.Model(image, layer(image)).save(path)
     marker.unlink()
     return path
 
 
-def climbing(good: Path, path: Path) -> Path:
-    return change_archive(good / "model.keras", path, lambda members: members.update({"../../ran": b""}))
+def attackers(good: Path, folder: Path) -> list[Path]:
+    """Model files that run code where they can."""
+    climbing = change_archive(
+        good / "model.keras", folder / "climbing.keras", lambda all_: all_.update({"../../x": b""})
+    )
+    custom = planted(good, folder / "custom.keras", "a custom layer")
+    return [a_lambda(folder / f"lambda{suffix}") for suffix in SUFFIXES] + [climbing, custom]
 
 
-def planted(study: Study, good: Path, folder: Path, suffix: str) -> dict[str, Path]:
-    """Files of models with code in them, by what it is."""
-    files = {}
-    for number, what in enumerate(PLANTED):
-        files[what] = change_config(good, folder, suffix, CODE[what]).rename(folder / f"{number}{suffix}")
-    files["a Lambda layer"] = a_lambda(folder / f"lambda{suffix}", study.root / "ran")
-    if suffix == ".keras":
-        files["a path that climbs out of the archive"] = climbing(good, folder / "climbing.keras")
-    return files
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_study(tmp_path_factory.mktemp("models") / "study")
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_no_code_in_a_source_model_runs(
-    study: Study,
-    good: Path,
-    tmp_path: Path,
-    suffix: str,
-    faults: Faults,
-) -> None:
-    for what, path in planted(study, good, tmp_path, suffix).items():
+def test_the_stages_run_no_code_of_a_source_model(study: Study, good: Path, tmp_path: Path) -> None:
+    (study.root / "evil.py").write_text(f"open({str(tmp_path / MARKER)!r}, 'w')")
+    for path in attackers(good, tmp_path):
         study.set(source__model=str(path), data__source__name="none", source__range="0-1")
-        for module in ("commands.repro", "stages.convert", "stages.pretrain"):
-            with faults(f"{what} in {KINDS[suffix]}"):
-                done = study.run(sys.executable, "-m", module, code=2)
-                one_line(done.stderr, path.name)
-                assert not (study.root / "ran").exists()
-    study.run("git", "checkout", "-q", "params.yaml")
+        for stage in ("check", "convert", "pretrain"):
+            one_line(study.run(sys.executable, "-m", f"stages.{stage}", code=2).stderr, path.name)
 
 
-def test_no_code_in_a_model_that_was_taken_away_runs(
-    study: Study,
-    good: Path,
-    tmp_path: Path,
-    faults: Faults,
-) -> None:
-    image = study.root / "image.png"
-    image.write_bytes(b"")
-    for what, path in planted(study, good, tmp_path, ".keras").items():
-        write_about(path, About("end_to_end", 3, SIDES, FORM.to_text()))
-        alone = tmp_path / f"alone-{path.stem}"
-        alone.mkdir()
-        path = path.rename(alone / path.name)
-        for command in (
-            ["predict", "--model", str(path), str(image)],
-            ["serve", "--models", str(alone), "--port", "0"],
+def test_no_command_runs_code_of_a_model_that_was_taken_away(good: Path, tmp_path: Path) -> None:
+    Path("image.png").write_bytes(b"x")
+    for number, made in enumerate(path for path in attackers(good, tmp_path) if path.suffix == ".keras"):
+        write_about(made, About("end_to_end", 3, SIDES, FORM.to_text()))
+        (tmp_path / str(number)).mkdir()
+        path = made.rename(tmp_path / str(number) / made.name)
+        for arguments in (
+            ["predict", "--model", str(path), str(tmp_path / "image.png")],
+            ["serve", "--models", str(path.parent), "--port", "0"],
             ["export", "--model", str(path), "--format", "tflite", "--output", str(tmp_path / "out")],
         ):
-            with faults(f"{what} in a .keras file"):
-                done = study.run(sys.executable, "-m", "commands", *command, code=2)
-                one_line(done.stderr, path.name)
-                assert not (study.root / "ran").exists()
-                assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("what", CODE)
-def test_no_code_in_a_model_of_the_study_runs(
-    good: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    what: str,
-    faults: Faults,
-) -> None:
-    """The stages load `models/source.keras` by the function that is called here."""
-    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    (tmp_path / "keras_evil.py").write_text((tmp_path / "evil.py").read_text())
-    monkeypatch.syspath_prepend(tmp_path)
-    path = change_config(good, tmp_path, ".keras", CODE[what])
-    with faults("code in models/source.keras, put there between two stages"):
-        try:
-            load_model(path)
-        except UserError as error:
-            assert len(str(error).splitlines()) == 1  # noqa: PT017
-        assert not (tmp_path / "ran").exists()
-
-
-def declared_member(path: Path, name: str, size: int = 10 << 30) -> None:
-    """Let a member of a zip file say that it unpacks to 10 GB."""
-    content = bytearray(path.read_bytes())
-    entry = content.rindex(name.encode()) - 46  # in the list of members at the end
-    assert content[entry : entry + 4] == b"PK\x01\x02"
-    extra = struct.pack("<HHQ", 1, 8, size)
-    content[entry + 24 : entry + 28] = b"\xff" * 4
-    content[entry + 30 : entry + 32] = struct.pack("<H", len(extra))
-    place = entry + 46 + len(name)
-    content[place:place] = extra
-    end = content.rindex(b"PK\x05\x06")
-    (length,) = struct.unpack_from("<I", content, end + 12)
-    content[end + 12 : end + 16] = struct.pack("<I", length + len(extra))
-    path.write_bytes(content)
-
-
-def deep(members: dict[str, bytes]) -> None:
-    members[CONFIG] = b"[" * 1_000_000
-
-
-def long(members: dict[str, bytes]) -> None:
-    members[CONFIG] = b"[" + b"[]," * 30_000_000 + b"[]]"
-
-
-def wide(config: dict[str, Any]) -> None:
-    config["config"]["layers"][-1]["config"]["units"] = 1 << 31
-
-
-def large(config: dict[str, Any]) -> None:
-    for layer in config["config"]["layers"][:1]:
-        layer["config"]["batch_shape"] = [None, 60_000, 60_000, 3]
-
-
-def chunk(path: Path) -> None:
-    with h5py.File(path, "a") as file:
-        for number in range(10):
-            file.create_dataset(f"x{number}", (1,), "f4", maxshape=(None,), chunks=(1 << 28,), compression="gzip")
-
-
-def dataset(path: Path) -> None:
-    with h5py.File(path, "a") as file:
-        file.create_dataset("x", (10 << 30,), "i1", chunks=(1 << 20,))
-
-
-def packed(good: Path, path: Path, change: Callable[[dict[str, bytes]], object]) -> Path:
-    """A changed `.keras` file whose members are compressed."""
-    change_archive(good / "model.keras", path, change)
-    with zipfile.ZipFile(path) as old:
-        members = {name: old.read(name) for name in old.namelist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
-        for name, content in members.items():
-            new.writestr(name, content)
-    return path
-
-
-def test_a_model_that_says_it_is_enormous_is_refused_before_memory_is_taken(
-    study: Study,
-    good: Path,
-    tmp_path: Path,
-    faults: Faults,
-) -> None:
-    files: dict[str, tuple[Path, str]] = {}
-    for name in (WEIGHTS, CONFIG):
-        path = change_archive(good / "model.keras", tmp_path / f"member-{name}.keras", lambda _: None)
-        declared_member(path, name)
-        files[f"10 GB declared of {name} in a .keras file"] = path, "holds 10.0 GB, but at most 4 are read"
-    for what, spoil in (("10 GB declared", dataset), ("10 GB of chunks declared", chunk)):
-        path = tmp_path / f"{spoil.__name__}.h5"
-        path.write_bytes((good / "model.h5").read_bytes())
-        spoil(path)
-        files[f"{what} in an .h5 file"] = path, "GB, but at most 4 are read"
-    files["a configuration that unpacks to 90 MB"] = packed(good, tmp_path / "long.keras", long), "of more than 16 MB"
-    files["a configuration a million levels deep"] = packed(good, tmp_path / "deep.keras", deep), "cannot be read as a"
-    for suffix in (".keras", ".h5"):
-        for what, edit, words in (
-            ("a layer of 2 billion units", wide, "but there are no such weights"),
-            ("images of 60,000 × 60,000 pixels", large, "sides of at most 2048 are read"),
-        ):
-            path = change_config(good, tmp_path, suffix, edit).rename(tmp_path / f"{edit.__name__}{suffix}")
-            files[f"{what} in {KINDS[suffix]}"] = path, words
-    for what, (path, words) in files.items():
-        with faults(what):
-            study.set(source__model=str(path), data__source__name="none", source__range="0-1")
-            line, memory = measured(study, "stages.convert", code=2)
-            one_line(line, path.name, words)
-            assert memory < MEMORY
-    study.run("git", "checkout", "-q", "params.yaml")
-
-
-def test_a_pipe_in_the_place_of_a_model_is_one_line(tmp_path: Path, faults: Faults) -> None:
-    os.mkfifo(tmp_path / "a.keras")
-    with faults("a pipe in the place of a model"):
-        signal.alarm(20)  # in place of waiting for ever
-        try:
-            refused(lambda: read_manifest(tmp_path / "a.keras"), "a.keras is no file")
-        finally:
-            signal.alarm(0)
-
-
-def test_an_array_file_that_says_it_is_enormous_is_refused_before_memory_is_taken(
-    study: Study, tmp_path: Path, faults: Faults
-) -> None:
-    for what, images, words in (
-        ("10 GB declared by an array", (10 << 20, 32, 32), "images has 10.0 GB, but may have 8"),
-        ("7 GB declared by an array of four images", (7 << 20, 32, 32), "not of the size that it states"),
-    ):
-        with faults(what):
-            path = tmp_path / "own.npz"
-            with zipfile.ZipFile(path, "w") as archive:
-                for name, shape in (("images", images), ("labels", (4,))):
-                    with archive.open(f"{name}.npy", "w") as stream:
-                        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                        np.lib.format.write_array_header_1_0(stream, header)
-                        stream.write(bytes(4))
-            study.set(data__target__name="npz", data__target__path=str(path), data__target__classes="all")
-            line, memory = measured(study, "stages.convert", code=2)
-            one_line(line, "own.npz", words)
-            assert memory < MEMORY
-    study.run("git", "checkout", "-q", "params.yaml")
-
-
-class Bomb:
-    """What leaves a marker where it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.marker,)
-
-
-BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
-    "an array of pickled objects": (
-        lambda root: {"labels": np.array([Bomb(root / "ran")] * 4, object)},
-        "Python objects",
-    ),
-    "images of another shape": (lambda _: {"images": np.zeros((4, 3), np.uint8)}, "images has the shape 4 × 3"),
-    "labels of another shape": (lambda _: {"labels": np.zeros((4, 2), int)}, "labels has the shape 4 × 2"),
-    "fewer labels than images": (lambda _: {"labels": [0, 1, 0]}, "must have one entry for each of 4 images"),
-    "labels that are floats": (lambda _: {"labels": [0.0, 1.0, 0.0, 1.0]}, "labels is of type float64"),
-    "pixels that are NaN": (lambda _: {"images": np.full((4, 8, 8), np.nan)}, "floats that are not from 0 to 1"),
-    "pixels beyond their range": (lambda _: {"images": np.full((4, 8, 8), 255.0)}, "floats that are not from 0 to 1"),
-    "one class only": (lambda _: {"labels": [7, 7, 7, 7]}, "only one class, 7"),
-    "signs that are none": (
-        lambda _: {"labels": np.full(4, 0xFFFF_FFFF, np.uint32).view("<U1")},
-        "labels holds what is no text",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", BAD)
-def test_an_array_file_that_cannot_be_used_is_one_line(study: Study, what: str, faults: Faults) -> None:
-    make, words = BAD[what]
-    path = study.root / "own.npz"
-    arrays = {"images": np.random.default_rng(0).integers(0, 256, (4, 8, 8), np.uint8), "labels": [0, 1, 0, 1]}
-    np.savez(path, **arrays | make(study.root))
-    study.set(data__target__name="npz", data__target__path="own.npz", data__target__classes="all")
-    with faults(what):
-        done = study.run(sys.executable, "-m", "stages.convert", code=2)
-        one_line(done.stderr, "own.npz", words)
-        assert not (study.root / "ran").exists()
-    study.run("git", "checkout", "-q", "params.yaml")
-
-
-def test_labels_may_be_any_integers(study: Study, faults: Faults) -> None:
-    labels = [-1, 2**63 - 1, -1, 2**63 - 1]
-    np.savez(study.root / "own.npz", images=np.zeros((4, 8, 8), np.uint8), labels=labels)
-    study.set(data__target__name="npz", data__target__path="own.npz", data__target__classes="all")
-    with faults("labels beyond the number of classes, which are names"):
-        study.run(sys.executable, "-m", "stages.convert")
-        assert np.load(study.root / "data/images/target/classes.npy").tolist() == ["-1", str(2**63 - 1)]
-    study.run("git", "checkout", "-q", "params.yaml")
-
-
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_model_that_is_cut_off_is_one_line(
-    study: Study,
-    good: Path,
-    tmp_path: Path,
-    suffix: str,
-    faults: Faults,
-) -> None:
-    content = (good / f"model{suffix}").read_bytes()
-    path = tmp_path / f"cut{suffix}"
-    for left in (0, 3, 100, len(content) // 2, len(content) - 100):
-        path.write_bytes(content[:left])
-        study.set(source__model=str(path), data__source__name="none", source__range="0-1")
-        with faults(f"{KINDS[suffix]} that is cut off"):
-            one_line(study.run(sys.executable, "-m", "stages.convert", code=2).stderr, path.name)
-    study.run("git", "checkout", "-q", "params.yaml")
-
-
-def test_a_shipped_model_that_is_cut_off_is_one_line(tmp_path: Path, faults: Faults) -> None:
-    path = write_sides(tmp_path / "model.keras")
-    content = path.read_bytes()
-    for left in (0, 100, len(content) // 2, len(content) - 100):
-        path.write_bytes(content[:left])
-        command = [sys.executable, "-m", "commands", "predict", "--model", str(path), str(tmp_path / "x.png")]
-        with faults("a .keras file that is cut off"):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+            command = [sys.executable, "-m", "commands", *arguments]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
             assert done.returncode == 2
             one_line(done.stderr, path.name)
+            assert not (tmp_path / "out").exists()

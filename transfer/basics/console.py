@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, NoReturn, TypeVar
 
 Item = TypeVar("Item")
 
@@ -31,14 +32,28 @@ def run(main: Callable[[], None]) -> None:
         with steady_streams():
             main()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        os._exit(128 + signal.SIGINT)  # at once: an exit in order would wait for threads that train
+        _end_interrupted()
     except Exception as error:
         complaint = _complaint(error)
         if os.environ.get("TRANSFER_TRACEBACK") == "1" or not complaint:
             raise
         print("error:", "\n".join(map(shown, complaint.split("\n"))), file=sys.stderr, flush=True)
         sys.exit(USER_ERROR)
+
+
+def _end_interrupted() -> NoReturn:
+    """End at once: an exit in order would wait for threads that train."""
+    print("interrupted", file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)
+
+
+def _end_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        _end_interrupted()
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end_uncaught  # for Ctrl-C while modules are still being imported
 
 
 def _complaint(error: Exception) -> str:

@@ -80,21 +80,11 @@ def decoding(path: Path) -> Iterator[None]:
             raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file that a stage has made.
-
-    Raises:
-        UserError: if it is missing or cannot be read.
-    """
-    with _reading(path):
-        return path.read_bytes()
-
-
 def digest(path: Path) -> str:
     """SHA-256 of a file that a stage has made, which need not fit into memory.
 
     Raises:
-        UserError: as `read_bytes` does.
+        UserError: if it is missing or cannot be read.
     """
     with _reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -129,7 +129,7 @@ def _settled(body: keras.Model, *, trains_normalisation: bool) -> keras.Model:
             mean, variance = (np.asarray(value).ravel() for value in body.get_layer(content["name"]).get_weights()[:2])
             content |= {"mean": mean.tolist(), "variance": variance.tolist()}
     copy = keras.Model.from_config(config)
-    for layer in () if trains_normalisation else copy.layers:
+    for layer in () if trains_normalisation else [layer for layer in copy.layers if layer.weights]:
         layer.set_weights(body.get_layer(layer.name).get_weights())
     return copy
 

@@ -13,8 +13,8 @@ from pydantic import Field
 from transfer.features import Features, Scaling
 from transfer.networks import models
 from transfer.networks.backend import keras
-from transfer.predictions import softmax
 from transfer.target import Draw
+from transfer.training import few_shot
 from transfer.training.precision import Precision
 from transfer.training.runs import Run
 from transfer.training.schedule import FewShotSchedule
@@ -39,7 +39,7 @@ def head(width: int, classes: int, params: Params) -> keras.Model:
 
 
 def start(*, features: Features, classes: int, params: Params, precision: Precision) -> Callable[[Draw], Run]:
-    """What trains a run from its draw.
+    """What trains a run from its draw; its weights are the two layers' kernels and biases, for scaled features.
 
     Args:
         features: frozen and scaled, (images, width) float32.
@@ -50,38 +50,13 @@ def start(*, features: Features, classes: int, params: Params, precision: Precis
     model = head(features.train.shape[1], classes, params)
     trainer = Trainer(model, betas=params.betas, precision=precision)
     initial = partial(models.fresh_weights, model, model.get_weights())
-    return partial(fit, trainer=trainer, initial=initial, features=features, params=params)
-
-
-def fit(
-    draw: Draw,
-    *,
-    trainer: Trainer,
-    initial: Callable[[int], list[np.ndarray]],
-    features: Features,
-    params: Params,
-) -> Run:
-    """Train a two-layer head on one label draw.
-
-    Args:
-        draw: rows of the labelled images and their labels.
-        trainer: of the head.
-        initial: the weights to start from, by the seed.
-        features: frozen and scaled, (images, width) float32.
-        params: the schedule.
-
-    Returns:
-        The run; its weights are the two layers' kernels and biases, for scaled features.
-    """
-    plan = params.plan(len(draw.rows), draw.shots, draw.seed)
-    trainer.reset(initial(draw.seed), draw.seed)
-    trainer.train(features.train[draw.rows], draw.labels, plan, draw.seed)
-    return Run(
-        probabilities=softmax(trainer.predict(features.test)),
-        weights=trainer.model.get_weights(),
-        trainable_parameters=trainer.trainable_parameters,
-        gradient_steps=len(plan.rates),
-        examples_seen=plan.batches.size,
+    return partial(
+        few_shot.fit,
+        trainer=trainer,
+        initial=initial,
+        inputs=features.train,
+        to_predict=features.test,
+        params=params,
     )
 
 

@@ -6,6 +6,8 @@ by cross-validation inside the label budget, then fitted again on all labelled i
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -51,10 +53,13 @@ def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: i
         The run of each draw, in their order; its weights are the kernel, (width, classes), and the bias, (classes,),
         for scaled features. Steps and examples count the final fit's iterations, not the search for the penalty.
     """
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's, after Ctrl-C
     with joblib.parallel_config("loky", inner_max_num_threads=1):
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which end with this one
         fitted = joblib.Parallel(workers or -1, return_as="generator")(
             joblib.delayed(classifier(draw, params).fit)(features.train[draw.rows], draw.labels) for draw in draws
         )
+        signal.signal(signal.SIGINT, handler)
         for draw, search in zip(draws, fitted, strict=True):
             best = getattr(search, "best_estimator_", search)
             kernel, bias = as_dense(best)

@@ -10,7 +10,7 @@ import numpy as np
 from transfer.networks.backend import keras
 from transfer.networks.models import Network, fresh_weights, with_head
 from transfer.target import Draw
-from transfer.training import fine_tuning
+from transfer.training import few_shot, fine_tuning
 from transfer.training.precision import Precision
 from transfer.training.runs import Run
 from transfer.training.trainer import Trainer
@@ -28,13 +28,13 @@ def network(body: keras.Model, classes: int) -> Network:
 def start(
     *, network: Network, images: np.ndarray, to_predict: np.ndarray, params: Params, precision: Precision
 ) -> Callable[[Draw], Run]:
-    """What trains a run from its draw; arguments as of `fine_tuning.fit`, and the network."""
+    """What trains a run from its draw; arguments as of `few_shot.fit`, and the network."""
     trainer = Trainer(network.build(), shift=params.shift, betas=params.betas, precision=precision)
     return partial(
-        fine_tuning.fit,
+        few_shot.fit,
         trainer=trainer,
         initial=partial(fresh_weights, trainer.model, network.weights),
-        images=images,
+        inputs=images,
         to_predict=to_predict,
         params=params,
     )

@@ -21,7 +21,11 @@ from transfer.basics.console import UserError
 from transfer.networks.provenance import versions
 
 FOLDER = Path(".cache/runs")
-ROOMS = (Path(__file__).parent, Path(__file__).parents[1] / "networks")  # whose code computes, beside the strategy's
+PACKAGE = Path(__file__).parents[1]
+CODE = (  # that decides what a run gives, beside the strategy's module; not what reads, prints or checks
+    *("networks/models.py", "training/few_shot.py", "training/precision.py", "training/schedule.py"),
+    "training/trainer.py",
+)
 
 
 class RunCache:
@@ -37,8 +41,7 @@ class RunCache:
         self.megabytes = megabytes
         self.folder = folder
         if megabytes:
-            files = [Path(inspect.getfile(start.func)), *sorted(file for room in ROOMS for file in room.glob("*.py"))]
-            code = [file.read_bytes() for file in files]
+            code = [file.read_bytes() for file in (Path(inspect.getfile(start.func)), *map(PACKAGE.joinpath, CODE))]
             self._common = joblib.hash([start.func, start.keywords, versions(), code], coerce_mmap=True)
 
     def path(self, task: object) -> Path:
@@ -62,7 +65,9 @@ class RunCache:
             write_arrays(self.path(task), **arrays)
 
     def trim(self) -> None:
-        """Delete the oldest of what is more than may be kept."""
+        """Delete what was not asked for the longest, of what is more than may be kept."""
+        if not self.megabytes:
+            return
         files = sorted(self.folder.glob("*.npz"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
         kept = 0
         for file in files:

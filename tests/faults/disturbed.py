@@ -1,0 +1,198 @@
+"""Whole studies: killed, side by side, on a full disk, in odd surroundings. What they make are the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from common import REPEATS, one_line
+from conftest import Study, make_study, mounts
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs signals, and Linux's means to mount")
+MADE = ("data", "models", "results")
+LOCALES = Path("/usr/share/i18n/locales/tr_TR")
+
+
+def lock(study: Study) -> dict:
+    return YAML(typ="safe").load(study.root / "dvc.lock")
+
+
+def made(study: Study) -> dict[str, bytes]:
+    """All that a study has made; of dvc.lock the content, as its stages stand in the order in which they ran."""
+    files = [file for name in MADE for file in (study.root / name).rglob("*") if file.is_file()]
+    content = {file.relative_to(study.root).as_posix(): file.read_bytes() for file in files}
+    return content | {"dvc.lock": json.dumps(lock(study), sort_keys=True).encode()}
+
+
+def differing(found: dict[str, bytes], wanted: dict[str, bytes]) -> list[str]:
+    """Names of the files that are not the same, or there only once."""
+    assert len(wanted) > 25
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+
+
+def undone(finished: Study, folder: Path, *stages: str) -> Study:
+    """A copy of a finished study in which some stages are to run again, with nothing remembered."""
+    study = Study(Path(shutil.copytree(finished.root, folder / "study", symlinks=True)))
+    for name in (".cache", ".dvc/cache/runs"):
+        shutil.rmtree(study.root / name)
+    for out in (out for stage in stages for out in lock(study)["stages"][stage]["outs"]):
+        (study.root / out["path"]).unlink()
+        (study.root / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]).unlink(missing_ok=True)
+    return study
+
+
+def begin(study: Study) -> subprocess.Popen[str]:
+    """`dvc repro` in a process group of its own, with a pipe for what it prints."""
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
+    pipe = subprocess.PIPE
+    command = ["dvc", "repro"]
+    return subprocess.Popen(
+        command, cwd=study.root, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> None:
+    """Read what is printed up to a line with some words."""
+    assert process.stdout is not None
+    assert any(words in line for line in process.stdout), f"ended before {words}"
+
+
+# --- Killed ----------------------------------------------------------------------------------------------------------
+
+KILLS = [  # the stage, at which of its lines, whom, by what
+    ("pretrain", "pretrain: ", "stage", signal.SIGKILL),
+    ("end_to_end", "1 of 6 runs", "stage", signal.SIGKILL),
+    ("end_to_end", "3 of 6 runs", "all", signal.SIGINT),
+    ("scratch", "6 of 6 runs", "all", signal.SIGKILL),
+]
+
+
+@pytest.mark.parametrize("turn", range(REPEATS))
+@pytest.mark.parametrize(("stage", "line", "whom", "number"), KILLS)
+def test_after_a_kill_the_next_run_goes_on_and_makes_the_same_bytes(
+    finished: Study, tmp_path: Path, stage: str, line: str, whom: str, number: signal.Signals, turn: int
+) -> None:
+    study, wanted = undone(finished, tmp_path, stage), made(finished)
+    process = begin(study)
+    wait_for(process, line)
+    time.sleep(random.Random(f"{line} {turn}").uniform(0, 0.4))
+    inside = [child for child in psutil.Process(process.pid).children(True) if f"stages.{stage}" in child.cmdline()]
+    if whom == "all":  # as Ctrl-C in a terminal, or a machine that goes off
+        os.killpg(process.pid, number)
+    else:
+        inside[0].send_signal(number)
+    printed, _ = process.communicate(timeout=20)
+    assert process.returncode
+    assert "Traceback" not in printed
+    assert not [child for child in inside if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    there = made(study)
+    assert [name for name in there if not name.endswith(".partial") and there[name] != wanted.get(name)] == []
+
+    remembered = len(list((study.root / ".cache/runs").glob("[!.]*.npz")))
+    ran, printed = study.ran()
+    assert ran == [stage]
+    assert not remembered or f"{remembered} of them remembered" in printed
+    assert differing(made(study), wanted) == []
+    assert list(study.root.rglob(".*partial*")) == []
+
+
+# --- Again, and two at once ------------------------------------------------------------------------------------------
+
+
+def test_another_cold_run_in_another_place_makes_the_same_bytes(
+    finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PYTHONHASHSEED": "1", "TZ": "Asia/Kathmandu", "OMP_NUM_THREADS": "1", "HOME": "/"}.items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "Übung 'eins' $x & zwei"
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "Ablage für alles"))
+    (tmp_path / "Ablage für alles").mkdir()
+    before = os.umask(0o077)
+    try:
+        study = make_study(folder / "study")
+        study.set(compute__workers=3)  # the other one has 2
+        study.repro()
+    finally:
+        os.umask(before)
+    assert differing(made(study), made(finished)) == []
+    assert list((tmp_path / "Ablage für alles").iterdir()) == []
+
+
+def test_a_second_dvc_repro_in_the_same_folder_does_no_harm(finished: Study, tmp_path: Path) -> None:
+    study = undone(finished, tmp_path, "end_to_end")
+    process = begin(study)
+    wait_for(process, "1 of 6 runs")
+    second = study.run("dvc", "repro", code=None)
+    assert process.wait(timeout=60) == 0
+    assert second.returncode == 0 or "lock" in second.stderr, second.stderr
+    assert differing(made(study), made(finished)) == []
+    assert study.repro() == []
+
+
+# --- A full disk -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[Path]:
+    """Mount something at a folder for a while."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", *options, str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@mounts
+def test_a_full_disk_is_one_line_and_what_was_there_stays_whole(finished: Study, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=256m", "tmpfs") as disk:
+        study = undone(finished, disk)
+        before, ballast = made(study), disk / "ballast"
+        for stage in ("convert", "split", "pretrain", "dense_head", "report"):
+            for left in (0, 12_288):
+                with ballast.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
+                done = study.run("python", "-m", f"stages.{stage}", code=2)
+                ballast.unlink()
+                one_line(done.stderr, "No space left on device")
+                assert differing(made(study), before) == []
+        study.repro()
+        assert differing(made(study), before) == []
+
+
+# --- Odd surroundings ------------------------------------------------------------------------------------------------
+
+ODD = {
+    "a Turkish locale": "export LOCPATH={locales} LC_ALL=tr_TR.ISO-8859-9 PYTHONUTF8=0",
+    "a read-only HOME": "unset XDG_CACHE_HOME XDG_CONFIG_HOME; export HOME={home}",
+    "no HOME, no locale, a closed input": "unset HOME XDG_CACHE_HOME XDG_CONFIG_HOME; export LC_ALL=C; exec <&-",
+}
+
+
+@mounts
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_surroundings_change_nothing(finished: Study, tmp_path: Path, odd: str) -> None:
+    if "Turkish" in odd:
+        if not shutil.which("localedef") or not LOCALES.is_file():
+            pytest.skip("Debian's package locales is not installed")
+        command = ["localedef", "-i", "tr_TR", "-f", "ISO-8859-9", str(tmp_path / "tr_TR.ISO-8859-9")]
+        subprocess.run(command, check=True)
+    study, home = undone(finished, tmp_path), tmp_path / "home"
+    with mounted(home, "-t", "tmpfs", "-o", "ro", "tmpfs"):
+        lines = ODD[odd].format(locales=shlex.quote(str(tmp_path)), home=shlex.quote(str(home)))
+        stages = ("convert", "end_to_end", "evaluate", "report")
+        study.run("sh", "-c", f'{lines}\nexec "$@"', "sh", "dvc", "repro", "--force", "--single-item", *stages)
+    assert differing(made(study), made(finished)) == []
