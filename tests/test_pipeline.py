@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -223,30 +224,49 @@ def long(finished: Study) -> Iterator[Study]:
     finished.run("git", "checkout", "-q", "params.yaml")
 
 
-@SIGNALS
-@pytest.mark.parametrize(
-    ("stage", "seconds"), [("end_to_end", 1), ("feature_extraction", 0.2), ("feature_extraction", 3)]
-)
-def test_ctrl_c_ends_a_stage_at_once_and_quietly(long: Study, stage: str, seconds: float) -> None:
-    process = subprocess.Popen(
+def begin(study: Study, stage: str) -> subprocess.Popen[str]:
+    """Start a stage as a terminal does."""
+    return subprocess.Popen(
         [sys.executable, "-m", f"stages.{stage}"],
-        cwd=long.root,
+        cwd=study.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which whoever runs this may ignore
     )
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Press Ctrl-C: the stage must end at once, quietly, with all that it has started."""
+    os.killpg(process.pid, signal.SIGINT)
+    before = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - before < 2
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert not [each for each in psutil.process_iter() if session(each) == process.pid]
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    ("stage", "seconds"), [("end_to_end", 1), ("feature_extraction", 0.2), ("feature_extraction", 3)]
+)
+def test_ctrl_c_ends_a_training_at_once_and_quietly(long: Study, stage: str, seconds: float) -> None:
+    process = begin(long, stage)
     assert process.stdout is not None
     while "runs of up to" not in process.stdout.readline():
         assert process.poll() is None, process.communicate()
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    before = time.monotonic()
-    printed, errors = process.communicate(timeout=60)
-    assert time.monotonic() - before < 2
-    assert (process.returncode, printed, errors) == (130, "", "interrupted\n")
-    assert not [each for each in psutil.process_iter() if session(each) == process.pid]
+    interrupt(process)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc that tells what a process has loaded")
+def test_ctrl_c_ends_the_import_of_tensorflow_quietly(finished: Study) -> None:
+    process = begin(finished, "end_to_end")
+    while "libtensorflow" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    interrupt(process)
 
 
 def session(process: psutil.Process) -> int:

@@ -128,7 +128,6 @@ def test_another_cold_run_in_another_place_makes_the_same_bytes(
     finally:
         os.umask(before)
     assert differing(made(study), made(finished)) == []
-    assert list((tmp_path / "Ablage für alles").iterdir()) == []
 
 
 def test_a_second_dvc_repro_in_the_same_folder_does_no_harm(finished: Study, tmp_path: Path) -> None:
@@ -161,8 +160,8 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays_whole(finished: Study,
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=256m", "tmpfs") as disk:
         study = undone(finished, disk)
         before, ballast = made(study), disk / "ballast"
-        for stage in ("convert", "split", "pretrain", "dense_head", "report"):
-            for left in (0, 12_288):
+        for stage in ("convert", "split", "pretrain", "end_to_end", "report"):
+            for left in (0, 12_288) if stage in ("convert", "split") else (12_288,):
                 with ballast.open("wb") as file:
                     os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
                 done = study.run("python", "-m", f"stages.{stage}", code=2)

@@ -169,7 +169,7 @@ READERS: dict[str, tuple[int, Callable[[], list[bytes]], Callable[[], Target]]] 
     "image": (2_500, pictures, image),
     "sound": (2_500, recordings, sound),
     "folder": (4_000, lambda: [TABLE, TABLE.replace(b"\n", b"\r\n"), b'path,label\n"a.png","x"'], folder),
-    "params": (1_000, sections, params),
+    "params": (500, sections, params),
     "keras": (10_000, lambda: [CUT.join([CONFIG, weights(), b"{}"])], lambda: model(".keras")),
     "hdf5": (10_000, lambda: [weights()], lambda: model(".h5")),
 }

@@ -166,8 +166,9 @@ def test_a_file_that_is_odd_as_a_whole_is_one_line(folder: Path, what: str) -> N
 
 def test_rates_that_kill_a_training_end_in_numbers_or_in_one_line(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study")
-    study.set(**{f"{name}__peak_rate": 1.0 for name in ("pretrain", "dense_head", "end_to_end", "scratch")})
-    done = study.run("dvc", "repro", code=None)
+    study.edit_yaml("dvc.yaml", lambda content: content["stages"].pop("dense_head"))
+    study.set(**{f"{name}__peak_rate": 1.0 for name in ("pretrain", "end_to_end", "scratch")})
+    done = study.run("dvc", "repro", "evaluate", code=None)
     if done.returncode == 0:
         table = list(csv.DictReader(study.read("results/cells.csv").decode().splitlines()))
         assert all(math.isfinite(float(row[name])) for row in table for name in ("accuracy", "log_loss", "brier"))

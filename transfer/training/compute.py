@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Annotated, Literal, TypeVar
 
@@ -67,5 +68,8 @@ def run_in_threads(
         finally:
             idle.put((number, call))
 
-    parallel = joblib.Parallel(count, backend="threading", return_as="generator", batch_size=1)
-    return parallel(joblib.delayed(work)(task) for task in tasks)
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield from pool.map(work, tasks)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
