@@ -22,8 +22,6 @@ from ruamel.yaml import YAML
 from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError
 
-pytest_plugins = ["tally"]
-
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
     *("stages", "transfer", "dvc.yaml", "params.yaml", "commands", "pretrain", "data/none"),

@@ -173,7 +173,6 @@ def test_more_shots_and_seeds_train_the_new_runs_alone() -> None:
     assert run()[1] == []
 
 
-@pytest.mark.fault("Corruption", "remembered runs that are damaged, cut off, emptied or gone")
 def test_what_is_damaged_or_gone_is_trained_again_and_is_never_another_number(folder: Path) -> None:
     cold, _ = run()
     files = sorted(folder.iterdir())

@@ -39,7 +39,6 @@ def test_without_ray_a_study_on_ray_is_refused(monkeypatch: pytest.MonkeyPatch) 
         check(params(compute__engine="ray"))
 
 
-@pytest.mark.fault("Parameters", "values that cannot go together")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -103,7 +102,6 @@ def test_what_stands_where_no_file_is_named_must_be_there(tmp_path: Path, monkey
         check_placeholders()
 
 
-@pytest.mark.fault("Parameters", "a path of one's own where the pipeline writes")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -100,7 +100,6 @@ def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
     assert b"<00:0" in shown  # time left
 
 
-@pytest.mark.fault("Disk full", "in the middle of a file")
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
     write_text(path, "zwölf\n")
@@ -115,7 +114,6 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
 
-@pytest.mark.fault("Disk full", "in the middle of a folder")
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "folder"
 

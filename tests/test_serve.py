@@ -153,7 +153,6 @@ def test_every_answer_has_its_status_and_the_headers_that_protect(
         assert headers["allow"]
 
 
-@pytest.mark.fault("Serving", "a file that is no image")
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -171,13 +170,11 @@ def test_what_cannot_be_read_is_400_and_one_line(server: Server, body: bytes, sa
     assert answer["error"].isprintable()
 
 
-@pytest.mark.fault("Serving", "a kind of request that a foreign page's form could send")
 @pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/json", "image"])
 def test_kinds_that_a_foreign_form_could_send_are_refused(server: Server, kind: str) -> None:
     assert server.predict(LEFT, kind)[0] == 415
 
 
-@pytest.mark.fault("Serving", "an image of 10 MB and more")
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(("size", "status"), [(10 << 20, 400), ((10 << 20) + 1, 413), (30 << 20, 413)])
 def test_no_more_than_ten_megabytes_are_taken(server: Server, size: int, status: int, chunked: bool) -> None:
@@ -192,7 +189,6 @@ def test_recordings_are_answered_too(server: Server) -> None:
     assert server.predict(recording(), "audio/wav")[0] == 200
 
 
-@pytest.mark.fault("Serving", "an upload without end")
 def test_an_upload_without_end_is_cut_off(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         head = f"POST /predict HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: image/png\r\n"
@@ -206,7 +202,6 @@ def test_an_upload_without_end_is_cut_off(server: Server) -> None:
     assert server.ask("GET", "/health")[0] == 200
 
 
-@pytest.mark.fault("Serving", "a request that names another server, as in DNS rebinding")
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "192.168.0.7:{port}", "[", "a@[::1"]
 )
@@ -220,7 +215,6 @@ def test_a_request_that_names_this_machine_is_answered(server: Server, host: str
     assert server.predict(LEFT, Host=host.format(port=server.port))[0] == 200
 
 
-@pytest.mark.fault("Serving", "a request from another page")
 @pytest.mark.parametrize(
     "origin", ["null", "", "http://evil.example", "http://127.0.0.1:1", "http://localhost:{port}", "file://"]
 )
@@ -228,7 +222,6 @@ def test_a_request_from_another_page_is_refused(server: Server, origin: str) -> 
     assert server.predict(LEFT, Origin=origin.format(port=server.port))[0] == 403
 
 
-@pytest.mark.fault("Serving", "a port in use, a host that is not here")
 def test_a_port_in_use_and_a_host_that_is_not_here_are_one_line() -> None:
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
@@ -441,7 +434,6 @@ def test_what_the_server_says_of_a_bad_file_is_shown(browser: Browser, server: S
     page.close()
 
 
-@pytest.mark.fault("Serving", "HTML and scripts in the names of classes and strategies")
 def test_names_of_classes_and_strategies_are_shown_and_do_nothing(opened: Open, tmp_path: Path) -> None:
     write_sides(tmp_path / "evil.keras", f'"]{EVIL}', classes=(EVIL, "w" * 300, *map(str, range(5))))
     with served(tmp_path) as other:

@@ -197,7 +197,6 @@ HASHES = {"not in the lock": f" --hash=sha256:{'0' * 64}", "missing": ""}
 
 
 @on_posix
-@pytest.mark.fault("Network", "a package whose hash is not in the lock, or is missing there")
 @pytest.mark.parametrize(("found", "said"), [("not in the lock", "differs from the one that"), ("missing", "no hash")])
 def test_pip_installs_nothing_without_the_right_hash(machine: Machine, tmp_path: Path, found: str, said: str) -> None:
     """With the real Python and pip."""

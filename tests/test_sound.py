@@ -165,7 +165,6 @@ def test_size_channels_and_polarity_are_those_of_the_form() -> None:
     np.testing.assert_array_equal(colour, 255 - np.repeat(plain, 3, axis=2))
 
 
-@pytest.mark.fault("Images", "what is no recording: cut off, without a format, of no or 2 billion samples a second")
 def test_what_is_no_recording_is_one_line_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = wav(tone(900))
     for name, content in {
