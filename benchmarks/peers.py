@@ -70,7 +70,8 @@ def fit_end_to_end(task: Task) -> Callable[[Draw], np.ndarray]:
         body.set_weights(weights)
         inputs = x = keras.Input(body.inputs[0].shape[1:], dtype="uint8")
         if params.shift:
-            most = (params.shift / inputs.shape[1], params.shift / inputs.shape[2])
+            # What is rounded to the nearest pixel gives each whole number of pixels equally often.
+            most = [(params.shift + 0.5) / side for side in inputs.shape[1:3]]
             x = keras.layers.RandomTranslation(*most, fill_mode="constant", interpolation="nearest")(x)
         x = keras.layers.Dense(task.classes, kernel_initializer="zeros")(body(x))
         return _fit(keras.Model(inputs, x), task, draw, params)

@@ -120,8 +120,7 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scor
     images, labels = images_of("train", known)
     source = cnn.build(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(known))
     params = pretraining[0].model_copy(update={"seed": seeds[0]})
-    betas = params.beta_1, params.beta_2
-    trainer = Trainer(source, shift=params.shift, betas=betas, precision=pretraining[1])
+    trainer = Trainer(source, shift=params.shift, betas=(params.beta_1, params.beta_2), precision=pretraining[1])
     list(pretrain.train_source(trainer, images, labels, params))
 
     images, labels = images_of("train", digits)
