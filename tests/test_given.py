@@ -283,7 +283,6 @@ def test_a_head_is_found_where_there_is_one_and_a_map_is_pooled(
         np.testing.assert_allclose(logits(what, raw), expected, rtol=1e-4)
 
 
-@pytest.mark.fault("Arrays and models", "a model with weights that are no numbers, or a variance below zero")
 @pytest.mark.parametrize(("layer", "number", "value"), [("first", 0, np.nan), ("head", 1, np.inf), ("norm", 3, -1.0)])
 def test_weights_that_no_training_has_come_to_are_refused(
     layer: str, number: int, value: float, tmp_path: Path

@@ -123,7 +123,6 @@ CODE: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-@pytest.mark.fault("Arrays and models", "code that a model file names: layers, functions, pickles")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("what", CODE)
 def test_code_is_refused_in_one_line_and_never_runs(
@@ -137,7 +136,6 @@ def test_code_is_refused_in_one_line_and_never_runs(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.fault("Arrays and models", "a path that climbs out of the archive, or a link")
 @pytest.mark.parametrize("member", ["../out", "/out", "..\\out", "C:\\out", "assets/../../out", "link"])
 def test_a_member_that_leads_out_of_the_archive_is_refused(good: Path, tmp_path: Path, member: str) -> None:
     path = change_archive(good / "model.keras", tmp_path / "a.keras", lambda _: None)
@@ -161,7 +159,6 @@ def huge(file: h5py.File, _: Path) -> None:
     file.create_dataset("x", (5 << 30,), "i1", chunks=(1 << 20,))
 
 
-@pytest.mark.fault("Arrays and models", "weights that lead to another file, or are enormous")
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -187,7 +184,6 @@ def test_weights_that_lead_elsewhere_or_are_too_large_are_refused(
     refused(lambda: read_manifest(path), words)
 
 
-@pytest.mark.fault("Arrays and models", "an archive that says it is enormous")
 def test_what_says_it_is_too_large_is_not_read(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = change_config(good, tmp_path, ".h5", lambda config: config.update(more="x" * (1 << 20)))
     monkeypatch.setattr(manifest, "LONGEST", 1 << 20)
@@ -197,7 +193,6 @@ def test_what_says_it_is_too_large_is_not_read(good: Path, tmp_path: Path, monke
     refused(lambda: read_manifest(path), "but at most 4 are read")
 
 
-@pytest.mark.fault("Arrays and models", "a layer that is wider than its weights, enormous images, channels first")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize(
     ("name", "key", "value", "words"),
@@ -218,7 +213,6 @@ def test_a_layer_that_cannot_be_is_refused_before_keras_makes_it(
     refused(lambda: read_manifest(change_config(good, tmp_path, suffix, change)), words)
 
 
-@pytest.mark.fault("Arrays and models", "what is no model file")
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
@@ -237,7 +231,6 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, name: str, content: bytes 
     refused(lambda: read_manifest(tmp_path / name), words)
 
 
-@pytest.mark.fault("Arrays and models", "a model of something else than one image")
 def test_other_archives_and_models_of_something_else_than_one_image_are_refused(tmp_path: Path) -> None:
     one, two = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:

@@ -87,7 +87,6 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.fault("Arrays and models", "a Lambda layer")
 def test_code_in_a_model_file_is_never_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     inputs = keras.Input((2,))
