@@ -57,10 +57,15 @@ def undone(finished: Study, folder: Path, *stages: str) -> Study:
 def begin(study: Study) -> subprocess.Popen[str]:
     """`dvc repro` in a process group of its own, with a pipe for what it prints."""
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
-    pipe = subprocess.PIPE
-    command = ["dvc", "repro"]
     return subprocess.Popen(
-        command, cwd=study.root, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        ["dvc", "repro"],
+        cwd=study.root,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which whoever runs this may ignore
     )
 
 

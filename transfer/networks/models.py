@@ -78,9 +78,11 @@ def save_model(path: Path, model: keras.Model) -> None:
 
     def write(partial: Path) -> None:
         saved = partial.with_name(f"{partial.name}.keras")
-        model.save(saved)
-        _make_repeatable(saved, partial)
-        saved.unlink()
+        try:
+            model.save(saved)
+            _make_repeatable(saved, partial)
+        finally:
+            saved.unlink(missing_ok=True)
 
     write_whole(path, write)
 
