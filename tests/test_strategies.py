@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -166,15 +168,21 @@ def test_the_number_of_processes_changes_no_bit_of_a_probe() -> None:
 
 
 def test_results_come_in_the_order_of_the_tasks_each_thread_with_a_start_of_its_own() -> None:
-    started: list[int] = []
+    started: list[threading.Lock] = []
 
-    def start() -> Callable[[int], tuple[int, int]]:
-        started.append(number := len(started))
-        return lambda task: (task, number)
+    def start() -> Callable[[int], int]:
+        started.append(alone := threading.Lock())
 
-    results = list(run_in_threads(start, range(50), 3))
-    assert [task for task, _ in results] == list(range(50))
-    assert started == [0, 1, 2]
+        def work(task: int) -> int:
+            assert alone.acquire(blocking=False), "two tasks at once"
+            time.sleep(0.001 * (task % 3))
+            alone.release()
+            return task
+
+        return work
+
+    assert list(run_in_threads(start, range(50), 3)) == list(range(50))
+    assert 1 < len(started) <= 3
     assert list(run_in_threads(start, [], 3)) == []
 
 
