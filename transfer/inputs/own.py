@@ -132,7 +132,7 @@ def read_files(files: Sequence[Path], form: Form, path: Path, label: str) -> Non
         label: stands before the progress.
 
     Raises:
-        UserError: for the first of the files that cannot be read, as `read_file` does; nothing is written then.
+        UserError: for a file that cannot be read, as `read_file` does.
     """
     # Pillow decodes outside Python's lock.
     images = joblib.Parallel(-1, backend="threading", return_as="generator")(

@@ -159,7 +159,7 @@ def with_head(body: keras.Model, *head: keras.layers.Layer, name: str) -> keras.
 def without_head(source: keras.Model) -> keras.Model:
     """The body of a source model: without its last layer where that gives logits."""
     output = source.get_layer("logits").input if source.layers[-1].name == "logits" else source.output
-    return keras.Model(source.inputs[0], output)
+    return keras.Model(source.inputs[0], output, name="body")
 
 
 def save_on_backbone(

@@ -17,14 +17,14 @@ import joblib
 import numpy as np
 
 from transfer.basics.arrays import read_arrays, write_arrays
-from transfer.basics.console import UserError
+from transfer.basics.console import UserError, say
 from transfer.networks.provenance import versions
 
 FOLDER = Path(".cache/runs")
 PACKAGE = Path(__file__).parents[1]
 CODE = (  # that decides what a run gives, beside the strategy's module; not what reads, prints or checks
-    *("networks/models.py", "training/few_shot.py", "training/precision.py", "training/schedule.py"),
-    "training/trainer.py",
+    *("networks/models.py", "predictions.py", "training/few_shot.py", "training/precision.py"),
+    *("training/schedule.py", "training/trainer.py"),
 )
 
 
@@ -60,9 +60,14 @@ class RunCache:
         return None
 
     def write(self, task: object, arrays: dict[str, np.ndarray]) -> None:
-        """Keep a task's arrays."""
-        if self.megabytes:
+        """Keep a task's arrays; where they cannot be written, say so once and go on without."""
+        if not self.megabytes:
+            return
+        try:
             write_arrays(self.path(task), **arrays)
+        except UserError as error:
+            say(f"runs are not remembered: {error}")
+            self.megabytes = 0
 
     def trim(self) -> None:
         """Delete what was not asked for the longest, of what is more than may be kept."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +23,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 RETRIES = 3  # of a task whose worker died; one that always kills its worker must come to an end
-PATIENCE = 10  # seconds for a cluster to answer
+PATIENCE = 30  # seconds for a cluster to answer
 SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # do not hide a GPU from tasks, which share it
     "RAY_USAGE_STATS_ENABLED": "0",  # no calls home
@@ -61,7 +63,8 @@ def run_on_ray(
     )
     environment = {"py_modules": [str(PACKAGE)], "env_vars": SETTINGS}
     try:
-        _check_that_it_answers(address)
+        if address:
+            _check_that_it_answers(address)
         ray.init(**where, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
@@ -87,10 +90,19 @@ def check_ray() -> None:
 
 
 def _check_that_it_answers(address: str) -> None:
-    """Connect once: where nobody answers, Ray tries for minutes and then aborts."""
-    if ":" in address:
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), PATIENCE).close()
+    """Join once in a process that can be ended: where no Ray answers, joining goes on for minutes and then aborts.
+
+    Raises:
+        ConnectionError: with Ray's reason.
+    """
+    command = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1])", address]
+    reason = f"no answer in {PATIENCE} s"
+    with suppress(subprocess.TimeoutExpired):
+        joined = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if joined.returncode == 0:
+            return
+        reason = (joined.stderr.strip() or "no reason given").splitlines()[-1]
+    raise ConnectionError(reason)
 
 
 def _call(inputs: list[Any], task: Any) -> Any:

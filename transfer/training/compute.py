@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import Annotated, Literal, TypeVar
 
 import joblib
@@ -55,18 +55,15 @@ def run_in_threads(
         workers: threads side by side; 0 takes one per processor core.
     """
     count = max(1, min(workers or joblib.cpu_count(), len(tasks)))
-    idle: SimpleQueue[tuple[int, Callable[[Task], Result]]] = SimpleQueue()
-    for number in range(count if tasks else 0):
-        with device(number):
-            idle.put((number, start()))
+    numbers, thread = iter(range(count)), threading.local()
 
     def work(task: Task) -> Result:
-        number, call = idle.get()
-        try:
-            with device(number):
-                return call(task)
-        finally:
-            idle.put((number, call))
+        if not hasattr(thread, "call"):  # here and not in the main thread, where TensorFlow may swallow a Ctrl-C
+            thread.number = next(numbers)
+            with device(thread.number):
+                thread.call = start()
+        with device(thread.number):
+            return thread.call(task)
 
     pool = ThreadPoolExecutor(count)
     try:
