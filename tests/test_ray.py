@@ -137,15 +137,16 @@ def test_a_machine_with_other_libraries_is_refused(nodes: Any, monkeypatch: pyte
         list(run_on_ray(partial(always, double), [0], address=nodes.address))
 
 
-def test_no_cluster_at_an_address_is_one_line_in_time() -> None:
+def test_no_cluster_at_an_address_is_one_line_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE", 4)  # whether Ray gives up before depends on the machine's network
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     before = time.monotonic()
     refused(
         lambda: list(run_on_ray(partial(always, double), [0], address=address)),
-        f"compute.address is '{address}', but no Ray cluster can be joined: Connection refused",
+        f"compute.address is '{address}', but no Ray cluster can be joined: ",
     )
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 10
 
 
 def test_without_ray_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
