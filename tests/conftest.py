@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from ruamel.yaml import YAML
 
 from transfer.basics.arrays import write_arrays
 from transfer.basics.console import UserError
+
+# A shell starts what runs in the background with Ctrl-C ignored, and every process inherits that: heed it in the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
