@@ -61,7 +61,7 @@ page is written.
   have the same draws, batches, network, starting weights, Adam with warm-up and cosine, and images to predict.
   Accuracies on these runs, but for the fewest labels, where they vary most: at most 1 point apart. `dense_head` reads
   features that `extract` makes once for all strategies; its peer has the backbone in the model.
-- Growth is the time of a stage with more draws, more labels per class, or copies of the target's images."""
+- Growth is the time of a stage with more draws, more labels per class, or copies of the target's training images."""
 FULL: dict[str, Any] = {"params": {}, "epochs": 5, "draws": 3, "factors": {"seeds": 4, "shots": 100, "images": 16}}
 QUICK: dict[str, Any] = {"params": {"split.seeds": 2, "split.shots": [1, 10], "pretrain.epochs": 1}}
 QUICK |= {"epochs": 1, "draws": 1, "factors": {"seeds": 2, "shots": 9, "images": 2}}
