@@ -32,24 +32,25 @@ def test_the_help_names_every_command_and_what_exit_codes_mean() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_says_what_it_does_with_an_example_and_exit_codes(name: str) -> None:
+def test_every_command_says_what_it_does_with_an_example_and_exit_codes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = import_module(f"commands.{name}")
-    helped = build([name])._subparsers._group_actions[0].choices[name].format_help()  # type: ignore[union-attr,index]
+    monkeypatch.setenv("COLUMNS", "120")
+    helped = transfer(name, "--help").stdout
+    assert helped.startswith(f"usage: transfer {name} ")
     assert module.DESCRIPTION in helped
     assert f"example:\n  {module.EXAMPLE}\n" in helped
     assert "exit codes:" in helped
     assert max(map(len, helped.splitlines())) <= 120
-    assert transfer(name, "--help").stdout.startswith(f"usage: transfer {name} ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_examples_can_be_parsed_and_summaries_agree(name: str) -> None:
+def test_examples_can_be_parsed(name: str) -> None:
     example = import_module(f"commands.{name}").EXAMPLE
     words = example.partition("#")[0].split()
     assert words[:2] == ["transfer", name]
     assert callable(build([name]).parse_args(words[1:]).run)
-    [listed] = [each for each in build([name])._subparsers._group_actions[0]._choices_actions if each.dest == name]  # type: ignore[union-attr,attr-defined]
-    assert listed.help == COMMANDS[name]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["export", "-h"], ["serve", "-h"]])
