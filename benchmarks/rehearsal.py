@@ -20,7 +20,6 @@ import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from scipy.stats import t
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from transfer import cnn, metrics
 from transfer.basics.arrays import read_arrays
@@ -186,12 +185,11 @@ def main() -> None:
     jobs = [*product(range(len(TASKS)), seeds, pretrainings)]
     say(f"rehearsal: {counted(len(jobs), 'source model')}, and what goes on from them")
     scores = {key: np.empty((len(TASKS), len(shots), options.draws)) for key in table}
-    with threadpool_limits(1):
-        results = run_in_threads(lambda: partial(measure, table=table, shots=shots), jobs, options.workers)
-        done = progress(results, "rehearsal", "source model", [1.0] * len(jobs))
-        for (task, own, _), found in zip(jobs, done, strict=True):
-            for key, accuracies in found.items():
-                scores[key][task][:, own] = accuracies
+    results = run_in_threads(lambda: partial(measure, table=table, shots=shots), jobs, options.workers)
+    done = progress(results, "rehearsal", "source model", [1.0] * len(jobs))
+    for (task, own, _), found in zip(jobs, done, strict=True):
+        for key, accuracies in found.items():
+            scores[key][task][:, own] = accuracies
     show(scores, shots)
 
 
