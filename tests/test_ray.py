@@ -137,16 +137,15 @@ def test_a_machine_with_other_libraries_is_refused(nodes: Any, monkeypatch: pyte
         list(run_on_ray(partial(always, double), [0], address=nodes.address))
 
 
-def test_no_cluster_at_an_address_is_one_line_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "PATIENCE", 4)  # whether Ray gives up before depends on the machine's network
+def test_no_cluster_at_an_address_is_one_line_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     before = time.monotonic()
     refused(
         lambda: list(run_on_ray(partial(always, double), [0], address=address)),
-        f"compute.address is '{address}', but no Ray cluster can be joined: ",
+        f"compute.address is '{address}', but no Ray cluster can be joined: Connection refused",
     )
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 5
 
 
 def test_without_ray_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +201,6 @@ def test_ctrl_c_ends_the_tasks_and_a_ray_of_ours(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which whoever runs this may ignore
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "begun").exists():

@@ -17,7 +17,7 @@ import joblib
 import numpy as np
 
 from transfer.basics.arrays import read_arrays, write_arrays
-from transfer.basics.console import UserError, say
+from transfer.basics.console import UserError
 from transfer.networks.provenance import versions
 
 FOLDER = Path(".cache/runs")
@@ -60,14 +60,9 @@ class RunCache:
         return None
 
     def write(self, task: object, arrays: dict[str, np.ndarray]) -> None:
-        """Keep a task's arrays; where they cannot be written, say so once and go on without."""
-        if not self.megabytes:
-            return
-        try:
+        """Keep a task's arrays."""
+        if self.megabytes:
             write_arrays(self.path(task), **arrays)
-        except UserError as error:
-            say(f"runs are not remembered: {error}")
-            self.megabytes = 0
 
     def trim(self) -> None:
         """Delete what was not asked for the longest, of what is more than may be kept."""
