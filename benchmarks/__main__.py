@@ -30,12 +30,11 @@ import joblib
 import numpy as np
 from ruamel.yaml import YAML
 
-from transfer.basics.arrays import read_arrays
-from transfer.basics.console import UserError, run, say
-from transfer.basics.files import read_facts, write_text
-from transfer.basics.params import read_params
-from transfer.reporting.words import number
-from transfer.target import read_target, write_target
+from transfer.console import UserError, run, say
+from transfer.data.target import read_target, write_target
+from transfer.files import read_arrays, read_facts, write_text
+from transfer.params import read_params
+from transfer.report.words import number
 
 TREE = Path(__file__).resolve().parents[1]
 PAGE = TREE / "benchmarks/results.md"

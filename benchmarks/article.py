@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer import metrics
-from transfer.basics.arrays import read_arrays
-from transfer.basics.console import run
-from transfer.networks.backend import keras
-from transfer.networks.models import Network, fresh_weights, load_model, with_head
-from transfer.target import Draw, read_target
+from transfer.console import run
+from transfer.data.target import Draw, read_target
+from transfer.evaluation import metrics
+from transfer.files import read_arrays
+from transfer.models.backend import keras
+from transfer.models.networks import Network, fresh_weights, load_model, with_head
 from transfer.training import few_shot
 from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.basics.arrays import read_arrays
-from transfer.basics.console import run
-from transfer.networks.backend import keras
+from transfer.console import run
+from transfer.files import read_arrays
+from transfer.models.backend import keras
 
 
 def main() -> None:

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transfer.basics.arrays import read_arrays
-from transfer.basics.console import run
-from transfer.basics.params import read_section
-from transfer.features import Scaling, taken_tap
-from transfer.networks import models
-from transfer.networks.backend import keras
+from transfer.console import run
+from transfer.data.target import Draw, read_target
+from transfer.files import read_arrays
+from transfer.models import networks as models
+from transfer.models.backend import keras
+from transfer.models.features import Scaling, taken_tap
+from transfer.params import read_section
 from transfer.strategies import dense_head, end_to_end
-from transfer.target import Draw, read_target
 from transfer.training.schedule import FewShotSchedule, Plan
 
 

@@ -21,14 +21,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from scipy.stats import t
 
-from transfer import cnn, metrics
-from transfer.basics.arrays import read_arrays
-from transfer.basics.console import UserError, counted, progress, run, say
-from transfer.basics.params import parse_section, read_params, read_section
-from transfer.features import Features, Scaling
-from transfer.networks.models import backbone, predictor, without_head
+from transfer.console import UserError, counted, progress, run, say
+from transfer.data.target import few_shot
+from transfer.evaluation import metrics
+from transfer.files import read_arrays
+from transfer.models import cnn
+from transfer.models.features import Features, Scaling
+from transfer.models.networks import backbone, predictor, without_head
+from transfer.params import parse_section, read_params, read_section
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.target import few_shot
 from transfer.training import precision, pretrain
 from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run

@@ -135,9 +135,10 @@ if [ -n "$due" ]; then
     # shellcheck disable=SC2086 # a list of words
     [ -z "$requirements" ] ||
         logged .venv/bin/uv pip install --python "$venv_python" --require-hashes --compile-bytecode $requirements
+    [ -z "$requirements" ] || [ ! -e pyproject.toml ] ||  # the command `transfer`
+        logged .venv/bin/uv pip install --python "$venv_python" --no-deps --no-build-isolation --editable .
     for lock in $due; do cp "requirements/$lock.txt" ".venv/.$lock"; done
 fi
-[ ! -e commands/transfer ] || cmp -s commands/transfer .venv/bin/transfer || cp commands/transfer .venv/bin/transfer
 
 if [ "$wanted" = lock ]; then
     share_settings

@@ -7,14 +7,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transfer import cnn, split, strategies, taps
-from transfer.basics.console import UserError, run, shown
-from transfer.basics.params import PARAMS, Section, parse_section, read_params, written
-from transfer.datasets import download
-from transfer.datasets.sets import SETS
-from transfer.inputs import data
-from transfer.networks import given
-from transfer.reporting import selection
+from transfer import strategies
+from transfer.console import UserError, run, shown
+from transfer.data import download, split
+from transfer.data import section as data
+from transfer.data.sets import SETS
+from transfer.evaluation import probes, selection
+from transfer.models import cnn, model_file
+from transfer.params import PARAMS, Section, parse_section, read_params, written
 from transfer.training import compute, precision, pretrain
 from transfer.training.cluster import check_ray
 
@@ -22,12 +22,12 @@ PATHS = ("path", "test_path")
 SECTIONS: dict[str, type[Section]] = {
     "download": download.Params,
     "data": data.Params,
-    "source": given.Params,
+    "source": model_file.Params,
     "split": split.Params,
     "cnn": cnn.Params,
     "training": precision.Params,
     "pretrain": pretrain.Params,
-    "taps": taps.Params,
+    "taps": probes.Params,
     "report": selection.Params,
     "compute": compute.Compute,
 }
@@ -64,13 +64,13 @@ def check(params: dict) -> None:
     _check_shots(parsed["split"], _to_train_on("target", both, parsed["split"]))
     if parsed["compute"].engine == "ray":
         check_ray()
-    shape = both.shape(given.image_shape(parsed["source"]))
-    given.check(parsed["source"])
+    shape = both.shape(model_file.image_shape(parsed["source"]))
+    model_file.check(parsed["source"])
     trained: list[str] = []
     if parsed["source"].given is None:
         cnn.check_fits(parsed["cnn"], *shape[:2])
         trained = cnn.taps(parsed["cnn"])
-    if (known_taps := given.known_taps(parsed["source"], trained)) is None:
+    if (known_taps := model_file.known_taps(parsed["source"], trained)) is None:
         return
     for name in strategy_sections():
         if (tap := getattr(parsed[name], "tap", "auto")) not in ("auto", *known_taps):
@@ -174,7 +174,7 @@ def check_placeholders() -> None:
     Raises:
         UserError: naming the one that is not.
     """
-    for name in (data.NO_PATH, given.PRETRAIN):
+    for name in (data.NO_PATH, model_file.PRETRAIN):
         if not Path(name).is_file():
             raise UserError(
                 f"{name} is missing, which stands where no file is named: `git checkout {name}` brings it back"

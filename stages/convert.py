@@ -5,14 +5,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from transfer.basics.console import counted, run, say
-from transfer.basics.files import write_json
-from transfer.basics.params import read_section
-from transfer.inputs import data, pixels
-from transfer.inputs.conversion import convert_side
-from transfer.inputs.form import Form
-from transfer.inputs.pool import TEST, read_pool
-from transfer.networks import given
+from transfer.console import counted, run, say
+from transfer.data import pixels
+from transfer.data import section as data
+from transfer.data.conversion import convert_side
+from transfer.data.pool import TEST, read_pool
+from transfer.data.preprocessing import Form
+from transfer.files import write_json
+from transfer.models import model_file
+from transfer.params import read_section
 
 SIDES: tuple[Literal["source"], Literal["target"]] = ("source", "target")
 RAW, FOLDER = Path("data/raw"), Path("data/images")
@@ -25,7 +26,7 @@ INVERTED = (
 def main() -> None:
     """Write both sides as pools, and facts of them."""
     params = read_section("data", data.Params)
-    shape = params.shape(given.image_shape(read_section("source", given.Params)))
+    shape = params.shape(model_file.image_shape(read_section("source", model_file.Params)))
     height, width, channels = shape
     form = f"{height}×{width} {'grey' if channels == 1 else 'RGB'}"
     say(f"convert: source {params.source.name} and target {params.target.name}, to {form}")

@@ -4,12 +4,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from transfer.basics.console import run, say
-from transfer.basics.params import read_section
-from transfer.features import Scaling, read_features, taken_tap
-from transfer.predictions import write_predictions
+from transfer.console import run, say
+from transfer.data.predictions import write_predictions
+from transfer.data.target import read_target
+from transfer.models.features import Scaling, read_features, taken_tap
+from transfer.params import read_section
 from transfer.strategies import dense_head
-from transfer.target import read_target
 from transfer.training import precision
 from transfer.training.cache import RunCache
 from transfer.training.compute import Compute

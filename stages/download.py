@@ -9,13 +9,12 @@ from typing import Any
 
 import pooch
 
-from transfer.basics.arrays import write_arrays
-from transfer.basics.console import UserError, run, say
-from transfer.basics.files import write_text, write_whole
-from transfer.basics.params import PARAMS, read_params, read_section
-from transfer.datasets import download
-from transfer.datasets.originals import ORIGINALS
-from transfer.datasets.sets import NONE, OWN, SETS
+from transfer.console import UserError, run, say
+from transfer.data import download
+from transfer.data.originals import ORIGINALS
+from transfer.data.sets import NONE, OWN, SETS
+from transfer.files import write_arrays, write_text, write_whole
+from transfer.params import PARAMS, read_params, read_section
 
 RAW = Path("data/raw")
 NOTHING = "Nothing was downloaded: the study names no data set that is.\n"

@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from transfer.basics.arrays import read_arrays
-from transfer.basics.console import run, say
-from transfer.basics.params import read_section
-from transfer.networks.models import load_model
-from transfer.predictions import write_predictions
+from transfer.console import run, say
+from transfer.data.predictions import write_predictions
+from transfer.data.target import read_target
+from transfer.files import read_arrays
+from transfer.models.networks import load_model
+from transfer.params import read_section
 from transfer.strategies import end_to_end
-from transfer.target import read_target
 from transfer.training import precision
 from transfer.training.cache import RunCache
 from transfer.training.compute import Compute

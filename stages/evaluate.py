@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from transfer.basics.arrays import read_arrays, read_record, write_record
-from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import digest, read_facts, write_json, write_text
-from transfer.evaluation import (
+from transfer.console import UserError, counted, run, say
+from transfer.data.predictions import read_predictions
+from transfer.evaluation.outcomes import TapViews
+from transfer.evaluation.scores import (
     check_predictions,
     check_same_cells,
     headline,
@@ -16,8 +16,7 @@ from transfer.evaluation import (
     score_taps,
     temper_cells,
 )
-from transfer.outcomes import TapViews
-from transfer.predictions import read_predictions
+from transfer.files import digest, read_arrays, read_facts, read_record, write_json, write_record, write_text
 
 RESULTS = Path("results")
 TARGET_LABELS = Path("data/target_test_labels.npz")

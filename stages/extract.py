@@ -6,14 +6,13 @@ The taps that strategies ask for are kept for all images; every tap is probed on
 from pathlib import Path
 from typing import Any
 
-from transfer import taps
-from transfer.basics.arrays import read_arrays, write_record
-from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import read_facts
-from transfer.basics.params import PARAMS, read_params, read_section
-from transfer.features import extract, named_taps
-from transfer.networks.models import load_model
-from transfer.target import read_target
+from transfer.console import UserError, counted, run, say
+from transfer.data.target import read_target
+from transfer.evaluation import probes
+from transfer.files import read_arrays, read_facts, write_record
+from transfer.models.features import extract, named_taps
+from transfer.models.networks import load_model
+from transfer.params import PARAMS, read_params, read_section
 from transfer.training.threads import set_threads
 
 MODELS = Path("models")
@@ -32,7 +31,7 @@ def main() -> None:
     set_threads(THREADS)
     sections = {name: content for name, content in read_params().items() if isinstance(content, dict)}
     asked = sorted({tap_of(name, content) for name, content in sections.items() if "tap" in content})
-    sample = read_section("taps", taps.Params)
+    sample = read_section("taps", probes.Params)
     known = read_facts(MODELS / "source.json", "taps", "tap")
     wanted = named_taps(known["taps"], known["tap"], asked)
     source = load_model(MODELS / "source.keras")
@@ -43,7 +42,7 @@ def main() -> None:
     extract(Path("data/features"), source, wanted, known["tap"], target.images, test_images)
 
     say(f"extract: linear probes on {', '.join(known['taps'])}")
-    write_record(Path("data/taps.npz"), taps.probe_taps(source, known["taps"], target, test_images, sample))
+    write_record(Path("data/taps.npz"), probes.probe_taps(source, known["taps"], target, test_images, sample))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,12 @@ Either is measured on images it has never seen, where it knows the source's clas
 
 from pathlib import Path
 
-from transfer import cnn
-from transfer.basics.arrays import read_arrays
-from transfer.basics.console import counted, run, say
-from transfer.basics.files import write_json
-from transfer.basics.params import read_section
-from transfer.networks import given, takeover
-from transfer.networks.models import predictor, save_model, without_head, write_layers
-from transfer.networks.provenance import made_with
+from transfer.console import counted, run, say
+from transfer.files import read_arrays, write_json
+from transfer.models import cnn, model_file, pretrained
+from transfer.models.networks import predictor, save_model, without_head, write_layers
+from transfer.models.versions import made_with
+from transfer.params import read_section
 from transfer.training import precision, pretrain
 from transfer.training.threads import set_threads
 from transfer.training.trainer import Trainer
@@ -26,7 +24,7 @@ def main() -> None:
     params = read_section("pretrain", pretrain.Params)
     architecture = read_section("cnn", cnn.Params)
     chosen = read_section("training", precision.Params).chosen
-    model = read_section("source", given.Params)
+    model = read_section("source", model_file.Params)
     set_threads(params.threads)
     if model.given:
         take_over(model)
@@ -55,11 +53,11 @@ def main() -> None:
     say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {tested}")
 
 
-def take_over(params: given.Params) -> None:
+def take_over(params: model_file.Params) -> None:
     """Write somebody's own model as the source model, and measure it if it tells the source's classes apart."""
-    given.check(params)
+    model_file.check(params)
     source = read_arrays(SOURCE)
-    taken = takeover.take_over(params, source["train_images"].shape[1:])
+    taken = pretrained.take_over(params, source["train_images"].shape[1:])
     head = f"without its head {taken.head}" if taken.head else "whole, as it ends in no classifier"
     say(f"pretrain: nothing to train: {params.model} is taken over, {head}; taps {', '.join(taken.taps)}")
 

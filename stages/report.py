@@ -4,18 +4,17 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from transfer.basics.arrays import read_arrays, read_record
-from transfer.basics.console import UserError, counted, run, say
-from transfer.basics.files import digest, read_facts, write_text, write_whole
-from transfer.basics.params import read_section
-from transfer.outcomes import Outcomes, TapViews
-from transfer.reporting import pages, vega
-from transfer.reporting.card import recommended, write_card
-from transfer.reporting.charts import charts_of
-from transfer.reporting.comparison import compare
-from transfer.reporting.report import write_report
-from transfer.reporting.selection import Params, choose_strategies, read_cells
-from transfer.reporting.study import Study
+from transfer.console import UserError, counted, run, say
+from transfer.evaluation.comparison import compare
+from transfer.evaluation.outcomes import Outcomes, TapViews
+from transfer.evaluation.selection import Params, choose_strategies, read_cells
+from transfer.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
+from transfer.params import read_section
+from transfer.report import pages, vega
+from transfer.report.card import recommended, write_card
+from transfer.report.charts import charts_of
+from transfer.report.sections import write_report
+from transfer.report.study import Study
 
 MODELS, RESULTS = Path("models"), Path("results")
 TITLE = "Which way to transfer"

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from transfer import split
-from transfer.basics.arrays import write_arrays
-from transfer.basics.console import counted, run, say, some
-from transfer.basics.files import read_facts, write_json
-from transfer.basics.params import read_section
-from transfer.inputs.pool import read_pool
-from transfer.target import write_target
+from transfer.console import counted, run, say, some
+from transfer.data import split
+from transfer.data.pool import read_pool
+from transfer.data.target import write_target
+from transfer.files import read_facts, write_arrays, write_json
+from transfer.params import read_section
 
 DATA = Path("data")
 

@@ -20,15 +20,15 @@ import pytest
 from hypothesis import settings
 from ruamel.yaml import YAML
 
-from transfer.basics.arrays import write_arrays
-from transfer.basics.console import UserError
+from transfer.console import UserError
+from transfer.files import write_arrays
 
 # A shell starts what runs in the background with Ctrl-C ignored, and every process inherits that: heed it in the tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
-    *("stages", "transfer", "dvc.yaml", "params.yaml", "commands", "pretrain", "data/none"),
+    *("stages", "transfer", "dvc.yaml", "params.yaml", "pretrain", "data/none"),
     *(".gitattributes", ".gitignore", ".dvcignore"),
 )
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name

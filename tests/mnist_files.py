@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.datasets.containers import Part, idx_header
-from transfer.datasets.originals import KERAS_NAMES, MNIST, ORIGINALS, Arrays
+from transfer.data.containers import Part, idx_header
+from transfer.data.originals import KERAS_NAMES, MNIST, ORIGINALS, Arrays
 
 
 def encode_idx(array: np.ndarray) -> bytes:

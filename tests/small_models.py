@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.inputs.form import Form, Sound
-from transfer.networks.about import About, write_about
+from transfer.data.preprocessing import Form, Sound
+from transfer.models.metadata import About, write_about
 
 SOUND = Sound(rate=8000, seconds=0.5, window=0.032, hop=0.016, mels=14, decibels=60)
 FORM = Form(14, 14, 1, "stretch", "same", SOUND)
@@ -31,8 +31,8 @@ def write_sides(
 
     Further classes are less probable than both where one of them is.
     """
-    from transfer.networks.backend import keras
-    from transfer.networks.models import save_model
+    from transfer.models.backend import keras
+    from transfer.models.networks import save_model
 
     kernel = np.zeros((*form.shape, len(classes)), np.float32)
     left, right = np.arange(form.width) < form.width // 2, np.arange(form.width) >= -(-form.width // 2)
@@ -50,10 +50,10 @@ def write_sides(
 
 def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
     """A model as `dense_head` makes them, with random weights: convolutions, scaling, dense layers."""
-    from transfer import cnn
-    from transfer.features import Scaling
-    from transfer.networks.backend import keras
-    from transfer.networks.models import backbone, fresh_weights, save_model, with_head
+    from transfer.models import cnn
+    from transfer.models.backend import keras
+    from transfer.models.features import Scaling
+    from transfer.models.networks import backbone, fresh_weights, save_model, with_head
 
     blocks = [{"filters": 6, "kernel": 3, "pool": 2}, {"filters": 8, "kernel": 3, "pool": 2}]
     source = cnn.build(cnn.Params(blocks=blocks, dense=[12]), image_shape=form.shape, classes=5)
@@ -76,8 +76,8 @@ def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
 
 def write_bare(path: Path) -> Path:
     """A model that says nothing of itself, as that of the source task."""
-    from transfer.networks.backend import keras
-    from transfer.networks.models import save_model
+    from transfer.models.backend import keras
+    from transfer.models.networks import save_model
 
     save_model(path, keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
     return path

@@ -19,11 +19,11 @@ import pytest
 from conftest import ROOT, flipped
 from test_strategies import TARGET, exported, fake_export, fake_run, study
 
-from transfer.basics.params import Section
-from transfer.features import Features
-from transfer.networks import provenance
-from transfer.predictions import Predictions
-from transfer.target import Draw, Target
+from transfer.data.predictions import Predictions
+from transfer.data.target import Draw, Target
+from transfer.models import versions as provenance
+from transfer.models.features import Features
+from transfer.params import Section
 from transfer.training import cache
 from transfer.training.cache import RunCache
 from transfer.training.runs import train_runs
@@ -100,7 +100,7 @@ def test_a_name_depends_on_the_code_that_computes(tmp_path: Path, monkeypatch: p
         file.write_text("def fit(): return 1")
         names.append(name_of(func=module(files[0]).fit))
     assert len(set(names)) == len(files) + 1
-    for name in ("training/runs.py", "training/compute.py", "networks/takeover.py"):  # which read, print or check
+    for name in ("training/runs.py", "training/compute.py", "models/pretrained.py"):  # which read, print or check
         (tmp_path / name).write_text("x = 1")
     assert name_of(func=module(files[0]).fit) == names[-1]
 

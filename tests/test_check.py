@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stages.check import check, check_given, check_placeholders, made_by
-from transfer.basics.console import UserError
-from transfer.basics.params import read_params
+from transfer.console import UserError
+from transfer.params import read_params
 from transfer.training import cluster
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,10 +19,10 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 from test_revisions import lock
 
-from commands.compare import parse_tolerance
-from transfer.basics.console import UserError
+from transfer.compare.command import parse_tolerance
+from transfer.console import UserError
 
-TRANSFER = [sys.executable, "-P", "-m", "commands"]
+TRANSFER = [sys.executable, "-P", "-m", "transfer.cli"]
 WHO = {f"GIT_{role}_{what}": "test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 ENVIRONMENT = os.environ | WHO | {"GIT_CONFIG_GLOBAL": os.devnull, "PYTHONPATH": str(ROOT), "GIT_CONFIG_NOSYSTEM": "1"}
 STRATEGIES = {"dense_head": 0.85, "end_to_end": 0.9, "scratch": 0.8}

@@ -15,9 +15,8 @@ from conftest import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.basics.arrays import read_arrays, write_arrays
-from transfer.basics.console import UserError, one_line, progress, quiet_stderr, run, shown
-from transfer.basics.files import write_text, write_whole
+from transfer.console import UserError, one_line, progress, quiet_stderr, run, shown
+from transfer.files import read_arrays, write_arrays, write_text, write_whole
 
 
 def fail() -> None:
@@ -82,7 +81,7 @@ def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
 
     code = (
         "import time\n"
-        "from transfer.basics.console import progress\n"
+        "from transfer.console import progress\n"
         "for _ in progress(range(4), 'cells', 'cell', [1, 1, 1, 1]): time.sleep(0.2)\n"
     )
     ours, theirs = pty.openpty()

@@ -10,11 +10,11 @@ from conftest import synthetic_digits
 from PIL import Image
 from test_data import params
 
-from transfer.basics.arrays import write_arrays
-from transfer.basics.console import UserError
-from transfer.inputs import data
-from transfer.inputs.conversion import convert_side
-from transfer.inputs.pool import EITHER, TEST, TRAIN, Pool, read_pool
+from transfer.console import UserError
+from transfer.data import section as data
+from transfer.data.conversion import convert_side
+from transfer.data.pool import EITHER, TEST, TRAIN, Pool, read_pool
+from transfer.files import write_arrays
 
 
 @pytest.fixture

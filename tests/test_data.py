@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from transfer.basics.console import UserError
-from transfer.basics.params import parse_section, read_params
-from transfer.datasets.sets import SETS
-from transfer.inputs import data
-from transfer.inputs.form import Form
+from transfer.console import UserError
+from transfer.data import section as data
+from transfer.data.preprocessing import Form
+from transfer.data.sets import SETS
+from transfer.params import parse_section, read_params
 
 SECTION = read_params(Path(__file__).resolve().parents[1] / "params.yaml")["data"]
 

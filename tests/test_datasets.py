@@ -23,20 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from transfer.basics.arrays import write_arrays
-from transfer.datasets import originals
-from transfer.datasets.containers import (
-    ContentError,
-    Part,
-    decode_png,
-    fingerprint,
-    gunzip,
-    open_tar,
-    tar_member,
-    unxz,
-)
-from transfer.datasets.originals import MNIST, ORIGINALS, Original, read_original
-from transfer.datasets.sets import SETS, read_set
+from transfer.data import originals
+from transfer.data.containers import ContentError, Part, decode_png, fingerprint, gunzip, open_tar, tar_member, unxz
+from transfer.data.originals import MNIST, ORIGINALS, Original, read_original
+from transfer.data.sets import SETS, read_set
+from transfer.files import write_arrays
 
 ROOT = Path(__file__).resolve().parent.parent
 RNG = np.random.default_rng(1)
@@ -383,7 +374,5 @@ def test_digits_come_with_scikit_learn_and_fill_the_range_of_bytes(tmp_path: Pat
 
 
 def test_the_table_needs_no_network_code_and_no_heavy_library() -> None:
-    code = (
-        "import sys, transfer.datasets.sets; sys.exit(bool({'requests', 'pooch', 'sklearn', 'PIL'} & {*sys.modules}))"
-    )
+    code = "import sys, transfer.data.sets; sys.exit(bool({'requests', 'pooch', 'sklearn', 'PIL'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -12,7 +12,7 @@ import pytest
 from conftest import refused
 from ruamel.yaml import YAML
 
-from transfer.evaluation import headline
+from transfer.evaluation.scores import headline
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

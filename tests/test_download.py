@@ -22,13 +22,13 @@ from mnist_files import ARRAYS, ORIGINAL, PARTS
 from web import Answer, Site, body, certify, drip, forget_proxies, hang_up, in_turn, page, serving, silence
 
 from stages import download as stage
-from transfer.basics.console import UserError
-from transfer.basics.params import parse_section, read_section
-from transfer.datasets import clients, download
-from transfer.datasets.clients import Limits
-from transfer.datasets.download import Fetched, Params
-from transfer.datasets.originals import ORIGINALS
-from transfer.datasets.sets import SETS
+from transfer.console import UserError
+from transfer.data import clients, download
+from transfer.data.clients import Limits
+from transfer.data.download import Fetched, Params
+from transfer.data.originals import ORIGINALS
+from transfer.data.sets import SETS
+from transfer.params import parse_section, read_section
 
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {name: [{"folder": "x"}] for name in ORIGINALS}

@@ -12,11 +12,18 @@ import pandas as pd
 import pytest
 from conftest import refused
 
-from transfer import evaluation, metrics
-from transfer.basics.console import UserError
-from transfer.evaluation import check_predictions, check_same_cells, headline, outcomes_of, score_taps, temper_cells
-from transfer.outcomes import TapViews
-from transfer.predictions import Predictions
+from transfer.console import UserError
+from transfer.data.predictions import Predictions
+from transfer.evaluation import metrics, scores
+from transfer.evaluation.outcomes import TapViews
+from transfer.evaluation.scores import (
+    check_predictions,
+    check_same_cells,
+    headline,
+    outcomes_of,
+    score_taps,
+    temper_cells,
+)
 
 CALIBRATION_LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
 
@@ -42,7 +49,7 @@ def predictions(cells: list[tuple[int, int]], images: int = 8) -> Predictions:
 
 
 def score_cells(strategy: str, given: Predictions, labels: np.ndarray) -> pd.DataFrame:
-    return evaluation.score_cells(strategy, given, temper_cells(given), labels)
+    return scores.score_cells(strategy, given, temper_cells(given), labels)
 
 
 def test_cells_are_scored_one_row_each_in_order() -> None:

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from small_models import write_head, write_sides
 
-from commands.parser import build
-from transfer.basics.console import UserError
-from transfer.networks.about import read_about
-from transfer.networks.backend import keras, tf
-from transfer.networks.models import load_model, predictor
-from transfer.serving import export
+from transfer.cli import build
+from transfer.console import UserError
+from transfer.models.backend import keras, tf
+from transfer.models.metadata import read_about
+from transfer.models.networks import load_model, predictor
+from transfer.serve import export
 
 ROOT = Path(__file__).resolve().parents[1]
 without_onnx = pytest.mark.skipif(bool(export.missing_modules("onnx")), reason="the extra onnx is not installed")
@@ -104,7 +104,7 @@ def test_classes_and_form_go_with_it(name: str, model: Path, tmp_path: Path) -> 
 TWICE = """
 import sys
 from pathlib import Path
-from transfer.serving.export import FORMATS, export, missing_modules
+from transfer.serve.export import FORMATS, export, missing_modules
 for name in FORMATS:
     if not missing_modules(name):
         export(Path(sys.argv[1]), name, Path(sys.argv[2]) / name)

@@ -175,7 +175,7 @@ def test_every_shipped_model_is_an_artifact(study: Study) -> None:
 def test_the_workspace_is_doubted_where_code_was_edited_and_nowhere_else(study: Study) -> None:
     assert "changed since" not in transfer(study, "compare", "HEAD", "workspace")
     for file, named in (
-        ("transfer/basics/files.py", "transfer/basics"),
+        ("transfer/files.py", "transfer/files.py"),
         ("stages/split.py", "stages/split.py"),
     ):
         path = study.root / file

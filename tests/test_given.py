@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from conftest import make_study, refused
 
-from transfer.features import Scaling, extract, read_features, taken_tap
-from transfer.networks import given, models
-from transfer.networks.backend import keras
-from transfer.networks.takeover import MOMENTUM, Taken, take_over
-from transfer.predictions import softmax
+from transfer.data.predictions import softmax
+from transfer.data.target import Draw
+from transfer.models import model_file, networks
+from transfer.models.backend import keras
+from transfer.models.features import Scaling, extract, read_features, taken_tap
+from transfer.models.pretrained import MOMENTUM, Taken, take_over
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.target import Draw
 from transfer.training.runs import Run
 
 layers = keras.layers
@@ -31,8 +31,8 @@ def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(np.uint8)
 
 
-def section(path: Path | str, **values: Any) -> given.Params:
-    return given.Params(**{"model": str(path), "network": "none", "range": "auto", "taps": "auto"} | values)
+def section(path: Path | str, **values: Any) -> model_file.Params:
+    return model_file.Params(**{"model": str(path), "network": "none", "range": "auto", "taps": "auto"} | values)
 
 
 def saved(model: keras.Model, path: Path, seed: int = 0) -> Path:
@@ -111,14 +111,14 @@ def taken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     model = build()
     path = saved(model, tmp_path_factory.mktemp("given") / request.param)
     params = section(path, **values)
-    shape = given.image_shape(params)
+    shape = model_file.image_shape(params)
     assert shape == model.inputs[0].shape[1:]
     return model, scale, offset, take_over(params, shape)
 
 
 def logits(what: Taken, raw: np.ndarray) -> np.ndarray:
     """What a model that was taken over gives for raw images: logits, or features where it has no head."""
-    return models.predictor(what.model)(raw)[0]
+    return networks.predictor(what.model)(raw)[0]
 
 
 def test_raw_pixels_give_what_the_model_gives_for_what_it_was_trained_on(taken: tuple[Any, ...]) -> None:
@@ -140,8 +140,8 @@ def test_what_is_written_depends_on_the_file_alone_and_of_scratch_not_on_its_wei
         path = saved(model, tmp_path / f"own{seed}.keras", seed)
         for turn in "ab":
             what = take_over(section(path), (12, 12, 3))
-            models.save_model(tmp_path / f"{seed}{turn}.keras", what.model)
-            models.write_layers(tmp_path / f"{seed}{turn}.json", what.fresh)
+            networks.save_model(tmp_path / f"{seed}{turn}.keras", what.model)
+            networks.write_layers(tmp_path / f"{seed}{turn}.json", what.fresh)
     written = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert written["0a.keras"] == written["0b.keras"] != written["1a.keras"]
     assert written["0a.json"] == written["0b.json"] == written["1a.json"]
@@ -157,7 +157,7 @@ def what(tmp_path_factory: pytest.TempPathFactory) -> Taken:
 def source(what: Taken, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file that `pretrain` writes."""
     path = tmp_path_factory.mktemp("source") / "source.keras"
-    models.save_model(path, what.model)
+    networks.save_model(path, what.model)
     return path
 
 
@@ -169,7 +169,7 @@ def norm_of(model: keras.Model) -> list[bytes]:
     return bytes_of(model.get_layer("norm").get_weights())
 
 
-def tuned(strategy: Any, network: models.Network, path: Path) -> tuple[Run, keras.Model]:
+def tuned(strategy: Any, network: networks.Network, path: Path) -> tuple[Run, keras.Model]:
     """Train every layer, export the model, and load that with plain Keras."""
     raw = images(12, 12, 3)
     common = {"images": raw, "to_predict": raw, "params": TUNING, "precision": "float32"}
@@ -183,7 +183,7 @@ def tuned(strategy: Any, network: models.Network, path: Path) -> tuple[Run, kera
 def test_fine_tuning_leaves_batch_normalisation_as_it_is_bit_for_bit_and_moves_the_rest(
     source: Path, tmp_path: Path
 ) -> None:
-    before = models.load_model(source)
+    before = networks.load_model(source)
     run, exported = tuned(end_to_end, end_to_end.network(before, 2), tmp_path / "end_to_end.keras")
     assert norm_of(exported) == norm_of(before)
     for name in ("first", "beside", "hidden"):
@@ -210,7 +210,7 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
     what: Taken, source: Path, tmp_path: Path
 ) -> None:
     raw = images(12, 12, 3)
-    extract(tmp_path / "features", models.load_model(source), [what.tap], what.tap, raw, raw[:3])
+    extract(tmp_path / "features", networks.load_model(source), [what.tap], what.tap, raw, raw[:3])
     tap = taken_tap(tmp_path / "features", "auto")
     assert tap == what.tap == "mean"
     features = read_features(tmp_path / "features", "auto")
@@ -228,7 +228,7 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
         path = tmp_path / "exported.keras"
         strategy.export(run.weights, path, source=source, scaling=scaling, tap=tap)
         exported = keras.models.load_model(path)
-        assert norm_of(exported) == norm_of(models.load_model(source))
+        assert norm_of(exported) == norm_of(networks.load_model(source))
         np.testing.assert_allclose(exported.predict(raw[:3], verbose=0), run.probabilities, atol=1e-5)
         assert exported.inputs[0].shape[1:] == (12, 12, 3)
         assert exported.inputs[0].dtype == "uint8"
@@ -236,11 +236,11 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
 
 def test_the_article_s_own_network_is_taken_at_its_last_map(tmp_path: Path) -> None:
     params = section(saved(article_cnn(), tmp_path / "source_model.h5"), range="0-1")
-    what = take_over(params, given.image_shape(params))
+    what = take_over(params, model_file.image_shape(params))
     kinds = [type(layer).__name__ for layer in what.model.layers if layer.name in what.taps]
     assert kinds == ["MaxPooling2D", "Dense"]
     assert what.tap == what.taps[0]  # as for the CNN of `cnn`: the last map, flattened
-    assert models.backbone(what.model, what.tap).output.shape == (None, 12 * 12 * 64)
+    assert networks.backbone(what.model, what.tap).output.shape == (None, 12 * 12 * 64)
 
 
 # Heads, preprocessing and shapes
@@ -297,13 +297,13 @@ def test_weights_that_no_training_has_come_to_are_refused(
 
 def test_what_does_not_say_its_pixels_asks_for_them(tmp_path: Path) -> None:
     params = section(saved(small(), tmp_path / "a.keras"))
-    for ask in (lambda: given.check(params), lambda: take_over(params, (8, 8, 3))):
+    for ask in (lambda: model_file.check(params), lambda: take_over(params, (8, 8, 3))):
         refused(ask, "set source.range to 0-255, 0-1 or -1-1")
 
 
-def agree(model: keras.Model, params: given.Params, prepare: Callable[[np.ndarray], np.ndarray]) -> Taken:
+def agree(model: keras.Model, params: model_file.Params, prepare: Callable[[np.ndarray], np.ndarray]) -> Taken:
     """Take a model without a head over: raw pixels must give what the model gives for those that are prepared."""
-    given.check(params)
+    model_file.check(params)
     raw = images(*model.input_shape[1:])
     what = take_over(params, raw.shape[1:])
     expected = model.predict(prepare(raw.astype(np.float32)), verbose=0).mean(axis=(1, 2))
@@ -339,9 +339,9 @@ def test_a_network_s_own_preprocessing_is_that_of_keras_applications(network: st
 def test_weights_alone_need_the_name_of_their_network(tmp_path: Path) -> None:
     path = tmp_path / "a.weights.h5"
     small().save_weights(path)
-    refused(lambda: given.image_shape(section(path)), "holds weights alone: name their keras.applications network")
+    refused(lambda: model_file.image_shape(section(path)), "holds weights alone: name their keras.applications network")
     refused(
-        lambda: given.image_shape(section(path, network="LeNet")),
+        lambda: model_file.image_shape(section(path, network="LeNet")),
         "source.network is 'LeNet', but must be none or one of ResNet50",
     )
     refused(lambda: take_over(section(path, network="VGG16"), (32, 32, 3)), "does not hold the weights of VGG16")
@@ -352,7 +352,7 @@ def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: 
     model = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3), alpha=0.25, include_top=False)
     model.save_weights(tmp_path / "a.weights.h5")
     params = section(tmp_path / "a.weights.h5", network="MobileNet")
-    assert given.image_shape(params) == (None, None, 3)
+    assert model_file.image_shape(params) == (None, None, 3)
     what = agree(model, params, keras.applications.mobilenet.preprocess_input)
     assert what.head is None
     assert what.taps[-1] == what.tap
@@ -361,7 +361,7 @@ def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: 
 
 def test_a_model_of_any_size_takes_that_of_the_data_and_of_another_size_refuses(tmp_path: Path) -> None:
     free = section(saved(functional(None), tmp_path / "free.keras"))
-    assert given.image_shape(free) == (None, None, 3)
+    assert model_file.image_shape(free) == (None, None, 3)
     assert take_over(free, (16, 10, 3)).model.input.shape == (None, 16, 10, 3)
     refused(lambda: take_over(free, (16, 16, 1)), "takes images of any×any×3, but they are 16×16×1")
     other = section(saved(functional(), tmp_path / "a.keras"))
@@ -373,7 +373,7 @@ def test_images_without_an_axis_for_channels_are_grey(tmp_path: Path) -> None:
         [keras.Input((6, 6)), layers.Flatten(), layers.Dense(5, "relu", name="d"), layers.Dense(2)]
     )
     params = section(saved(model, tmp_path / "a.h5"), range="0-255")
-    assert given.image_shape(params) == (6, 6, 1)
+    assert model_file.image_shape(params) == (6, 6, 1)
     what = take_over(params, (6, 6, 1))
     assert (what.taps, what.tap) == (["d"], "d")  # not the pixels, which nothing has learnt
     raw = images(6, 6, 1)
@@ -385,19 +385,19 @@ def test_taps_can_be_named(tmp_path: Path) -> None:
     what = take_over(section(path, taps=["hidden", "halved"]), (12, 12, 3))
     assert what.taps == ["halved", "hidden"]
     assert what.tap == "hidden"  # as the one that would be taken is not among them
-    assert given.known_taps(section(path, taps=["halved"]), []) == ["halved"]
-    assert given.known_taps(section(path), []) is None
-    assert given.known_taps(section("pretrain"), ["block1"]) == ["block1"]
+    assert model_file.known_taps(section(path, taps=["halved"]), []) == ["halved"]
+    assert model_file.known_taps(section(path), []) is None
+    assert model_file.known_taps(section("pretrain"), ["block1"]) == ["block1"]
     wrong = section(path, taps=["block2"])
-    for check in (lambda: given.check(wrong), lambda: take_over(wrong, (12, 12, 3))):
+    for check in (lambda: model_file.check(wrong), lambda: take_over(wrong, (12, 12, 3))):
         refused(check, "source.taps names 'block2', which is no layer of ")
-    given.check(section(path, taps=["halved"], range="0-1"))
+    model_file.check(section(path, taps=["halved"], range="0-1"))
 
 
 def test_what_the_section_says_of_a_model_needs_a_model() -> None:
-    given.check(section("pretrain"))
-    assert given.image_shape(section("pretrain")) is None
-    refused(lambda: given.check(section("pretrain", range="0-1")), "source.range is for a model of yours")
+    model_file.check(section("pretrain"))
+    assert model_file.image_shape(section("pretrain")) is None
+    refused(lambda: model_file.check(section("pretrain", range="0-1")), "source.range is for a model of yours")
 
 
 @pytest.mark.slow

@@ -17,11 +17,11 @@ import h5py
 import pytest
 from conftest import ROOT, refused
 
-from transfer.networks import manifest
-from transfer.networks.backend import keras
-from transfer.networks.given import Params
-from transfer.networks.manifest import CONFIG, WEIGHTS, read_manifest
-from transfer.networks.takeover import take_over
+from transfer.models import manifest
+from transfer.models.backend import keras
+from transfer.models.manifest import CONFIG, WEIGHTS, read_manifest
+from transfer.models.model_file import Params
+from transfer.models.pretrained import take_over
 
 layers = keras.layers
 

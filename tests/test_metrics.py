@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from transfer import metrics
+from transfer.evaluation import metrics
 
 
 def sample(seed: int, n: int = 200, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

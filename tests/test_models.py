@@ -11,11 +11,11 @@ import pytest
 from conftest import ROOT
 from small_models import write_head
 
-from transfer.basics.console import UserError
-from transfer.features import CHUNK, Features, Scaling, extract, named_taps, read_features, taken_tap
-from transfer.networks import models
-from transfer.networks.backend import keras
-from transfer.predictions import softmax
+from transfer.console import UserError
+from transfer.data.predictions import softmax
+from transfer.models import networks as models
+from transfer.models.backend import keras
+from transfer.models.features import CHUNK, Features, Scaling, extract, named_taps, read_features, taken_tap
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 1), np.uint8)
 TAPS = ["block1", "block2", "dense1"]

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import wavfile
 
-from transfer.inputs import own
-from transfer.inputs.form import Form, Sound, one_form
-from transfer.inputs.own import Listing, list_files, read_file, read_files, read_npz
+from transfer.data import folders
+from transfer.data.folders import Listing, list_files, read_file, read_files, read_npz
+from transfer.data.preprocessing import Form, Sound, one_form
 
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)
 KEY = "data.target.path"
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         "png",
     )
     root = listed(tmp_path / "misnamed", "path,label", "a.png,cat", "b.png,dog")
-    (root / own.LABELS).rename(root / "Labels.csv")
+    (root / folders.LABELS).rename(root / "Labels.csv")
     refused(lambda: list_files(root, KEY), f"{KEY}: ", "Labels.csv must be called labels.csv: rename it")
 
 
@@ -198,7 +198,7 @@ def test_a_table_in_another_encoding_is_one_line(tmp_path: Path) -> None:
 
 @given(
     labels=st.lists(
-        st.text(st.characters(exclude_categories=own.REFUSED), min_size=1, max_size=9).filter(str.strip), min_size=2
+        st.text(st.characters(exclude_categories=folders.REFUSED), min_size=1, max_size=9).filter(str.strip), min_size=2
     ).filter(lambda labels: len({one_form(label.strip()) for label in labels}) > 1)
 )
 def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,8 +12,8 @@ import pytest
 from conftest import Study, make_study
 from PIL import Image, ImageDraw
 
-from transfer.basics.arrays import write_arrays
-from transfer.networks.about import MEMBER, read_about
+from transfer.files import write_arrays
+from transfer.models.metadata import MEMBER, read_about
 
 AFTER = [
     *("convert", "split", "extract", "feature_extraction", "dense_head", "end_to_end", "scratch"),

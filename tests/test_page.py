@@ -16,12 +16,12 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import Study
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from transfer.changes import compare_all, write_changes
-from transfer.reporting import pages
-from transfer.reporting.blocks import Bullets, Entry, Section, Table, Text
-from transfer.reporting.charts import Chart
-from transfer.revisions import Revision
-from transfer.verdicts import METRICS
+from transfer.compare.changes import compare_all, write_changes
+from transfer.compare.revisions import Revision
+from transfer.compare.verdicts import METRICS
+from transfer.report import pages
+from transfer.report.blocks import Bullets, Entry, Section, Table, Text
+from transfer.report.charts import Chart
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [

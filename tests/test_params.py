@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from stages import check
-from transfer.basics.console import UserError
-from transfer.basics.params import Section, parse_section, read_params, read_section
+from transfer.console import UserError
+from transfer.params import Section, parse_section, read_params, read_section
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = read_params(ROOT / "params.yaml")

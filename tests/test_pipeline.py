@@ -36,9 +36,9 @@ NEAREST_MEAN = '''
 
 import numpy as np
 
-from transfer.basics.params import Section
+from transfer.params import Section
 from transfer.networks import models
-from transfer.networks.backend import keras
+from transfer.models.backend import keras
 from transfer.predictions import softmax
 from transfer.training.runs import Run
 
@@ -88,7 +88,7 @@ def test_an_exported_model_gives_its_run_s_predictions_in_a_new_process(finished
 
 
 def test_a_frozen_backbone_keeps_its_weights_bit_for_bit_and_fine_tuning_moves_every_layer(finished: Study) -> None:
-    from transfer.networks.models import check_frozen, load_model
+    from transfer.models.networks import check_frozen, load_model
 
     source, *trained, tuned = (
         load_model(finished.root / f"models/{name}.keras")

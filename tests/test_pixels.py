@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from transfer.inputs.form import Form, Sound
-from transfer.inputs.opening import refuse_endless
-from transfer.inputs.pixels import brightness, convert, looks_inverted, read_image, shifted
+from transfer.data.opening import refuse_endless
+from transfer.data.pixels import brightness, convert, looks_inverted, read_image, shifted
+from transfer.data.preprocessing import Form, Sound
 
 ROOT = Path(__file__).resolve().parents[1]
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)

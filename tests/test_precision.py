@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import synthetic_digits
 
-from transfer import cnn
-from transfer.networks.backend import keras
-from transfer.networks.models import fresh_weights, load_model, save_model
+from transfer.models import cnn
+from transfer.models.backend import keras
+from transfer.models.networks import fresh_weights, load_model, save_model
 from transfer.training import precision
 from transfer.training.precision import Params, Precision, is_fast, processor
 from transfer.training.schedule import Plan, shuffled_batches, warmup_cosine

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_models import FORM, SIDES, recording, side_image, write_bare, write_sides
 
-from commands.parser import build
-from transfer.basics.console import UserError
-from transfer.inputs.own import read_file
-from transfer.networks.about import About, write_about
-from transfer.networks.backend import keras
-from transfer.networks.models import load_model
-from transfer.serving.models import open_folder, open_model, ranked
+from transfer.cli import build
+from transfer.console import UserError
+from transfer.data.folders import read_file
+from transfer.models.backend import keras
+from transfer.models.metadata import About, write_about
+from transfer.models.networks import load_model
+from transfer.serve.models import open_folder, open_model, ranked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(
 
 
 def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "commands", "predict", "--model", str(model), str(tmp_path / "no.png")]
+    command = [sys.executable, "-m", "transfer.cli", "predict", "--model", str(model), str(tmp_path / "no.png")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path / 'no.png'} is missing\n"

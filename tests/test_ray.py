@@ -22,9 +22,9 @@ import pytest
 from conftest import ROOT, Study, refused
 from test_strategies import bits, study
 
-from transfer.basics.console import UserError
-from transfer.basics.params import parse_section
-from transfer.target import Draw
+from transfer.console import UserError
+from transfer.data.target import Draw
+from transfer.params import parse_section
 from transfer.training import cluster
 from transfer.training.cluster import RETRIES, run_on_ray
 from transfer.training.compute import Compute, run_in_threads
@@ -170,7 +170,7 @@ ONE_TASK = """
 import sys
 from functools import partial
 from test_ray import always, sleep_long
-from transfer.basics.console import run
+from transfer.console import run
 from transfer.training.compute import Compute
 if __name__ == "__main__":
     compute = Compute(engine="ray", address="", workers=1, remember=0)

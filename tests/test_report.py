@@ -16,17 +16,17 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from transfer.basics.console import UserError
-from transfer.basics.files import digest
-from transfer.outcomes import COSTS, Outcomes, TapViews
-from transfer.reporting import advice, charts, pages, vega
-from transfer.reporting.card import recommended, write_card
-from transfer.reporting.charts import charts_of
-from transfer.reporting.comparison import Comparison, compare, confusion, hard_images
-from transfer.reporting.intervals import Estimate
-from transfer.reporting.report import write_report
-from transfer.reporting.selection import CALIBRATION, choose_strategies, read_cells
-from transfer.reporting.study import Study
+from transfer.console import UserError
+from transfer.evaluation.comparison import Comparison, compare, confusion, hard_images
+from transfer.evaluation.intervals import Estimate
+from transfer.evaluation.outcomes import COSTS, Outcomes, TapViews
+from transfer.evaluation.selection import CALIBRATION, choose_strategies, read_cells
+from transfer.files import digest
+from transfer.report import advice, charts, pages, vega
+from transfer.report.card import recommended, write_card
+from transfer.report.charts import charts_of
+from transfer.report.sections import write_report
+from transfer.report.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 MEANS = {"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.6}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from test_report import check_cell_numbers, check_sentences
 
-from commands.reruns import END, PAGE, START, followers, readers, table
-from transfer.revisions import flatten
+from transfer.compare.reruns import END, PAGE, START, followers, readers, table
+from transfer.compare.revisions import flatten
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PARAMS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
@@ -193,7 +193,7 @@ def test_a_stage_that_was_killed_goes_on_where_it_stopped(tmp_path: Path, finish
 @pytest.mark.parametrize(
     ("file", "old", "new", "stage", "known"),
     [
-        ("transfer/reporting/report.py", '"""', '"""Edited. ', "report", {}),
+        ("transfer/report/sections.py", '"""', '"""Edited. ', "report", {}),
         ("stages/dense_head.py", '"""', '"""Edited. ', "dense_head", {"dense_head": (6, 6)}),
         (
             "transfer/strategies/dense_head.py",

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from transfer.basics.console import UserError
-from transfer.revisions import (
+from transfer.compare.revisions import (
     Revision,
     code_changes,
     differing_params,
@@ -18,7 +17,8 @@ from transfer.revisions import (
     parse_cells,
     unpaired_because,
 )
-from transfer.verdicts import Cells
+from transfer.compare.verdicts import Cells
+from transfer.console import UserError
 
 
 def revision(cells: Cells, name: str = "main", **changes: Any) -> Revision:

@@ -25,10 +25,10 @@ from playwright.sync_api import Browser, Page
 from small_models import FORM, SIDES, recording, side_image, write_bare, write_sides
 from test_page import browser, check_by_axe  # noqa: F401  # the first is a fixture
 
-from transfer.basics.console import UserError
-from transfer.serving import app as application
-from transfer.serving.models import Model, open_folder
-from transfer.serving.server import bind, server_of, url
+from transfer.console import UserError
+from transfer.serve import app as application
+from transfer.serve.models import Model, open_folder
+from transfer.serve.server import bind, server_of, url
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIL = '<img src=x onerror="window.hacked=1">'
@@ -243,7 +243,7 @@ def start() -> Iterator[Start]:
     started = []
 
     def begin(*arguments: str) -> tuple[subprocess.Popen[str], int]:
-        command = [sys.executable, "-m", "commands", "serve", "--port", "0", *arguments]
+        command = [sys.executable, "-m", "transfer.cli", "serve", "--port", "0", *arguments]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout is not None

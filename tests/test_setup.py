@@ -102,18 +102,6 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @on_posix
-def test_the_command_is_put_beside_python_and_renewed(machine: Machine) -> None:
-    machine.python("python3", "3.11")
-    machine.setup("base")  # where there is none
-    (machine.project / "commands").mkdir()
-    for text in ("one", "two"):
-        machine.write(machine.project / "commands/transfer", text)
-        assert machine.setup("base") == []
-        assert (machine.project / ".venv/bin/transfer").read_text() == text
-        assert os.access(machine.project / ".venv/bin/transfer", os.X_OK)
-
-
-@on_posix
 def test_clean_cache_forgets_trained_runs_alone(machine: Machine) -> None:
     runs, other = machine.project / ".cache/runs", machine.project / ".cache/other"
     for folder in (runs, other):

@@ -11,9 +11,9 @@ import pytest
 from conftest import refused
 from scipy.io import wavfile
 
-from transfer.inputs import sound
-from transfer.inputs.form import Form, Sound
-from transfer.inputs.sound import read_sound, spectrogram
+from transfer.data import sound
+from transfer.data.preprocessing import Form, Sound
+from transfer.data.sound import read_sound, spectrogram
 
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)
 EDGES = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 4000 / 700), 42) / 2595) - 1)  # of the bands, in Hz

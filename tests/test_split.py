@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer import split
-from transfer.basics.console import UserError
-from transfer.basics.params import parse_section, read_params
-from transfer.inputs.pool import EITHER, TEST, TRAIN, Pool
-from transfer.target import nested_draws, read_target, write_target
+from transfer.console import UserError
+from transfer.data import split
+from transfer.data.pool import EITHER, TEST, TRAIN, Pool
+from transfer.data.target import nested_draws, read_target, write_target
+from transfer.params import parse_section, read_params
 
 PARAMS = read_params(Path(__file__).resolve().parents[1] / "params.yaml")["split"]
 

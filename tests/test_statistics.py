@@ -12,8 +12,8 @@ from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from transfer.reporting.intervals import Estimate, verdict
-from transfer.reporting.statistics import (
+from transfer.evaluation.intervals import Estimate, verdict
+from transfer.evaluation.statistics import (
     PARTS,
     Sample,
     bootstrap_means,

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from conftest import SMALL, synthetic_digits
 
-from transfer import cnn
-from transfer.basics.console import UserError
-from transfer.basics.params import Section
-from transfer.features import Features
-from transfer.networks.models import fresh_weights, without_head
+from transfer.console import UserError
+from transfer.data.target import Draw, Target, few_shot
+from transfer.models import cnn
+from transfer.models.features import Features
+from transfer.models.networks import fresh_weights, without_head
+from transfer.params import Section
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.target import Draw, Target, few_shot
 from transfer.training.cache import RunCache
 from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run, train_runs

@@ -8,8 +8,8 @@ from conftest import SMALL, synthetic_digits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer import taps
-from transfer.target import CALIBRATION_IMAGES, Target, few_shot
+from transfer.data.target import CALIBRATION_IMAGES, Target, few_shot
+from transfer.evaluation import probes
 from transfer.training.runs import Run, gather
 
 
@@ -53,8 +53,8 @@ def test_a_run_s_own_images_are_left_out_of_its_calibration() -> None:
 
 @pytest.mark.parametrize(("shots", "asked", "sampled"), [([1, 5], 5, 30), ([1, 2], 2, 10)])
 def test_probes_tell_digits_apart_with_the_labels_that_there_are(shots: list[int], asked: int, sampled: int) -> None:
-    from transfer import cnn
-    from transfer.networks.models import fresh_weights
+    from transfer.models import cnn
+    from transfer.models.networks import fresh_weights
 
     images, labels = synthetic_digits(20, seed=0)
     few = labels < 3
@@ -62,8 +62,8 @@ def test_probes_tell_digits_apart_with_the_labels_that_there_are(shots: list[int
     test, truth = images[few][:30, ..., np.newaxis], labels[few][:30]
     source = cnn.build(cnn.Params(blocks=SMALL["cnn.blocks"], dense=[8]), image_shape=(28, 28, 1), classes=5)
     source.set_weights(fresh_weights(source, source.get_weights(), 0))
-    params = taps.Params(shots=5, images=sampled, l2=0.01, max_iterations=100)
-    views = taps.probe_taps(source, ["block1", "dense1"], target, test, params)
+    params = probes.Params(shots=5, images=sampled, l2=0.01, max_iterations=100)
+    views = probes.probe_taps(source, ["block1", "dense1"], target, test, params)
     assert views.names.tolist() == ["block1", "dense1"]
     assert views.shots == asked
     assert len(views.rows) == sampled

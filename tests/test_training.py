@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from transfer import cnn
-from transfer.basics.console import UserError
-from transfer.basics.params import read_section
-from transfer.networks.backend import keras, tf
-from transfer.networks.models import fresh_weights
+from transfer.console import UserError
+from transfer.models import cnn
+from transfer.models.backend import keras, tf
+from transfer.models.networks import fresh_weights
+from transfer.params import read_section
 from transfer.training import pretrain
 from transfer.training.schedule import Plan, shuffled_batches, warmup_cosine
 from transfer.training.trainer import Trainer, shift_images

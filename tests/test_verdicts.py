@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from transfer.verdicts import METRICS, Cells, Change, compare
+from transfer.compare.verdicts import METRICS, Cells, Change, compare
 
 ACCURACY, LOG_LOSS = METRICS["accuracy"], METRICS["log_loss"]
 

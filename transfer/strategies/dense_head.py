@@ -10,10 +10,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from transfer.features import Features, Scaling
-from transfer.networks import models
-from transfer.networks.backend import keras
-from transfer.target import Draw
+from transfer.data.target import Draw
+from transfer.models import networks
+from transfer.models.backend import keras
+from transfer.models.features import Features, Scaling
 from transfer.training import few_shot
 from transfer.training.precision import Precision
 from transfer.training.runs import Run
@@ -49,7 +49,7 @@ def start(*, features: Features, classes: int, params: Params, precision: Precis
     """
     model = head(features.train.shape[1], classes, params)
     trainer = Trainer(model, betas=params.betas, precision=precision)
-    initial = partial(models.fresh_weights, model, model.get_weights())
+    initial = partial(networks.fresh_weights, model, model.get_weights())
     return partial(
         few_shot.fit,
         trainer=trainer,
@@ -65,4 +65,4 @@ def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scal
     hidden = keras.layers.Dense(len(weights[1]), activation="relu", name="head")
     output = keras.layers.Dense(len(weights[3]), activation="softmax", name="probabilities")
     layers = [*scaling.layers(), hidden, output]
-    models.save_on_backbone(path, layers, weights, source=source, tap=tap, name="dense_head")
+    networks.save_on_backbone(path, layers, weights, source=source, tap=tap, name="dense_head")

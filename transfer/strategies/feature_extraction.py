@@ -18,11 +18,11 @@ from pydantic import Field, Strict
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from transfer.basics.params import Section
-from transfer.features import Features, Scaling
-from transfer.networks import models
-from transfer.networks.backend import keras
-from transfer.target import Draw
+from transfer.data.target import Draw
+from transfer.models import networks
+from transfer.models.backend import keras
+from transfer.models.features import Features, Scaling
+from transfer.params import Section
 from transfer.training.runs import Run
 
 Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
@@ -107,4 +107,4 @@ def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scal
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
     head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
     layers = [*scaling.layers(), head]
-    models.save_on_backbone(path, layers, weights, source=source, tap=tap, name="feature_extraction")
+    networks.save_on_backbone(path, layers, weights, source=source, tap=tap, name="feature_extraction")

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from transfer.networks.backend import keras
-from transfer.networks.models import Network, fresh_weights, with_head
-from transfer.target import Draw
+from transfer.data.target import Draw
+from transfer.models.backend import keras
+from transfer.models.networks import Network, fresh_weights, with_head
 from transfer.training import few_shot, fine_tuning
 from transfer.training.precision import Precision
 from transfer.training.runs import Run

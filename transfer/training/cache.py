@@ -16,14 +16,14 @@ from typing import Any
 import joblib
 import numpy as np
 
-from transfer.basics.arrays import read_arrays, write_arrays
-from transfer.basics.console import UserError
-from transfer.networks.provenance import versions
+from transfer.console import UserError
+from transfer.files import read_arrays, write_arrays
+from transfer.models.versions import versions
 
 FOLDER = Path(".cache/runs")
 PACKAGE = Path(__file__).parents[1]
 CODE = (  # that decides what a run gives, beside the strategy's module; not what reads, prints or checks
-    *("networks/models.py", "predictions.py", "training/few_shot.py", "training/precision.py"),
+    *("models/networks.py", "data/predictions.py", "training/few_shot.py", "training/precision.py"),
     *("training/schedule.py", "training/trainer.py"),
 )
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from transfer.basics.console import UserError, one_line
-from transfer.networks.provenance import versions
+from transfer.console import UserError, one_line
+from transfer.models.versions import versions
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import joblib
 from pydantic import Field, field_validator
 
-from transfer.basics.params import Section
+from transfer.params import Section
 from transfer.training.cluster import run_on_ray
 from transfer.training.threads import device
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from transfer.predictions import softmax
-from transfer.target import Draw
+from transfer.data.predictions import softmax
+from transfer.data.target import Draw
 from transfer.training.runs import Run
 from transfer.training.schedule import FewShotSchedule
 from transfer.training.trainer import Trainer

@@ -11,8 +11,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from transfer.networks import models
-from transfer.networks.backend import keras
+from transfer.models import networks
+from transfer.models.backend import keras
 from transfer.training.schedule import FewShotSchedule
 
 
@@ -22,7 +22,7 @@ class Params(FewShotSchedule):
     shift: Annotated[int, Field(ge=0, le=8)]
 
 
-def export(weights: list[np.ndarray], path: Path, *, network: models.Network, name: str) -> None:
+def export(weights: list[np.ndarray], path: Path, *, network: networks.Network, name: str) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
     model = network._replace(weights=weights).build()
-    models.save_model(path, models.with_head(model, keras.layers.Softmax(name="probabilities"), name=name))
+    networks.save_model(path, networks.with_head(model, keras.layers.Softmax(name="probabilities"), name=name))

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from transfer.basics.params import Section
-from transfer.networks.backend import keras, tf
+from transfer.models.backend import keras, tf
+from transfer.params import Section
 
 Precision = Literal["float32", "mixed_bfloat16"]
 

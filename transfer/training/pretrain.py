@@ -8,9 +8,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from transfer.basics.console import UserError
-from transfer.basics.params import Section
-from transfer.networks.models import fresh_weights
+from transfer.console import UserError
+from transfer.models.networks import fresh_weights
+from transfer.params import Section
 from transfer.training.schedule import Decay, Plan, Rate, shuffled_batches, warmup_cosine
 from transfer.training.trainer import Trainer
 

@@ -10,13 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from transfer.basics.console import counted, progress, say
-from transfer.basics.files import digest
-from transfer.basics.params import Section
-from transfer.networks.about import About, write_about
-from transfer.networks.provenance import made_with
-from transfer.predictions import Predictions
-from transfer.target import Draw, Target
+from transfer.console import counted, progress, say
+from transfer.data.predictions import Predictions
+from transfer.data.target import Draw, Target
+from transfer.files import digest
+from transfer.models.metadata import About, write_about
+from transfer.models.versions import made_with
+from transfer.params import Section
 from transfer.training.cache import RunCache
 
 

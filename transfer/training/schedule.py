@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from transfer.basics.params import Section
+from transfer.params import Section
 
 BETAS = (0.9, 0.999)  # Adam's own
 Rate = Annotated[float, Field(gt=0, le=1)]

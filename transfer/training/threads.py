@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from transfer.networks.backend import tf
+from transfer.models.backend import tf
 
 
 def set_threads(count: int) -> None:

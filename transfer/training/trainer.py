@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transfer.networks.backend import keras, tf
-from transfer.networks.models import images_at_once
+from transfer.models.backend import keras, tf
+from transfer.models.networks import images_at_once
 from transfer.training.precision import Precision, computing_in
 from transfer.training.schedule import BETAS, Plan
 

@@ -1,0 +1,101 @@
+"""`transfer compare`: what a branch did to the metrics, with intervals and verdicts, from what is kept in Git."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from transfer.compare import changes
+from transfer.compare.repository import WORKSPACE, Repository
+from transfer.compare.verdicts import METRICS
+from transfer.console import UserError
+from transfer.report import pages
+
+TITLE = "Comparison of revisions"
+DESCRIPTION = """\
+Compare the results of any number of branches, tags and commits, without checking anything out and without a DVC cache.
+The first is what the others are compared with. Alone, a revision is compared with the workspace; with none named, the
+workspace is compared with the default branch."""
+EXAMPLE = "transfer compare main my-branch --fail-on-regression"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("revisions", nargs="*", metavar="REV", help=f"a branch, tag or commit, or `{WORKSPACE}`")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        choices=[*METRICS, "all"],
+        metavar="NAME",
+        help=f"what to compare, accuracy if none is named: {', '.join(METRICS)} or all",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--md", dest="form", action="store_const", const="md", help="print Markdown")
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")
+    form.add_argument("--html", dest="form", action="store_const", const="html", help="print one HTML page")
+    parser.add_argument(
+        "--fail-on-regression",
+        action="store_true",
+        help="exit with 1 if a metric is worse, beyond the tolerance and separated from it",
+    )
+    parser.add_argument(
+        "--tolerance",
+        default="0",
+        metavar="X",
+        help="a loss that is no regression, in the metric's own unit or in %%: 0.005 and 0.5%% are half a point",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the comparison; 1 on a regression, if that is asked for."""
+    repository = Repository(Path.cwd())
+    names = list(dict.fromkeys(arguments.revisions))
+    if len(arguments.revisions) > 1 and len(names) == 1:
+        raise UserError(f"{names[0]} cannot be compared with itself: name two revisions")
+    if len(names) < 2:
+        names = [*(names or [repository.default_branch()]), WORKSPACE]
+    chosen = arguments.metric or ["accuracy"]
+    metrics = list(METRICS.values()) if "all" in chosen else [METRICS[name] for name in dict.fromkeys(chosen)]
+    tolerance = parse_tolerance(arguments.tolerance)
+    comparison = changes.compare_all(repository.revisions(names), metrics, tolerance)
+    print(_printed(comparison, arguments.form), end="", flush=True)
+    if not arguments.fail_on_regression:
+        return 0
+    lines = changes.describe_regressions(comparison)
+    allowed = f" beyond {changes.tolerated(comparison)}" if tolerance else ""
+    for line in [f"regression{allowed}: {line}" for line in lines] or [f"no regression{allowed}"]:
+        print(line, file=sys.stderr, flush=True)
+    return bool(lines)
+
+
+def _printed(comparison: changes.RevisionComparison, form: str | None) -> str:
+    if form == "json":
+        return (
+            json.dumps(changes.to_json(comparison), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+        )
+    sections = changes.write_changes(comparison)
+    if form == "html":
+        return pages.html(TITLE, sections)
+    if form == "md":
+        return pages.markdown(TITLE, sections)
+    from transfer.report.terminal import text
+
+    return text(sections)
+
+
+def parse_tolerance(text: str) -> float:
+    """A loss as in `0.005`, or in percent as in `0.5%`.
+
+    Raises:
+        UserError: if it is no such number, or so large that nothing could be a regression of accuracy.
+    """
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise UserError(f"--tolerance is {text}, but must be at least 0 and below 1, or in percent, as in 0.5%")
+    return value

@@ -1,0 +1,173 @@
+"""Split the source's images into parts, and the target's into test images and a pool that few labels are drawn from."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from transfer.console import UserError, counted
+from transfer.data.pool import EITHER, TEST, TRAIN, Pool, digests
+from transfer.data.target import Target, few_shot
+from transfer.params import Section
+
+Part = Annotated[float, Field(ge=1e-6, le=0.999)]  # one fold of its reciprocal, where groups are kept whole
+
+
+class Params(Section):
+    """The `split` section: what is held out, and the study's grid of cells."""
+
+    test: Part
+    test_seed: Annotated[int, Field(ge=0, lt=2**31)]
+    duplicates: Literal["drop", "refuse"]
+    source_validation: Part
+    shots: Annotated[list[Annotated[int, Field(ge=1, le=10**12)]], Field(min_length=1, max_length=100)]
+    seeds: Annotated[int, Field(ge=1, le=1000)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.shots != sorted(set(self.shots)):
+            raise ValueError(f"shots must ascend without repetition, as in {sorted(set(self.shots))}")
+        return self
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A pool that is divided.
+
+    Attributes:
+        train: rows to train on, ascending, int64.
+        test: rows to test on, likewise.
+        dropped: how many images were left out, as they are there before, or are test images, or others'.
+        how: where the test images come from, in words.
+        known: digests of the whole pool, as `transfer.inputs.pool.digests` gives them.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    dropped: int
+    how: str
+    known: np.ndarray
+
+
+def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
+    """Divide a pool: by what the data say, else by the seed, class by class, and groups whole.
+
+    To train on, each image is there once, and not if it is a test image; the same are those with the same pixels.
+
+    Args:
+        pool: to divide.
+        params: how.
+        key: of the pool in the parameters, for errors, as in `data.target`.
+        others: digests of further images that must not be trained on.
+
+    Raises:
+        UserError: if a class or a group does not allow it, or images are there twice and are to be refused.
+    """
+    if len(pool.labels) == 0:
+        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", digests(pool.images))
+    known = digests(pool.images)
+    if np.any(pool.part == EITHER):
+        rows = np.sort(np.unique(known, return_index=True)[1])
+        held = hold_out(pool, rows, params.test, params.test_seed, f"{key}, split.test")
+        train, test = (rows[part] for part in held)
+        groups = ", groups kept whole" if pool.grouped else ""
+        how = f"{len(test) / len(rows):.0%} of the images, by seed {params.test_seed}{groups}"
+        dropped = len(known) - len(rows)
+    else:
+        train, test = (np.flatnonzero(pool.part == part) for part in (TRAIN, TEST))
+        how, dropped = "the data's own test images", 0
+        if shared := set(pool.groups[train][pool.groups[train] >= 0]) & set(pool.groups[test]):
+            also = f"{counted(len(shared), 'group')} of the test images have training images too"
+            raise UserError(f"{key}: {also}: put each on one side")
+    first = np.zeros(len(train), bool)
+    first[np.unique(known[train], return_index=True)[1]] = True
+    hidden = known[test] if others is None else np.concatenate([known[test], others])
+    kept = train[first & ~np.isin(known[train], hidden)]
+    dropped += len(train) - len(kept)
+    if dropped and params.duplicates == "refuse":
+        also = "test images" if others is None else "test images or the target's"
+        raise UserError(
+            f"{key}: {counted(dropped, 'image')} are there twice, in the form that the model takes, or are {also} too: "
+            "take them out, or set split.duplicates to drop"
+        )
+    for rows, what in ((kept, "training"), (test, "test")):
+        counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))
+        if not counts.all():
+            why = f", after {counted(dropped, 'duplicate')} were dropped" if dropped else ""
+            raise UserError(
+                f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
+                f"out of {key}.classes"
+            )
+    return Parts(kept, test, dropped, how, known)
+
+
+def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Divide images at random into a training and a held-out part, class by class or, where there are any, by groups.
+
+    Args:
+        pool: that they are in.
+        rows: of the images, (n,) int64.
+        fraction: that is held out: of each class, rounded to whole images, at least one of each; with groups one fold
+            of 1 / fraction, rounded, as near to that as they allow.
+        seed: of the choice.
+        key: what asks for it, for errors.
+
+    Returns:
+        Which of the rows to train on and which are held out, both ascending, int64.
+
+    Raises:
+        UserError: if a class would keep no image on either side, or there are too few groups.
+    """
+    labels = pool.labels[rows]
+    if pool.grouped:
+        return _hold_out_groups(labels, pool.groups[rows], fraction, seed, key)
+    held = np.zeros(len(labels), dtype=bool)
+    for name in np.unique(labels):
+        of_class = np.random.default_rng([seed, int(name)]).permutation(np.flatnonzero(labels == name))
+        count = max(1, round(fraction * len(of_class)))
+        if count >= len(of_class):
+            raise UserError(
+                f"{key}: to hold out {fraction} of the {counted(len(of_class), 'image')} of class {pool.classes[name]} "
+                "leaves none to train on: lower it, or add images"
+            )
+        held[of_class[:count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _hold_out_groups(
+    labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int, key: str
+) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    alone = np.flatnonzero(groups < 0)
+    every = groups.astype(np.int64)
+    every[alone] = groups.max() + 1 + np.arange(len(alone))
+    folds, count = max(2, round(1 / fraction)), len(np.unique(every))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds: checked for later
+            found = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, every)
+            train, held = next(iter(found))
+    except ValueError:
+        what = f"{counted(count, 'group')} cannot be divided to hold out {fraction}"
+        raise UserError(f"{key}: {what}: change it, or give test images apart") from None
+    return np.sort(train), np.sort(held)
+
+
+def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarray]:
+    """The source task as named arrays: images and labels of its train, validation and test part."""
+    rows = parts.train
+    fit, held = hold_out(pool, rows, params.source_validation, 0, "data.source, split.source_validation")
+    arrays: dict[str, np.ndarray] = {}
+    for name, chosen in (("train", rows[fit]), ("validation", rows[held]), ("test", parts.test)):
+        arrays |= {f"{name}_images": pool.images[chosen], f"{name}_labels": pool.labels[chosen]}
+    return arrays | {"classes": pool.classes}
+
+
+def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
+    """The target task: the images to draw from, and the draws; no test image, no other label."""
+    images = np.asarray(pool.images[parts.train])
+    return few_shot(images, pool.labels[parts.train], pool.classes.tolist(), params.shots, params.seeds, str(pool.form))

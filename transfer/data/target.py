@@ -1,0 +1,172 @@
+"""The target task: its images, its nested label draws, and the runs that they define."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from transfer.console import UserError
+from transfer.files import axes, read_folder, write_folder
+
+CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them
+CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The labelled images of one run.
+
+    Attributes:
+        shots: labelled images per class.
+        seed: of the draw; every strategy gets the same draw for the same seed.
+        rows: which target images are labelled, (shots × classes,) int32.
+        labels: their classes as 0 … classes - 1, (shots × classes,) int32.
+    """
+
+    shots: int
+    seed: int
+    rows: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Target:
+    """Everything that a strategy may know of the target task.
+
+    Attributes:
+        images: (n, height, width, channels) uint8; in their file, where the task was read from one.
+        classes: what the user calls the classes, (classes,) str; class i is `classes[i]`.
+        shots: the study's numbers of labelled images per class, ascending, (k,) int32.
+        draws: rows of `images`, (seeds, classes, largest number of shots) int32. The draw of n shots is
+            `draws[seed, :, :n]`: class-balanced, and nested in the larger draws of the same seed.
+        calibration_rows: of images that are labelled to fit a temperature on, (classes, images) int32. They depend on
+            no number of shots and no seed, so that more of either leave a run's predictions as they were.
+        form: that raw files are brought to, as `transfer.inputs.form.Form.to_text` gives it, () str; empty where there
+            are none.
+    """
+
+    images: np.ndarray = axes("uint8", "images", "height", "width", "channels")
+    classes: np.ndarray = axes("str", "classes")
+    shots: np.ndarray = axes("int32", "numbers")
+    draws: np.ndarray = axes("int32", "seeds", "classes", "largest number")
+    calibration_rows: np.ndarray = axes("int32", "classes", "calibration images")
+    form: np.ndarray = axes("str")
+
+    def draw(self, shots: int, seed: int) -> Draw:
+        """The labelled images of one run, class by class."""
+        rows = self.draws[seed, :, :shots]
+        labels = np.repeat(np.arange(len(self.classes), dtype=np.int32), shots)
+        return Draw(shots, seed, rows.ravel(), labels)
+
+    def runs(self) -> list[Draw]:
+        """Every run's draw, by number of shots and then by seed."""
+        return [self.draw(int(shots), seed) for shots in self.shots for seed in range(len(self.draws))]
+
+    def calibration(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labelled images on which a temperature can be fitted without test labels.
+
+        Returns:
+            Rows of `images`, ascending, and their classes, (calibration images,) int32 each. A run may use those that
+            its own draw lacks.
+        """
+        classes, images = self.calibration_rows.shape
+        order = np.argsort(self.calibration_rows, axis=None)
+        labels = np.repeat(np.arange(classes, dtype=np.int32), images)
+        return self.calibration_rows.ravel()[order], labels[order]
+
+    def to_predict(self, test: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """What a strategy predicts: the test images, and after them those for calibration.
+
+        Args:
+            test: images or features, (test images, …).
+            train: the same of the target's own images, (n, …).
+        """
+        return np.concatenate([test, train[self.calibration()[0]]])
+
+
+def few_shot(
+    images: np.ndarray, labels: np.ndarray, classes: Sequence[str], shots: Sequence[int], seeds: int, form: str = ""
+) -> Target:
+    """A target task: images with the labels of the draws and of those for calibration, and of no other image.
+
+    Args:
+        images: to draw from, (n, height, width, channels) uint8.
+        labels: their classes, (n,) int32, 0 … classes - 1.
+        classes: what the user calls the classes.
+        shots: numbers of labelled images per class, ascending.
+        seeds: the number of draws.
+        form: that raw files are brought to.
+
+    Raises:
+        UserError: as `nested_draws` does.
+    """
+    draws = nested_draws(labels, max(shots), seeds)  # refuses what would overflow below
+    return Target(
+        images=images,
+        classes=np.array(classes, dtype=np.str_),
+        shots=np.array(shots, np.int32),
+        draws=draws,
+        calibration_rows=calibration_draw(labels),
+        form=np.array(form),
+    )
+
+
+def nested_draws(labels: np.ndarray, largest: int, seeds: int) -> np.ndarray:
+    """Choose labelled images: class-balanced, and nested so that fewer shots are a prefix of more.
+
+    The order of a class depends on the seed and the class alone, so another seed or a larger number of shots
+    leaves the draws that were there as they were.
+
+    Args:
+        labels: classes of the images to draw from, (n,) int32, 0 … classes - 1.
+        largest: the largest number of shots.
+        seeds: the number of draws.
+
+    Returns:
+        Rows of the labelled images, (seeds, classes, largest) int32.
+
+    Raises:
+        UserError: if a class has fewer than `largest` images; says how many shots are possible.
+    """
+    if (possible := int(np.bincount(labels).min())) < largest:
+        raise UserError(
+            f"split.shots asks for {largest} labelled images per class, but the smallest target class has {possible}: "
+            f"use at most {possible}"
+        )
+    return np.stack([_draw(labels, largest, seed) for seed in range(seeds)])
+
+
+def calibration_draw(labels: np.ndarray) -> np.ndarray:
+    """Choose the images for calibration: `CALIBRATION_IMAGES` of each class, or all that the smallest class has.
+
+    Args:
+        labels: as in `nested_draws`.
+
+    Returns:
+        Rows of the images, (classes, images) int32.
+    """
+    return _draw(labels, min(CALIBRATION_IMAGES, int(np.bincount(labels).min())), CALIBRATION_SEED)
+
+
+def _draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The first rows of every class in an order of its own, (classes, count) int32."""
+    classes = range(int(labels.max()) + 1)
+    shuffled = [np.random.default_rng([seed, name]).permutation(np.flatnonzero(labels == name)) for name in classes]
+    return np.stack([rows[:count] for rows in shuffled]).astype(np.int32)
+
+
+def write_target(path: Path, target: Target) -> None:
+    """Write a target task as a folder, each attribute as an `.npy` file."""
+    write_folder(path, {field.name: getattr(target, field.name) for field in fields(target)})
+
+
+def read_target(path: Path) -> Target:
+    """Read what `write_target` wrote, all but the images, which stay in their file.
+
+    Raises:
+        UserError: if a file is missing or damaged; of the images when they are used.
+    """
+    return read_folder(path, Target, "images")

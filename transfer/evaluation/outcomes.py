@@ -1,0 +1,57 @@
+"""How every test image fared: what the report draws pictures from, beside the cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from transfer.files import axes
+
+COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every cell
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The cells of every strategy, image by image; made by `evaluate`, and for `report` alone, as the labels are in it.
+
+    Attributes:
+        strategy: of each cell, (cells,) str.
+        shots: labelled images per class of each cell, (cells,) int32.
+        seed: of each cell's draw, (cells,) int32.
+        predicted: the most probable class, (cells, test images) int16.
+        confidence: its probability, (cells, test images) float32.
+        tempered: the same after tempering, NaN without a temperature, (cells, test images) float32.
+        labels: true classes of the test images, (test images,) int32.
+        classes: what the user calls the classes, (classes,).
+        made_with: parameters and versions of every strategy, by its name, as JSON, () str.
+        table: SHA-256 of the file of their cells, so that a report is drawn from what was measured, () str.
+    """
+
+    strategy: np.ndarray = axes("str", "cells")
+    shots: np.ndarray = axes("int32", "cells")
+    seed: np.ndarray = axes("int32", "cells")
+    predicted: np.ndarray = axes("int16", "cells", "test images")
+    confidence: np.ndarray = axes("float32", "cells", "test images")
+    tempered: np.ndarray = axes("float32", "cells", "test images")
+    labels: np.ndarray = axes("int32", "test images")
+    classes: np.ndarray = axes("str", "classes")
+    made_with: np.ndarray = axes("str")
+    table: np.ndarray = axes("str")
+
+
+@dataclass(frozen=True)
+class TapViews:
+    """What the taps of the source CNN know of a sample of the test images; no label is in it.
+
+    Attributes:
+        names: of the taps, from the image on, (taps,) str.
+        shots: labelled images per class of the probes, () int32.
+        rows: which test images, (images,) int64.
+        predicted: what the probes take them for, (taps, seeds, images) int16.
+    """
+
+    names: np.ndarray = axes("str", "taps")
+    shots: np.ndarray = axes("int32")
+    rows: np.ndarray = axes("int64", "images")
+    predicted: np.ndarray = axes("int16", "taps", "seeds", "images")

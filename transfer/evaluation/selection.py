@@ -1,0 +1,73 @@
+"""Which cells and strategies the report is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from transfer.console import UserError
+from transfer.evaluation.outcomes import COSTS
+from transfer.files import digest
+from transfer.params import Section
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINE = "scratch"
+CALIBRATION = ("log_loss", "brier", "ece", "temperature", "log_loss_tempered", "ece_tempered")
+
+
+class Params(Section):
+    """The `report` section."""
+
+    strategies: Literal["all"] | Annotated[list[str], Field(min_length=1)]
+    replicates: Annotated[int, Field(ge=100, le=100_000)]
+
+    @field_validator("strategies")
+    @classmethod
+    def _once(cls, names: list[str] | Literal["all"]) -> list[str] | Literal["all"]:
+        if len(set(names)) < len(names) and names != "all":
+            raise ValueError("all, or a list that names no strategy twice")
+        return names
+
+
+def read_cells(path: Path, sha256: str) -> pd.DataFrame:
+    """Read the file of cells that `evaluate` writes.
+
+    Args:
+        path: of the file.
+        sha256: of its content, as `evaluate` noted it.
+
+    Raises:
+        UserError: if the file is missing, is another, or lacks a column.
+    """
+    import pandas as pd  # a quarter of a second, which who only checks parameters need not spend
+
+    columns = ["strategy", "shots", "seed", "accuracy", *COSTS, *CALIBRATION]
+    if digest(path) != sha256:
+        raise UserError(f"{path} is not the one that was measured: delete it and run `dvc repro`")
+    try:
+        return pd.read_csv(path)[columns]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{path} lacks one of {', '.join(columns)}: delete it and run `dvc repro`") from None
+
+
+def choose_strategies(cells: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
+    """The strategies to compare, by name, the baseline last.
+
+    Args:
+        cells: one row per cell.
+        wanted: names; None for all that the cells have.
+
+    Raises:
+        UserError: if a name is not among the cells.
+    """
+    known = sorted(set(cells["strategy"]))
+    if missing := [name for name in wanted or () if name not in known]:
+        raise UserError(
+            f"params.yaml: report.strategies names {missing[0]!r}, which has no cells; choose from {', '.join(known)}"
+        )
+    return sorted(wanted or known, key=lambda name: (name == BASELINE, name))

@@ -1,0 +1,317 @@
+"""Files: written whole or not at all, the same bytes for the same content; arrays are never pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import field, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from transfer.console import UserError, one_line
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
+
+PART = 1 << 20  # bytes of an array that are read at a time
+PLAIN = "biufcSU"  # kinds of dtypes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file or a folder beside `path`, then put it in place in one step.
+
+    Args:
+        path: of the file or folder.
+        write: is called with the path to write to.
+
+    Raises:
+        UserError: if it cannot be written, for want of space or of permission.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)  # what a run that was killed has left
+        write(partial)
+        if path.is_dir():  # a file gives way to another, a folder does not
+            shutil.rmtree(path)
+        partial.replace(path)
+    except OSError as error:
+        raise unwritten(error, path) from None
+    finally:
+        with suppress(OSError):
+            _remove(partial)
+
+
+def unwritten(error: OSError, path: Path) -> UserError:
+    """The line that says why a file or folder cannot be written."""
+    return UserError(f"{path} cannot be written: {one_line(error)}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """For reading what a stage has made and a library decodes, which raises a dozen types on hostile bytes.
+
+    Raises:
+        UserError: if it is missing, may not be read, or cannot be decoded.
+        MemoryError: if there is too little memory for it, which is no fault of the file's.
+    """
+    with _reading(path):
+        try:
+            yield
+        except (FileNotFoundError, PermissionError, MemoryError, UserError):
+            raise
+        except Exception as error:
+            raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file that a stage has made, which need not fit into memory.
+
+    Raises:
+        UserError: if it is missing or cannot be read.
+    """
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8 with Unix line ends."""
+    write_whole(path, lambda partial: partial.write_bytes(text.encode()))
+
+
+def zip_member(name: str) -> zipfile.ZipInfo:
+    """An entry for a zip file that tells neither the time nor the system it was made on."""
+    member = zipfile.ZipInfo(name, EPOCH)
+    member.create_system = 3
+    return member
+
+
+def read_facts(path: Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping.
+
+    Args:
+        path: of the file.
+        keys: which it must have.
+
+    Raises:
+        UserError: if the file is missing, is not JSON, or lacks a key.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
+    except (OSError, ValueError, RecursionError):
+        raise UserError(f"{path} is not JSON: delete it and run `dvc repro`") from None
+    if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:
+        raise UserError(f"{path} has no {missing[0]}: delete it and run `dvc repro`")
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a mapping as JSON."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+class DtypeError(ValueError):
+    """An array of what is neither numbers nor text."""
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write named arrays as an uncompressed npz file, with the same bytes whatever the Python.
+
+    What `np.savez` writes differs between patch releases of Python: it leaves the sizes in the headers to `zipfile`.
+    """
+
+    def write(partial: Path) -> None:
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name, array in arrays.items():
+                member = zip_member(f"{name}.npy")
+                member.file_size = array.nbytes  # which decides if the header must hold large sizes
+                with archive.open(member, "w") as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+
+    write_whole(path, write)
+
+
+def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Read the named arrays of an npz file that `write_arrays` wrote, or all of them if none is named.
+
+    Every array's checksum is verified. What a header states is looked at before any memory is asked for: no file takes
+    more than its own size.
+
+    Raises:
+        UserError: if the file is missing, damaged, or lacks an array; nothing in it is executed.
+    """
+    with decoding(path):
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device be read without end
+            raise ValueError("it is no file")
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            if sum(member.file_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
+                raise ValueError("it is not of the size that it states")
+            if missing := [name for name in names if name not in members]:
+                raise ValueError(f"{missing[0]} is not a file in the archive")
+            return {name: _read_member(archive, members[name]) for name in names or members}
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as stream:
+        shape, dtype, order = read_header(stream)
+        if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise ValueError(f"{member.filename} is not of the size that it states")
+        array = np.empty(math.prod(shape), dtype)
+        content, start = array.view(np.uint8) if array.nbytes else np.empty(0, np.uint8), 0
+        while part := stream.read(PART):  # to the end, where the checksum is compared
+            content[start : start + len(part)] = np.frombuffer(part, np.uint8)
+            start += len(part)
+        return array.reshape(shape, order=order)
+
+
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, Literal["C", "F"]]:
+    """Shape, dtype and order of the array in an `.npy` file, up to the data of which it is read.
+
+    Raises:
+        DtypeError: if it holds anything else than numbers or text, such as Python's objects.
+        ValueError: if it is no array.
+    """
+    if np.lib.format.read_magic(stream) != (1, 0):  # others are for records, and their headers may be of any length
+        raise ValueError("it is in another version of the format than arrays of numbers or text")
+    try:
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
+    except (MemoryError, RecursionError):  # as Python's parser has it, of what is nested thousands deep
+        raise ValueError("its header cannot be read") from None
+    if dtype.hasobject:
+        raise DtypeError("holds Python objects, which are not read")
+    if dtype.kind not in PLAIN or not dtype.itemsize:  # of which no bytes would be any number of entries
+        raise DtypeError(f"is of type {dtype}, which is not read")
+    return shape, dtype, "F" if columns_first else "C"
+
+
+def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> None:
+    """Write an `.npy` file batch by batch, so that memory need not hold all.
+
+    Written, not mapped: a full disk is an error here, and would kill a process that writes through a map.
+
+    Args:
+        path: of the file.
+        batches: the next rows each.
+        rows: how many all batches have together.
+    """
+    with path.open("wb") as file:
+        for batch in batches:
+            if not file.tell():
+                header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(batch))
+                np.lib.format.write_array_header_1_0(file, header | {"shape": (rows, *batch.shape[1:])})
+            file.write(np.ascontiguousarray(batch).data)
+
+
+def write_folder(path: Path, arrays: Mapping[str, np.ndarray | Callable[[Path], object]]) -> None:
+    """Write named arrays as a folder of `.npy` files, whole or not at all.
+
+    Args:
+        path: of the folder.
+        arrays: by name; or a function that writes the array to the file that it is given.
+    """
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for name, array in arrays.items():
+            file = folder / f"{name}.npy"
+            if callable(array):
+                array(file)
+            else:
+                np.save(file, array, allow_pickle=False)
+
+    write_whole(path, write)
+
+
+def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """Read an `.npy` file; of one that is mapped, memory holds the rows that are asked for.
+
+    Raises:
+        UserError: if it is missing or damaged; nothing in it is executed.
+    """
+    with decoding(path):
+        return np.load(path, mmap_mode="r" if mapped else None)
+
+
+def read_folder(path: Path, kind: type[Record], *mapped: str) -> Record:
+    """Read a dataclass of arrays that `write_folder` wrote.
+
+    Args:
+        path: of the folder.
+        kind: of the dataclass.
+        mapped: names of the arrays that stay in their files.
+
+    Raises:
+        UserError: if a file is missing, damaged, or holds another array than `axes` declares.
+    """
+    names = [each.name for each in fields(kind)]
+    return _fitting(kind(**{name: read_array(path / f"{name}.npy", mapped=name in mapped) for name in names}), path)
+
+
+def axes(dtype: str, *names: str) -> Any:
+    """An attribute of a record: an array with a dtype, `str` for text of any length, and named axes.
+
+    Axes of one name are equally long in all attributes of the record.
+    """
+    return field(metadata={"dtype": dtype, "axes": names})
+
+
+def misfit(record: DataclassInstance) -> str:
+    """What is wrong with a record by what `axes` declares of its attributes; empty if nothing."""
+    lengths: dict[str, int] = {}
+    for declared in fields(record):
+        if not declared.metadata:
+            continue
+        array, dtype, names = getattr(record, declared.name), declared.metadata["dtype"], declared.metadata["axes"]
+        fits = array.dtype.kind == "U" if dtype == "str" else array.dtype == np.dtype(dtype)
+        fits &= len(array.shape) == len(names)
+        if not fits or any(lengths.setdefault(*axis) != axis[1] for axis in zip(names, array.shape, strict=True)):
+            known = (f"{lengths[name]} {name}" if name in lengths else name for name in names)
+            return f"{declared.name} is {array.dtype} {array.shape}, not {dtype} ({', '.join(known)})"
+    return ""
+
+
+def write_record(path: Path, record: DataclassInstance) -> None:
+    """Write a dataclass of arrays as an npz file."""
+    write_arrays(path, **{each.name: getattr(record, each.name) for each in fields(record)})
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Read what `write_record` wrote; raises as `read_arrays` does, and if an array is not what `axes` declares."""
+    return _fitting(kind(**read_arrays(path, *(each.name for each in fields(kind)))), path)
+
+
+def _fitting(record: Record, path: Path) -> Record:
+    if wrong := misfit(record):
+        raise UserError(f"{path} cannot be read ({wrong}): delete it and run `dvc repro`")
+    return record

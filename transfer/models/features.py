@@ -1,0 +1,147 @@
+"""What the frozen backbone makes of the target images: computed once, used by every strategy that freezes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from transfer.console import UserError
+from transfer.files import axes, misfit, read_array, read_facts, write_json, write_rows, write_whole
+from transfer.models.backend import keras
+from transfer.models.networks import backbone, predictor
+
+AUTO = "auto"  # in the place of a tap: the one that suits the source network
+CHUNK = 1024  # images whose features are computed together
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen features of one tap.
+
+    Attributes:
+        train: of the target images that draws are made from, (images, width) float32.
+        test: of the test images, (test images, width) float32.
+    """
+
+    train: np.ndarray = axes("float32", "images", "width")
+    test: np.ndarray = axes("float32", "test images", "width")
+
+    def scaled(self, scaling: Scaling) -> Self:
+        """The same features, scaled."""
+        return type(self)(scaling.apply(self.train), scaling.apply(self.test))
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What heads see of features: standardised, then brought to the same length for every image.
+
+    Attributes:
+        mean: of each feature over the pool, (width,) float32.
+        variance: likewise, (width,) float32, plus a tenth of the mean variance, so that a feature which is almost
+            always zero is not blown up by the few images that show it.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def of_pool(cls, features: np.ndarray) -> Self:
+        """The scaling by the statistics of images whose labels nobody needs to know, (images, width) float32."""
+        mean, variance = features.mean(axis=0, dtype=np.float64), features.var(axis=0, dtype=np.float64)
+        floor = 0.1 * variance.mean() or 1.0
+        return cls(mean.astype(np.float32), (variance + floor).astype(np.float32))
+
+    def apply(self, features: np.ndarray) -> np.ndarray:
+        """Scale features, (images, width) float32: each image's mean square becomes 1."""
+        scaled = (features - self.mean) / np.sqrt(self.variance)
+        lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+        scaled *= np.sqrt(features.shape[1], dtype=np.float32) / np.maximum(lengths, 1e-6)
+        return scaled
+
+    def layers(self) -> list[keras.Layer]:
+        """The same as Keras layers, for the model that is exported."""
+        return [
+            keras.layers.Normalization(mean=self.mean, variance=self.variance, name="standardise"),
+            keras.layers.UnitNormalization(name="unit_length"),
+            keras.layers.Rescaling(float(np.sqrt(len(self.mean))), name="unit_mean_square"),
+        ]
+
+
+def extract(
+    path: Path, source: keras.Model, taps: Sequence[str], auto: str, images: np.ndarray, test: np.ndarray
+) -> None:
+    """Run images through the frozen backbone, and write what taps give, chunk by chunk.
+
+    Args:
+        path: of the folder to write.
+        source: the source model.
+        taps: layers to take features from.
+        auto: the tap that is taken where none is asked for.
+        images: of the target task, (n, height, width, channels) uint8.
+        test: the same for the test images.
+
+    Raises:
+        UserError: if the source model gives no numbers.
+    """
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        write_json(folder / "taps.json", {"taps": list(taps), AUTO: auto})
+        for tap in taps:
+            features = predictor(backbone(source, tap))
+            for part, given in {"train": images, "test": test}.items():
+                chunks = (given[start : start + CHUNK] for start in range(0, len(given), CHUNK))
+                batches = (_finite(features(chunk)[0], tap) for chunk in chunks)
+                write_rows(folder / f"{tap}_{part}.npy", batches, len(given))
+
+    write_whole(path, write)
+
+
+def _finite(features: np.ndarray, tap: str) -> np.ndarray:
+    if not np.isfinite(features).all():
+        raise UserError(f"{tap} of the source model gives NaN or infinity: the model is of no use, name another")
+    return features
+
+
+def named_taps(known: Collection[str], auto: str, asked: Sequence[str]) -> list[str]:
+    """The taps that are asked for by their names, each once.
+
+    Args:
+        known: taps of the source model.
+        auto: the one that `auto` stands for.
+        asked: names, or `auto`.
+
+    Raises:
+        UserError: if the source model has no such layer; says which it has.
+    """
+    wanted = [auto if tap == AUTO else tap for tap in asked]
+    if missing := [tap for tap in wanted if tap not in known]:
+        raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(known)}")
+    return list(dict.fromkeys(wanted))
+
+
+def taken_tap(path: Path, tap: str) -> str:
+    """The name of the tap that `auto` stands for in a folder of features; any other tap is itself."""
+    return read_facts(path / "taps.json", AUTO)[AUTO] if tap == AUTO else tap
+
+
+def read_features(path: Path, tap: str) -> Features:
+    """Read one tap's features; `auto` is what it stood for when they were taken.
+
+    Raises:
+        UserError: if the folder lacks the tap, or its files are damaged.
+    """
+    known, tap = read_facts(path / "taps.json", "taps")["taps"], taken_tap(path, tap)
+    if tap not in known:
+        raise UserError(
+            f"{path} has no features of tap {tap!r}, only of {', '.join(known)}: list the strategy's `tap` "
+            "under the params of stage extract in dvc.yaml"
+        )
+    features = Features(*(read_array(path / f"{tap}_{part}.npy") for part in ("train", "test")))
+    if wrong := misfit(features):
+        raise UserError(f"{path} cannot be read ({tap}: {wrong}): delete it and run `dvc repro`")
+    return features

@@ -1,0 +1,113 @@
+"""The layers of somebody's own source model that features can be taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+from transfer.console import UserError
+from transfer.models.backend import keras
+
+WIDEST = 20_000  # numbers per image of a tap that is taken without being asked for
+MOST = 8  # taps that are taken without being asked for
+FIXED = "fixed_"  # begins the name of a layer of ours whose weights no training changes
+PASSES_ON = {  # layers that are no tap: what they give is what they take, in another shape or with something left out
+    *("AlphaDropout", "Cropping2D", "Dropout", "Flatten", "GaussianDropout", "GaussianNoise", "InputLayer"),
+    *("Permute", "Reshape", "SpatialDropout2D", "ZeroPadding2D"),
+}
+
+
+def choose_taps(body: keras.Model, wanted: Sequence[str] | None) -> tuple[list[str], str]:
+    """The taps of a model, and the one to take where none is asked for.
+
+    Args:
+        body: from the image to one row of numbers per image; no model inside it.
+        wanted: names of layers; None chooses (`find_taps`).
+
+    Raises:
+        UserError: if there is no layer of such a name.
+    """
+    found, tap = find_taps(body)
+    if wanted is not None:
+        found = _named_taps(body, wanted)
+        tap = tap if tap in found else found[-1]
+    return found, tap
+
+
+def find_taps(body: keras.Model) -> tuple[list[str], str]:
+    """The layers that features are worth being taken from, and the one to take where none is asked for.
+
+    These are the last layer before every halving of the resolution, what is pooled, and the dense layers, each with its
+    activation; the last is what the logits are made of. Layers on only one of several parallel paths do not count, nor
+    those that come before anything that was learnt, nor, but for the last, those wider than `WIDEST`.
+
+    Returns:
+        At most `MOST` names, from the image on; and that of the last map before the first dense layer, pooled if the
+        model goes on from there with what is pooled, or the first that is narrow enough after it.
+    """
+    line = [layer for layer in trunk(body) if type(layer).__name__ not in PASSES_ON]
+    learnt = next((place for place, layer in enumerate(line) if _learns(layer)), 0)
+    line = line[learnt:] or [body.layers[-1]]
+    ends = [place for place in range(len(line) - 1) if _ends_a_part(line[place], line[place + 1])]
+    narrow = [place for place in ends if _width(line[place]) <= WIDEST]
+    places = [*narrow, len(line) - 1][-MOST:]
+    dense = next((place for place, layer in enumerate(line) if _is_dense(layer)), len(line))
+    first = next((place for place in places if place >= dense - 1), places[-1])
+    return [line[place].name for place in places], line[first].name
+
+
+def _learns(layer: keras.Layer) -> bool:
+    return bool(layer.weights) and type(layer).__name__ != "Normalization" and not layer.name.startswith(FIXED)
+
+
+def _ends_a_part(layer: keras.Layer, following: keras.Layer) -> bool:
+    """Whether a layer is the last before the resolution falls by half, or before a dense layer."""
+    here, there = layer.output.shape, following.output.shape
+    if len(here) == 4 and len(there) == 4:
+        return prod(there[1:3]) <= 0.6 * prod(here[1:3])  # not 0.5: what is odd is rounded up
+    return len(here) == 4 or _is_dense(following)
+
+
+def _is_dense(layer: keras.Layer) -> bool:
+    return type(layer).__name__ == "Dense" and len(layer.output.shape) == 2
+
+
+def _width(layer: keras.Layer) -> int:
+    return prod(layer.output.shape[1:])
+
+
+def trunk(model: keras.Model) -> list[keras.Layer]:
+    """The layers that every path from the image to the end goes through, in order, each called once."""
+    config = model.get_config()["layers"]  # in an order in which they can be computed
+    places = {layer["name"]: place for place, layer in enumerate(config)}
+    alone = [True] * len(config)
+    for place, layer in enumerate(config):
+        sources = [places[name] for name in _sources(layer.get("inbound_nodes", []))]
+        if len(layer.get("inbound_nodes", [])) > 1:
+            alone[place] = False
+        for source in sources:  # what stands between the ends of a connection has another path beside it
+            low, high = sorted((source, place))
+            alone[low + 1 : high] = [False] * (high - low - 1)
+    known = {layer.name: layer for layer in model.layers}
+    names = [layer["name"] for layer, only in zip(config, alone, strict=True) if only and layer["name"] in known]
+    return [known[name] for name in names if not isinstance(known[name].output, list | tuple | dict)]
+
+
+def _sources(value: Any) -> Iterator[str]:
+    """Names of the layers that the arguments of a call come from."""
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        yield value["config"]["keras_history"][0]
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _sources(part)
+
+
+def _named_taps(body: keras.Model, wanted: Sequence[str]) -> list[str]:
+    """The same names in the order of the layers; raises a `UserError` for one that is none."""
+    known = [layer.name for layer in body.layers[1:]]
+    for name in wanted:
+        if name not in known:
+            shown = ", ".join(known[-40:])
+            raise UserError(f"source.taps names {name!r}, which is no layer of the source model: its last are {shown}")
+    return [name for name in known if name in wanted]

@@ -1,0 +1,207 @@
+"""Keras models as files: the same bytes for the same weights, loaded without running anything from the file."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from transfer.console import UserError, one_line
+from transfer.files import read_facts, write_json, write_whole, zip_member
+from transfer.models.backend import keras, tf
+
+
+class Network(NamedTuple):
+    """A Keras model as plain data, which can be hashed, sent to another machine, and built again in every thread.
+
+    Attributes:
+        config: of a functional model, as JSON.
+        weights: as `get_weights()` gives them.
+    """
+
+    config: str
+    weights: list[np.ndarray]
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Self:
+        """That of a functional model."""
+        return cls(json.dumps(model.get_config()), model.get_weights())
+
+    def build(self) -> keras.Model:
+        """The model."""
+        model = keras.Model.from_config(json.loads(self.config))
+        model.set_weights(self.weights)
+        return model
+
+
+def write_layers(path: Path, model: keras.Model) -> None:
+    """Write a functional model without its weights, as JSON."""
+    write_json(path, model.get_config())
+
+
+def read_layers(path: Path) -> keras.Model:
+    """The model that `write_layers` wrote, with weights of its own.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    return keras.Model.from_config(read_facts(path, "layers"))
+
+
+def fresh_weights(model: keras.Model, weights: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Values to train from scratch from: Glorot-uniform kernels (Glorot & Bengio 2010).
+
+    Args:
+        model: gives the shapes.
+        weights: of the model as it is built; what is no kernel, such as a bias or a scale, starts with these.
+        seed: of the values; each kernel gets a stream of its own.
+    """
+    return [
+        np.asarray(keras.initializers.GlorotUniform(seed=1000 * seed + number)(value.shape))
+        if weight.trainable and value.ndim > 1
+        else value
+        for number, (weight, value) in enumerate(zip(model.weights, weights, strict=True))
+    ]
+
+
+def save_model(path: Path, model: keras.Model) -> None:
+    """Save a model as `.keras`, without the clock times and memory addresses that Keras writes into the file.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+
+    def write(partial: Path) -> None:
+        saved = partial.with_name(f"{partial.name}.keras")
+        try:
+            model.save(saved)
+            _make_repeatable(saved, partial)
+        finally:
+            saved.unlink(missing_ok=True)
+
+    write_whole(path, write)
+
+
+def _make_repeatable(saved: Path, destination: Path) -> None:
+    numbers: dict[str, int] = {}  # of objects that several layers share, which Keras calls by their address
+
+    def renumber(match: re.Match[str]) -> str:
+        return f"{match[1]}{numbers.setdefault(match[2], len(numbers))}"
+
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(destination, "w") as new:
+        for name in sorted(old.namelist()):
+            content = old.read(name)
+            if name == "metadata.json":
+                content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+            if name == "config.json":
+                content = re.sub(r'("shared_object_id": )(\d+)', renumber, content.decode()).encode()
+            new.writestr(zip_member(name), content)
+
+
+def load_model(path: Path) -> keras.Model:
+    """Load a model for inference; nothing in the file is executed.
+
+    Raises:
+        UserError: if the file is missing or cannot be loaded safely.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: `dvc repro` makes it")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the part that failed raises
+        raise UserError(
+            f"{path} is not a model that can be loaded ({one_line(error)}): delete it and run `dvc repro`"
+        ) from None
+
+
+def images_at_once(model: keras.Model) -> int:
+    """How many images to run through a model together: 256, and fewer of large ones, whose maps fill the memory."""
+    height, width = model.inputs[0].shape[1:3] if len(model.inputs[0].shape) == 4 else (1, 1)
+    return min(256, max(8, (256 * 64 * 64) // (height * width)))
+
+
+def predictor(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A function that gives every output of a model for every image, (n, …) each; traced once."""
+    batch = images_at_once(model)
+    inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+    call = tf.function(lambda part: keras.tree.flatten(model(part, training=False)), [inputs], autograph=False)
+
+    def predict(images: np.ndarray) -> list[np.ndarray]:
+        parts = [call(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]
+        return [np.concatenate([part.numpy() for part in output]) for output in zip(*parts, strict=True)]
+
+    return predict
+
+
+def backbone(source: keras.Model, *names: str) -> keras.Model:
+    """The part of a source model from the image to some taps, each flattened to one row of features per image."""
+    outputs = [source.get_layer(tap).output for tap in names]
+    flat = [
+        keras.layers.Flatten(name=f"{tap}_features")(output) if len(output.shape) > 2 else output
+        for tap, output in zip(names, outputs, strict=True)
+    ]
+    return keras.Model(source.inputs[0], flat if len(flat) > 1 else flat[0], name="backbone")
+
+
+def with_head(body: keras.Model, *head: keras.layers.Layer, name: str) -> keras.Model:
+    """Put layers on top of a model: the same inputs, the last layer's output."""
+    x = body.output
+    for layer in head:
+        x = layer(x)
+    return keras.Model(body.inputs[0], x, name=name)
+
+
+def without_head(source: keras.Model) -> keras.Model:
+    """The body of a source model: without its last layer where that gives logits."""
+    output = source.get_layer("logits").input if source.layers[-1].name == "logits" else source.output
+    return keras.Model(source.inputs[0], output, name="body")
+
+
+def save_on_backbone(
+    path: Path, head: list[keras.layers.Layer], weights: list[np.ndarray], *, source: Path, tap: str, name: str
+) -> None:
+    """Save new layers on top of the frozen backbone of a source model.
+
+    Args:
+        path: of the file to write.
+        head: the layers, from the tap on.
+        weights: values of the head's trainable weights, in order.
+        source: file of the source model.
+        tap: the layer that the head stands on.
+        name: of the model.
+
+    Raises:
+        RuntimeError: if a weight of the backbone is not what it is in the source model.
+    """
+    source_model = load_model(source)
+    model = with_head(backbone(source_model, tap), *head, name=name)
+    variables = [variable for layer in head for variable in layer.trainable_variables]
+    for variable, value in zip(variables, weights, strict=True):
+        variable.assign(value)
+    check_frozen(load_model(source), model)
+    save_model(path, model)
+
+
+def check_frozen(source: keras.Model, trained: keras.Model) -> list[str]:
+    """Check that the layers which two models share by name have the same weights, bit for bit.
+
+    Keras ignores `trainable` when it is set after compiling, so only a look tells that a backbone stayed frozen.
+
+    Returns:
+        The names of the shared layers that have weights.
+
+    Raises:
+        RuntimeError: naming a layer whose weights have moved.
+    """
+    names = {layer.name for layer in trained.layers}
+    shared = [layer for layer in source.layers if layer.weights and layer.name in names]
+    for layer in shared:
+        for before, after in zip(layer.get_weights(), trained.get_layer(layer.name).get_weights(), strict=True):
+            if before.tobytes() != after.tobytes():
+                raise RuntimeError(f"layer {layer.name} was meant to stay frozen, but its weights have moved")
+    return [layer.name for layer in shared]

@@ -1,0 +1,133 @@
+"""Sections as a page: as Markdown with charts beside it, and as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from transfer.report import vega
+from transfer.report.blocks import MARKS, Section
+
+if TYPE_CHECKING:
+    from transfer.report.charts import Chart
+
+TEMPLATES = Path(__file__).parent / "templates"
+_EDGE = r"(?<![^\W_])_|_(?![^\W_])"  # an underscore that is not inside a word: emphasis in Markdown
+# Signs that turn the direction of text, of what stands after a name too, and how they are spelt out.
+TURNS = {sign: f"\\u{sign:04x}" for sign in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
+    """The page as Markdown.
+
+    Args:
+        title: of the page.
+        sections: what it says.
+        charts: the folder of the charts, relative to the page; empty where there is none.
+    """
+    environment = _environment(autoescape=False)
+    environment.filters["cell"] = _markdown_cell
+    environment.filters["prose"] = _markdown_prose
+    page = environment.get_template("page.md").render(title=title, sections=sections, charts=charts, marks=MARKS)
+    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
+
+
+def _markdown_cell(text: object) -> str:
+    """Text that cannot break out of a table, nor be taken for HTML."""
+    return re.sub(rf"([|\\<>*&\[\]]|{_EDGE})", r"\\\1", " ".join(str(text).split()))
+
+
+def _markdown_prose(text: object) -> str:
+    """Text whose `code` and **strong** words stay marked, but in which nothing is taken for HTML or a link."""
+    return re.sub(rf"([<>&\[\]]|{_EDGE})", r"\\\1", " ".join(str(text).split()))
+
+
+def html(
+    title: str,
+    sections: Sequence[Section],
+    strategies: Sequence[str] = (),
+) -> str:
+    """The page as one HTML file: styles, programs, charts and images are inside, and nothing is fetched.
+
+    Args:
+        title: of the page.
+        sections: what it says.
+        strategies: names in their order, for the key of the charts; none where there is no chart.
+    """
+    programs = [_template("page.js"), *([charts_program()] if strategies else [])]
+    environment = _environment(autoescape=True)
+    environment.filters["inline"] = _inline
+    environment.filters["json"] = _json
+
+    def panels(chart: Chart) -> list[Markup]:
+        return [Markup(picture) for picture in chart.placed(map(vega.svg, chart.parts()))]
+
+    environment.globals["panels"] = panels
+    return environment.get_template("page.html").render(
+        title=title,
+        sections=sections,
+        key=_key(strategies) if strategies else [],
+        marks=MARKS,
+        style=Markup(_template("page.css")),
+        programs=[_script(program) for program in programs],
+    )
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
+    from transfer.report.charts import Looks
+
+    looks = Looks(strategies)
+    return [{"name": name, "colour": looks.colour_of(name), "glyph": looks.glyph_of(name)} for name in strategies]
+
+
+@cache
+def charts_program() -> str:
+    """The program for charts with the chart library inside."""
+    return vega.bundle(_template("charts.js"))
+
+
+def _script(program: str) -> Markup:
+    """A program as text for a `<script>`, which nothing in it can end."""
+    return Markup(program.replace("</script", r"<\/script").replace("<!--", r"<\!--"))
+
+
+def _environment(autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_visible,
+    )
+    environment.filters["kind"] = lambda block: type(block).__name__
+    return environment
+
+
+def _visible(text: object) -> object:
+    """What stands in a page: signs that turn the direction of text, as names of classes can hold, are spelt out."""
+    return text if isinstance(text, Markup) else str(text).translate(TURNS)
+
+
+def _inline(text: object) -> Markup:
+    """HTML of a text in which `code` and **strong** words are marked as in Markdown."""
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(_visible(text))))
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked))
+
+
+def _json(content: Any) -> Markup:
+    """JSON for a `<script>`: nothing in it can end the script."""
+    text = json.dumps(content, ensure_ascii=True, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -1,0 +1,50 @@
+"""All that the report is made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from transfer.evaluation.comparison import Comparison
+from transfer.evaluation.outcomes import Outcomes, TapViews
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that the report is made from.
+
+    Attributes:
+        comparison: of the strategies.
+        cells: one row per cell, specimens included.
+        outcomes: the cells, image by image.
+        views: of the taps.
+        test_images: (test images, height, width, channels) uint8.
+        source: facts of the source model: its accuracy on held-out images, its classes, what it was made with.
+        data: what source and target are made of.
+        replicates: of the bootstrap.
+    """
+
+    comparison: Comparison
+    cells: pd.DataFrame
+    outcomes: Outcomes
+    views: TapViews
+    test_images: np.ndarray
+    source: dict[str, Any]
+    data: dict[str, Any]
+    replicates: int
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Parameters and versions of every strategy."""
+        return json.loads(str(self.outcomes.made_with))
+
+    @property
+    def given(self) -> str | None:
+        """What the file of a given source model is called; None where the source was trained here."""
+        source = self.source["params"].get("source")
+        return PurePath(source["model"]).name if source else None

@@ -1,0 +1,97 @@
+"""Models that were taken away: opened with what they say of themselves, and asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer.console import UserError
+from transfer.data.preprocessing import Form
+from transfer.models.manifest import read_manifest
+from transfer.models.metadata import About, has_about, read_about
+
+BEST = "best.keras"  # a copy of the recommended strategy's model
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is ready to answer.
+
+    Attributes:
+        about: what it says of itself.
+        form: of the images that it takes.
+        network: the Keras model.
+        probabilities: of images in that form, (n, height, width, channels) uint8, as (n, classes) float32; it may be
+            called from several threads at once.
+    """
+
+    about: About
+    form: Form
+    network: Any
+    probabilities: Callable[[np.ndarray], np.ndarray]
+
+
+def open_model(path: Path) -> Model:
+    """Load a model; nothing in the file is executed.
+
+    Raises:
+        UserError: if it is missing, damaged, names code, or does not say what it takes and gives.
+    """
+    about = read_about(path)
+    try:
+        form = Form.from_text(about.form)
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{path} takes images in a form that is not known here: make it again by `dvc repro`") from None
+    read_manifest(path)  # which lets no code through, whoever made the file
+    from transfer.models.networks import load_model, predictor
+
+    network = load_model(path)
+    shapes = [tuple(tensor.shape) for tensor in (*network.inputs, *network.outputs)]
+    if shapes != [(None, *form.shape), (None, len(about.classes))]:
+        raise UserError(f"{path} is not what it says of itself: delete it and run `dvc repro`")
+    call = predictor(network)
+    return Model(about, form, network, lambda images: call(images)[0])
+
+
+def open_folder(folder: Path) -> tuple[list[Model], str]:
+    """Load the models of a folder, by the names of their files, and tell which is the best.
+
+    Files that do not say what they are, such as that of the source model, are passed over.
+
+    Returns:
+        One model per strategy; the strategy whose model is in `best.keras`, empty if there is no such file.
+
+    Raises:
+        UserError: if there is none, if one is damaged, or if two are of the same strategy.
+    """
+    named: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.keras")):
+        if path.name == BEST or not has_about(path):
+            continue
+        strategy = read_about(path).strategy
+        if strategy in named:
+            raise UserError(f"{named[strategy]} and {path} are both of {strategy}: move one of them elsewhere")
+        named[strategy] = path
+    if not named:
+        raise UserError(f"{folder} holds no model of this study: run `dvc repro`, or name a folder with --models")
+    best = read_about(folder / BEST).strategy if (folder / BEST).is_file() else ""
+    return [open_model(path) for path in named.values()], best
+
+
+def ranked(probabilities: np.ndarray, classes: Sequence[str], top: int | None = None) -> list[dict[str, Any]]:
+    """The most probable classes, most probable first; of equal ones the first in the model's order.
+
+    Args:
+        probabilities: of one image, (classes,) float32.
+        classes: their names.
+        top: how many to give, all if None.
+
+    Returns:
+        `class` and `probability`, rounded to 6 decimals, of each; ready for JSON.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"class": classes[index], "probability": round(float(probabilities[index]), 6)} for index in order]
