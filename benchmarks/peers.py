@@ -22,7 +22,7 @@ from transfer.data.target import Draw, read_target
 from transfer.files import read_arrays
 from transfer.models import networks as models
 from transfer.models.backend import keras
-from transfer.models.features import Scaling, taken_tap
+from transfer.models.features import Scaling, chosen_layer
 from transfer.params import read_section
 from transfer.strategies import dense_head, end_to_end
 from transfer.training.schedule import FewShotSchedule, Plan
@@ -45,7 +45,7 @@ class Task(NamedTuple):
 def fit_dense_head(task: Task) -> Callable[[Draw], np.ndarray]:
     """Keras's guide to transfer learning: a new head on the frozen backbone, `fit` for every run; scaled as ours."""
     params = read_section("dense_head", dense_head.Params)
-    body = models.backbone(task.source, taken_tap(Path("data/features"), params.tap))
+    body = models.backbone(task.source, chosen_layer(Path("data/features"), params.layer))
     body.trainable = False
     scaling = Scaling.of_pool(body.predict(task.images, batch_size=256, verbose=0))
 

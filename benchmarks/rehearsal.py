@@ -129,16 +129,16 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scor
     draws = [target.draw(count, seed) for count in shots for seed in seeds]
 
     @cache
-    def features(tap: str) -> Features:
-        tap = f"block{len(read_section('cnn', cnn.Params).blocks)}" if tap == "auto" else tap
-        found = Features(*(predictor(backbone(source, tap))(part)[0] for part in (images, test_images)))
+    def features(layer: str) -> Features:
+        layer = f"block{len(read_section('cnn', cnn.Params).blocks)}" if layer == "auto" else layer
+        found = Features(*(predictor(backbone(source, layer))(part)[0] for part in (images, test_images)))
         return found.scaled(Scaling.of_pool(found.train))
 
     def runs(strategy: str, params: Any, precision: precision.Precision) -> Iterable[Run]:
         if strategy == "feature_extraction":
-            return feature_extraction.fit(draws, features=features(params.tap), params=params)
+            return feature_extraction.fit(draws, features=features(params.layer), params=params)
         if strategy == "dense_head":
-            given: dict[str, Any] = {"features": features(params.tap), "classes": len(digits)}
+            given: dict[str, Any] = {"features": features(params.layer), "classes": len(digits)}
         else:
             body = source if strategy == "end_to_end" else without_head(source)
             network = STRATEGIES[strategy].network(body, len(digits))

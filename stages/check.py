@@ -27,7 +27,7 @@ SECTIONS: dict[str, type[Section]] = {
     "cnn": cnn.Params,
     "training": precision.Params,
     "pretrain": pretrain.Params,
-    "taps": probes.Params,
+    "probes": probes.Params,
     "report": selection.Params,
     "compute": compute.Compute,
 }
@@ -69,13 +69,13 @@ def check(params: dict) -> None:
     trained: list[str] = []
     if parsed["source"].given is None:
         cnn.check_fits(parsed["cnn"], *shape[:2])
-        trained = cnn.taps(parsed["cnn"])
-    if (known_taps := model_file.known_taps(parsed["source"], trained)) is None:
+        trained = cnn.feature_layers(parsed["cnn"])
+    if (known_layers := model_file.known_layers(parsed["source"], trained)) is None:
         return
     for name in strategy_sections():
-        if (tap := getattr(parsed[name], "tap", "auto")) not in ("auto", *known_taps):
+        if (layer := getattr(parsed[name], "layer", "auto")) not in ("auto", *known_layers):
             raise UserError(
-                f"{PARAMS}: {name}.tap is {written(tap)}, but must be auto or one of {', '.join(known_taps)}"
+                f"{PARAMS}: {name}.layer is {written(layer)}, but must be auto or one of {', '.join(known_layers)}"
             )
 
 

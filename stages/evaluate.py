@@ -6,14 +6,14 @@ import pandas as pd
 
 from transfer.console import UserError, counted, run, say
 from transfer.data.predictions import read_predictions
-from transfer.evaluation.outcomes import TapViews
+from transfer.evaluation.outcomes import Probes
 from transfer.evaluation.scores import (
     check_predictions,
     check_same_cells,
     headline,
     outcomes_of,
     score_cells,
-    score_taps,
+    score_probes,
     temper_cells,
 )
 from transfer.files import digest, read_arrays, read_facts, read_record, write_json, write_record, write_text
@@ -37,11 +37,11 @@ def main() -> None:
     scored = [score_cells(name, given, tempered[name], labels) for name, given in predictions.items()]
     cells = pd.concat(scored, ignore_index=True)
     check_same_cells(cells)
-    taps = score_taps(read_record(Path("data/taps.npz"), TapViews), labels)
+    probes = score_probes(read_record(Path("data/probes.npz"), Probes), labels)
 
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_table("cells", cells)
-    write_table("taps", taps)
+    write_table("probes", probes)
     metrics = headline(cells, source_accuracy)
     write_json(RESULTS / "metrics.json", metrics)
     outcomes = outcomes_of(predictions, tempered, labels, test["classes"], digest(RESULTS / "cells.csv"))

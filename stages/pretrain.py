@@ -44,9 +44,9 @@ def main() -> None:
 
     save_model(MODELS / "source.keras", network)
     write_layers(MODELS / "network.json", without_head(network))  # the same whatever the source's classes
-    known = cnn.taps(architecture)
+    known = cnn.feature_layers(architecture)
     facts = {"accuracy": test_accuracy, "validation_accuracy": accuracy, "classes": classes}
-    facts |= {"taps": known, "tap": known[len(architecture.blocks) - 1]}
+    facts |= {"layers": known, "layer": known[len(architecture.blocks) - 1]}
     sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
     write_json(MODELS / "source.json", facts | made_with(sections, chosen))
     tested = counted(len(source["test_labels"]), "test image")
@@ -59,7 +59,7 @@ def take_over(params: model_file.Params) -> None:
     source = read_arrays(SOURCE)
     taken = pretrained.take_over(params, source["train_images"].shape[1:])
     head = f"without its head {taken.head}" if taken.head else "whole, as it ends in no classifier"
-    say(f"pretrain: nothing to train: {params.model} is taken over, {head}; taps {', '.join(taken.taps)}")
+    say(f"pretrain: nothing to train: {params.model} is taken over, {head}; layers {', '.join(taken.layers)}")
 
     accuracies: list[float | None] = [None, None]
     classes = source["classes"].tolist()
@@ -71,7 +71,7 @@ def take_over(params: model_file.Params) -> None:
     save_model(MODELS / "source.keras", taken.model)
     write_layers(MODELS / "network.json", taken.fresh)
     facts = dict(zip(("accuracy", "validation_accuracy"), accuracies, strict=True)) | {"classes": classes}
-    facts |= {"taps": taken.taps, "tap": taken.tap}
+    facts |= {"layers": taken.layers, "layer": taken.layer}
     write_json(MODELS / "source.json", facts | made_with({"source": params.model_dump(mode="json")}))
     known = "" if accuracies[0] is None else f", accuracy {accuracies[0]:.4f} on test images of {len(classes)} classes"
     say(f"pretrain: models/source.keras{known}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transfer.console import UserError, counted, run, say
 from transfer.evaluation.comparison import compare
-from transfer.evaluation.outcomes import Outcomes, TapViews
+from transfer.evaluation.outcomes import Outcomes, Probes
 from transfer.evaluation.selection import Params, choose_strategies, read_cells
 from transfer.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
 from transfer.params import read_section
@@ -32,7 +32,7 @@ def main() -> None:
         comparison=compare(cells, outcomes, strategies, params.replicates),
         cells=cells,
         outcomes=outcomes,
-        views=read_record(Path("data/taps.npz"), TapViews),
+        views=read_record(Path("data/probes.npz"), Probes),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
         source=read_facts(Path("models/source.json"), "accuracy", "classes", "params", "versions"),
         data=read_facts(Path("data/about.json"), "source", "target", "notes"),

@@ -76,8 +76,8 @@ def test_without_ray_a_study_on_ray_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ({"source__range": "0-1"}, "source.range is for a model of yours"),
         ({"source__model": "no/such.keras"}, "no/such.keras"),
         (
-            {"dense_head__tap": "block7"},
-            "dense_head.tap is 'block7', but must be auto or one of block1, block2, dense1",
+            {"dense_head__layer": "block7"},
+            "dense_head.layer is 'block7', but must be auto or one of block1, block2, dense1",
         ),
     ],
 )

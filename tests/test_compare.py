@@ -65,7 +65,7 @@ class Repository:
         stages = lock(**changes)
         outs = [{"path": "results/cells.csv", "md5": hashlib.md5(text.encode()).hexdigest()}]
         stages["evaluate"] = {"cmd": "z", "deps": [], "outs": outs}
-        params = stages["split"]["params"]["params.yaml"] | {"train": {"tap": "block2"}}
+        params = stages["split"]["params"]["params.yaml"] | {"train": {"layer": "block2"}}
         (self.root / "results").mkdir(parents=True, exist_ok=True)
         (self.root / "stages").mkdir(exist_ok=True)
         (self.root / "results/cells.csv").write_text(text)

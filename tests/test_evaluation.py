@@ -15,13 +15,13 @@ from conftest import refused
 from transfer.console import UserError
 from transfer.data.predictions import Predictions
 from transfer.evaluation import metrics, scores
-from transfer.evaluation.outcomes import TapViews
+from transfer.evaluation.outcomes import Probes
 from transfer.evaluation.scores import (
     check_predictions,
     check_same_cells,
     headline,
     outcomes_of,
-    score_taps,
+    score_probes,
     temper_cells,
 )
 
@@ -155,14 +155,14 @@ def test_outcomes_line_up_with_the_cells() -> None:
 
 def test_probes_are_scored_on_their_own_images() -> None:
     labels = np.array([0, 1, 2, 1], np.int32)
-    views = TapViews(
+    views = Probes(
         names=np.array(["block1", "dense1"]),
         shots=np.array(5, np.int32),
         rows=np.array([1, 3]),
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
     )
-    refused(lambda: score_taps(views, labels[:3]), "data/taps.npz is for other test images")
-    rows = score_taps(views, labels)
+    refused(lambda: score_probes(views, labels[:3]), "data/probes.npz is for other test images")
+    rows = score_probes(views, labels)
     assert rows["accuracy"].tolist() == [1.0, 0.5, 0.0, 0.5]
-    assert rows["tap"].tolist() == ["block1", "block1", "dense1", "dense1"]
+    assert rows["layer"].tolist() == ["block1", "block1", "dense1", "dense1"]
     assert set(rows["shots"]) == {5}

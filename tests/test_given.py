@@ -15,7 +15,7 @@ from transfer.data.predictions import softmax
 from transfer.data.target import Draw
 from transfer.models import model_file, networks
 from transfer.models.backend import keras
-from transfer.models.features import Scaling, extract, read_features, taken_tap
+from transfer.models.features import Scaling, chosen_layer, extract, read_features
 from transfer.models.pretrained import MOMENTUM, Taken, take_over
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
 from transfer.training.runs import Run
@@ -32,7 +32,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 def section(path: Path | str, **values: Any) -> model_file.Params:
-    return model_file.Params(**{"model": str(path), "network": "none", "range": "auto", "taps": "auto"} | values)
+    return model_file.Params(**{"model": str(path), "network": "none", "range": "auto", "layers": "auto"} | values)
 
 
 def saved(model: keras.Model, path: Path, seed: int = 0) -> Path:
@@ -130,7 +130,7 @@ def test_raw_pixels_give_what_the_model_gives_for_what_it_was_trained_on(taken: 
     assert what.classes == 3
     inside = what.model.layers  # models inside the model are laid open, and every layer has a name of its own
     assert not any(isinstance(layer, keras.Model) for layer in inside)
-    assert set(what.taps) < {layer.name for layer in inside}
+    assert set(what.layers) < {layer.name for layer in inside}
     assert len({layer.name for layer in inside}) == len(inside)
 
 
@@ -210,15 +210,15 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
     what: Taken, source: Path, tmp_path: Path
 ) -> None:
     raw = images(12, 12, 3)
-    extract(tmp_path / "features", networks.load_model(source), [what.tap], what.tap, raw, raw[:3])
-    tap = taken_tap(tmp_path / "features", "auto")
-    assert tap == what.tap == "mean"
+    extract(tmp_path / "features", networks.load_model(source), [what.layer], what.layer, raw, raw[:3])
+    layer = chosen_layer(tmp_path / "features", "auto")
+    assert layer == what.layer == "mean"
     features = read_features(tmp_path / "features", "auto")
     scaling = Scaling.of_pool(features.train)
     scaled = features.scaled(scaling)
-    head = dense_head.Params(tap="auto", units=4, dropout=0.2, **SCHEDULE)
+    head = dense_head.Params(layer="auto", units=4, dropout=0.2, **SCHEDULE)
     probe = feature_extraction.Params(
-        tap="auto", l2=(0.1,), l2_default=0.1, folds=2, enough_held_out=9, max_iterations=50, tolerance=1e-4
+        layer="auto", l2=(0.1,), l2_default=0.1, folds=2, enough_held_out=9, max_iterations=50, tolerance=1e-4
     )
     runs = {
         dense_head: dense_head.start(features=scaled, classes=2, params=head, precision="float32")(DRAW),
@@ -226,7 +226,7 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
     }
     for strategy, run in runs.items():
         path = tmp_path / "exported.keras"
-        strategy.export(run.weights, path, source=source, scaling=scaling, tap=tap)
+        strategy.export(run.weights, path, source=source, scaling=scaling, layer=layer)
         exported = keras.models.load_model(path)
         assert norm_of(exported) == norm_of(networks.load_model(source))
         np.testing.assert_allclose(exported.predict(raw[:3], verbose=0), run.probabilities, atol=1e-5)
@@ -237,10 +237,10 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
 def test_the_article_s_own_network_is_taken_at_its_last_map(tmp_path: Path) -> None:
     params = section(saved(article_cnn(), tmp_path / "source_model.h5"), range="0-1")
     what = take_over(params, model_file.image_shape(params))
-    kinds = [type(layer).__name__ for layer in what.model.layers if layer.name in what.taps]
+    kinds = [type(layer).__name__ for layer in what.model.layers if layer.name in what.layers]
     assert kinds == ["MaxPooling2D", "Dense"]
-    assert what.tap == what.taps[0]  # as for the CNN of `cnn`: the last map, flattened
-    assert networks.backbone(what.model, what.tap).output.shape == (None, 12 * 12 * 64)
+    assert what.layer == what.layers[0]  # as for the CNN of `cnn`: the last map, flattened
+    assert networks.backbone(what.model, what.layer).output.shape == (None, 12 * 12 * 64)
 
 
 # Heads, preprocessing and shapes
@@ -271,7 +271,7 @@ def test_a_head_is_found_where_there_is_one_and_a_map_is_pooled(
     what = take_over(section(saved(model, tmp_path / "a.keras"), range="0-1"), (8, 8, 3))
     assert what.head == head
     assert what.classes == classes
-    assert last in what.taps[-1]
+    assert last in what.layers[-1]
     raw = images(8, 8, 3)
     expected = model.predict(raw / np.float32(255), verbose=0)
     if model.layers[-1].name.startswith(("soft", "dense")) and head and classes == 3:
@@ -355,8 +355,8 @@ def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: 
     assert model_file.image_shape(params) == (None, None, 3)
     what = agree(model, params, keras.applications.mobilenet.preprocess_input)
     assert what.head is None
-    assert what.taps[-1] == what.tap
-    assert len(what.taps) <= 8
+    assert what.layers[-1] == what.layer
+    assert len(what.layers) <= 8
 
 
 def test_a_model_of_any_size_takes_that_of_the_data_and_of_another_size_refuses(tmp_path: Path) -> None:
@@ -375,23 +375,23 @@ def test_images_without_an_axis_for_channels_are_grey(tmp_path: Path) -> None:
     params = section(saved(model, tmp_path / "a.h5"), range="0-255")
     assert model_file.image_shape(params) == (6, 6, 1)
     what = take_over(params, (6, 6, 1))
-    assert (what.taps, what.tap) == (["d"], "d")  # not the pixels, which nothing has learnt
+    assert (what.layers, what.layer) == (["d"], "d")  # not the pixels, which nothing has learnt
     raw = images(6, 6, 1)
     np.testing.assert_allclose(logits(what, raw), model.predict(raw[..., 0].astype("f4"), verbose=0), rtol=1e-4)
 
 
-def test_taps_can_be_named(tmp_path: Path) -> None:
+def test_layers_can_be_named(tmp_path: Path) -> None:
     path = saved(functional(), tmp_path / "a.keras")
-    what = take_over(section(path, taps=["hidden", "halved"]), (12, 12, 3))
-    assert what.taps == ["halved", "hidden"]
-    assert what.tap == "hidden"  # as the one that would be taken is not among them
-    assert model_file.known_taps(section(path, taps=["halved"]), []) == ["halved"]
-    assert model_file.known_taps(section(path), []) is None
-    assert model_file.known_taps(section("pretrain"), ["block1"]) == ["block1"]
-    wrong = section(path, taps=["block2"])
+    what = take_over(section(path, layers=["hidden", "halved"]), (12, 12, 3))
+    assert what.layers == ["halved", "hidden"]
+    assert what.layer == "hidden"  # as the one that would be taken is not among them
+    assert model_file.known_layers(section(path, layers=["halved"]), []) == ["halved"]
+    assert model_file.known_layers(section(path), []) is None
+    assert model_file.known_layers(section("pretrain"), ["block1"]) == ["block1"]
+    wrong = section(path, layers=["block2"])
     for check in (lambda: model_file.check(wrong), lambda: take_over(wrong, (12, 12, 3))):
-        refused(check, "source.taps names 'block2', which is no layer of ")
-    model_file.check(section(path, taps=["halved"], range="0-1"))
+        refused(check, "source.layers names 'block2', which is no layer of ")
+    model_file.check(section(path, layers=["halved"], range="0-1"))
 
 
 def test_what_the_section_says_of_a_model_needs_a_model() -> None:
@@ -408,7 +408,7 @@ def test_a_study_runs_from_a_model_of_one_s_own_whose_source_nobody_knows(tmp_pa
     study.set(source__model="own.keras", data__source__name="none", split__shots=[1, 3])
     assert {"pretrain", "extract", "end_to_end", "scratch", "report"} <= set(study.repro())
     facts = json.loads(study.read("models/source.json"))
-    assert (facts["accuracy"], facts["validation_accuracy"], facts["tap"]) == (None, None, "mean")
+    assert (facts["accuracy"], facts["validation_accuracy"], facts["layer"]) == (None, None, "mean")
     for strategy in ("feature_extraction", "dense_head", "end_to_end", "scratch"):
         exported = keras.models.load_model(study.root / f"models/{strategy}.keras")
         assert exported.input.shape == (None, 28, 28, 3)

@@ -78,7 +78,7 @@ def named(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def params(path: Path) -> Params:
-    return Params(model=str(path), network="none", range="auto", taps="auto")
+    return Params(model=str(path), network="none", range="auto", layers="auto")
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
@@ -102,7 +102,7 @@ def test_reading_imports_neither_keras_nor_tensorflow(good: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from transfer.networks import given\n"
         f"for path in Path({str(good)!r}).iterdir(): given.image_shape(given.Params(model=str(path), "
-        "network='ResNet50', range='auto', taps='auto'))\n"
+        "network='ResNet50', range='auto', layers='auto'))\n"
         "sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -15,7 +15,7 @@ from transfer.console import UserError
 from transfer.data.predictions import softmax
 from transfer.models import networks as models
 from transfer.models.backend import keras
-from transfer.models.features import CHUNK, Features, Scaling, extract, named_taps, read_features, taken_tap
+from transfer.models.features import CHUNK, Features, Scaling, chosen_layer, extract, named_layers, read_features
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 1), np.uint8)
 TAPS = ["block1", "block2", "dense1"]
@@ -125,27 +125,31 @@ def test_features_are_what_the_layers_give_flat_and_the_same_bytes_every_time(
     many = np.concatenate([IMAGES] * (CHUNK // 20 + 2))  # in several chunks
     for name in "ab":
         extract(tmp_path / name, model, ["dense1", "block1"], "block1", many, IMAGES[:5])
-    block1, dense1 = (keras.Model(model.inputs[0], model.get_layer(tap).output)(IMAGES).numpy() for tap in TAPS[::2])
+    block1, dense1 = (
+        keras.Model(model.inputs[0], model.get_layer(layer).output)(IMAGES).numpy() for layer in TAPS[::2]
+    )
     found = read_features(tmp_path / "a", "auto")
     np.testing.assert_allclose(found.train[[3, len(many) - 1]], block1.reshape(20, -1)[[3, 19]], atol=1e-6)
     assert found.train.shape == (len(many), 75)
     assert found.train.std() > 0
     np.testing.assert_allclose(read_features(tmp_path / "a", "dense1").test, dense1[:5], atol=1e-6)
-    names = [f"{tap}_{part}.npy" for tap in ("block1", "dense1") for part in ("test", "train")]
-    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == [*names, "taps.json"]
+    names = [f"{layer}_{part}.npy" for layer in ("block1", "dense1") for part in ("test", "train")]
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == [*names, "layers.json"]
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
 
-def test_a_tap_that_is_not_there_is_one_line_that_names_those_that_are(model: keras.Model, tmp_path: Path) -> None:
-    assert named_taps(TAPS, "block2", ["dense1", "auto", "block2"]) == ["dense1", "block2"]
-    with pytest.raises(UserError, match="tap 'block3' is not in the source model: choose from block1, block2, dense1"):
-        named_taps(TAPS, "block2", ["block3"])
+def test_a_layer_that_is_not_there_is_one_line_that_names_those_that_are(model: keras.Model, tmp_path: Path) -> None:
+    assert named_layers(TAPS, "block2", ["dense1", "auto", "block2"]) == ["dense1", "block2"]
+    with pytest.raises(
+        UserError, match="layer 'block3' is not in the source model: choose from block1, block2, dense1"
+    ):
+        named_layers(TAPS, "block2", ["block3"])
     extract(tmp_path / "features", model, ["dense1"], "dense1", IMAGES, IMAGES)
-    assert taken_tap(tmp_path / "features", "auto") == "dense1"
-    with pytest.raises(UserError, match="no features of tap 'block2', only of dense1"):
+    assert chosen_layer(tmp_path / "features", "auto") == "dense1"
+    with pytest.raises(UserError, match="no features of layer 'block2', only of dense1"):
         read_features(tmp_path / "features", "block2")
-    with pytest.raises(UserError, match=r"elsewhere/taps\.json is missing: `dvc repro` makes it"):
+    with pytest.raises(UserError, match=r"elsewhere/layers\.json is missing: `dvc repro` makes it"):
         read_features(tmp_path / "elsewhere", "block1")
 
 
@@ -181,6 +185,6 @@ def test_a_head_is_saved_on_the_backbone_and_reproduces_its_probabilities(source
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
     head = [*scaling.layers(), keras.layers.Dense(3, activation="softmax", name="probabilities")]
-    models.save_on_backbone(tmp_path / "head.keras", head, [kernel, bias], source=source, tap="block2", name="head")
+    models.save_on_backbone(tmp_path / "head.keras", head, [kernel, bias], source=source, layer="block2", name="head")
     exported = keras.models.load_model(tmp_path / "head.keras").predict(IMAGES, verbose=0)
     np.testing.assert_allclose(exported, softmax(features.scaled(scaling).test @ kernel + bias), atol=1e-5)

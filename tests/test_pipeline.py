@@ -46,7 +46,7 @@ from transfer.training.runs import Run
 class Params(Section):
     """The `nearest_mean` section."""
 
-    tap: str
+    layer: str
 
 
 def fit(draws, *, features, params, workers=1):
@@ -58,10 +58,10 @@ def fit(draws, *, features, params, workers=1):
         yield Run(softmax(features.test @ weights[0] + weights[1]), weights, means.size, 0, len(x))
 
 
-def export(weights, path, *, source, scaling, tap):
+def export(weights, path, *, source, scaling, layer):
     """A dense layer that gives the same."""
     layers = [*scaling.layers(), keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")]
-    models.save_on_backbone(path, layers, weights, source=source, tap=tap, name="nearest_mean")
+    models.save_on_backbone(path, layers, weights, source=source, layer=layer, name="nearest_mean")
 '''
 
 
@@ -115,10 +115,10 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
             "deps": [dep.replace("feature_extraction", "nearest_mean") for dep in like["deps"]],
             "outs": ["data/predictions/nearest_mean.npz", "models/nearest_mean.keras"],
         }
-        content["stages"]["extract"]["params"].append("nearest_mean.tap")
+        content["stages"]["extract"]["params"].append("nearest_mean.layer")
 
     finished.edit_yaml("dvc.yaml", add_stage)
-    finished.edit_yaml("params.yaml", lambda content: content.update(nearest_mean={"tap": "block2"}))
+    finished.edit_yaml("params.yaml", lambda content: content.update(nearest_mean={"layer": "block2"}))
     finished.run(sys.executable, "-m", "stages.check")
     assert finished.repro() == ["extract", "nearest_mean", "evaluate", "report"]
     assert "nearest_mean" in json.loads(finished.read("results/metrics.json"))
@@ -141,8 +141,8 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
         ("split", "split__shots", [5, 1], "[1, 5]"),
         ("convert", "data__target__classes", [4, 5], "source and target are both mnist, and 4 is a class of both"),
         ("convert", "data__target__name", "mnits", "data.target.name is 'mnits', but must be one of mnist, "),
-        ("extract", "dense_head__tap", "block7", "block1, block2, dense1"),
-        ("extract", "dense_head__tap", 3, "dense_head.tap is 3"),
+        ("extract", "dense_head__layer", "block7", "block1, block2, dense1"),
+        ("extract", "dense_head__layer", 3, "dense_head.layer is 3"),
     ],
 )
 def test_a_wrong_parameter_is_one_line_and_exit_code_2(
@@ -162,7 +162,7 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(
         ("split", "data/images/target/labels.npy"),
         ("evaluate", "models/source.json"),
         ("extract", "models/source.keras"),
-        ("evaluate", "data/taps.npz"),
+        ("evaluate", "data/probes.npz"),
         ("report", "results/cells.csv"),
         ("report", "data/outcomes.npz"),
     ],

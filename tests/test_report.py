@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 from transfer.console import UserError
 from transfer.evaluation.comparison import Comparison, compare, confusion, hard_images
 from transfer.evaluation.intervals import Estimate
-from transfer.evaluation.outcomes import COSTS, Outcomes, TapViews
+from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
 from transfer.evaluation.selection import CALIBRATION, choose_strategies, read_cells
 from transfer.files import digest
 from transfer.report import advice, charts, pages, vega
@@ -48,7 +48,7 @@ def outcomes_of(
         predicted.append(np.where(ease < accuracy, labels, wrong))
         confidence.append(rng.uniform(0.4, 1, images))
     names, budgets, seed_of = (list(column) for column in zip(*grid, strict=True))
-    versions = {"versions": {"keras": "3"}, "params": {"tap": "block2"}, "precision": "float32"}
+    versions = {"versions": {"keras": "3"}, "params": {"layer": "block2"}, "precision": "float32"}
     return Outcomes(
         strategy=np.array(names),
         shots=np.array(budgets, np.int32),
@@ -82,7 +82,7 @@ def side(title: str, classes: list[str]) -> dict[str, Any]:
 def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
     cells = cells_of(outcomes)
     seeds = int(outcomes.seed.max()) + 1
-    views = TapViews(
+    views = Probes(
         names=np.array(["block1", "dense1"]),
         shots=np.array(1, np.int32),
         rows=np.arange(40),
@@ -224,10 +224,10 @@ def test_every_number_of_the_committed_report_follows_from_the_committed_cells()
     cells = pd.read_csv(ROOT / "results/cells.csv")
     assert check_cell_numbers(page, cells) > 450
     check_sentences(page, cells)
-    taps = pd.read_csv(ROOT / "results/taps.csv").groupby("tap")["accuracy"].mean()
+    layers = pd.read_csv(ROOT / "results/probes.csv").groupby("layer")["accuracy"].mean()
     probes = next(table for caption, table in tables_in(page).items() if "linear probe" in caption)
     for _, row in probes.iterrows():
-        assert numbers(row["accuracy, %"])[0] == shown(100 * taps[row["tap"]])
+        assert numbers(row["accuracy, %"])[0] == shown(100 * layers[row["layer"]])
 
 
 def test_every_number_of_a_page_follows_from_its_cells() -> None:

@@ -74,7 +74,7 @@ EDITS: dict[str, tuple[Any, list[str]]] = {  # a value, and the stages that run 
     "data.fit": ("pad", ["convert", "split", *TRANSFERRED, "scratch", *SCORED]),  # which every model says of itself
     "training.precision": ("mixed_bfloat16", ["pretrain", *TRANSFERRED, "scratch", *SCORED]),
     "pretrain.seed": (1, ["pretrain", *TRANSFERRED, *SCORED]),
-    "taps.images": (20, ["extract", *SCORED]),
+    "probes.images": (20, ["extract", *SCORED]),
     "dense_head.units": (11, ["dense_head", *SCORED]),
     "report.replicates": (500, ["report"]),
     "compute.workers": (1, []),
@@ -217,8 +217,8 @@ def test_an_edit_of_code_runs_its_stage_and_trains_again_only_if_it_computes(
     take_back(finished, file)
 
 
-def test_another_tap_for_one_strategy_trains_no_other(finished: Study) -> None:
-    finished.set(feature_extraction__tap="block1")
+def test_another_layer_for_one_strategy_trains_no_other(finished: Study) -> None:
+    finished.set(feature_extraction__layer="block1")
     stages, printed = finished.ran("dense_head", "feature_extraction")
     assert stages == ["extract", "feature_extraction", "dense_head"]
     assert remembered(printed) == {"feature_extraction": (6, 0), "dense_head": (6, 6)}

@@ -82,7 +82,7 @@ def lock(**changes: Any) -> dict[str, Any]:
                 {"path": "data/target_train", "md5": part["draws"]},
                 {"path": "stages/train.py", "md5": part["train_code"]},
             ],
-            "params": {"params.yaml": {"train.tap": "block2"}},
+            "params": {"params.yaml": {"train.layer": "block2"}},
             "outs": [{"path": "data/parts/a.npz", "md5": "a"}],
         },
         "gather": {"cmd": "y", "deps": [{"path": "data/parts", "md5": "p"}]},
@@ -139,13 +139,16 @@ def test_edited_parameters_are_those_that_the_lock_was_not_made_with() -> None:
     params = {
         "split.seeds": 10,
         "split.target_classes": [5, 6],
-        "train.tap": "block2",
+        "train.layer": "block2",
         "train.rate": 1,
         "compute.workers": 2,
     }
     assert edited_params(params, lock()) == []
-    assert edited_params(params | {"split.seeds": 11, "train.tap": "block1"}, lock()) == ["split.seeds", "train.tap"]
+    assert edited_params(params | {"split.seeds": 11, "train.layer": "block1"}, lock()) == [
+        "split.seeds",
+        "train.layer",
+    ]
     assert edited_params(params | {"split.new": 1, "train.rate": 2}, lock()) == ["split.new"]
-    assert edited_params({name: params[name] for name in ("split.seeds", "train.tap")}, lock()) == [
+    assert edited_params({name: params[name] for name in ("split.seeds", "train.layer")}, lock()) == [
         "split.target_classes"
     ]

@@ -29,10 +29,10 @@ from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run, train_runs
 
 PROBE = feature_extraction.Params(
-    tap="block2", l2=(0.01, 1.0), l2_default=0.1, folds=3, enough_held_out=500, max_iterations=200, tolerance=1e-4
+    layer="block2", l2=(0.01, 1.0), l2_default=0.1, folds=3, enough_held_out=500, max_iterations=200, tolerance=1e-4
 )
 SCHEDULE = {"steps_growth": 0.0, "batch": 8, "peak_rate": 0.01, "warmup": 0.1, "beta_1": 0.9, "beta_2": 0.99}
-HEAD = dense_head.Params(tap="block2", units=16, dropout=0.2, steps=60, **SCHEDULE)
+HEAD = dense_head.Params(layer="block2", units=16, dropout=0.2, steps=60, **SCHEDULE)
 TUNING = end_to_end.Params(shift=1, steps=6, **SCHEDULE)
 
 

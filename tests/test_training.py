@@ -175,19 +175,19 @@ def test_fresh_kernels_are_glorot_uniform_and_the_rest_is_as_built() -> None:
         assert all((a != b).any() for a, b in zip(*kernels, strict=True) if a.ndim > 1)
 
 
-def test_the_default_cnn_has_about_215_thousand_parameters_and_named_taps() -> None:
+def test_the_default_cnn_has_about_215_thousand_parameters_and_named_layers() -> None:
     params = read_section("cnn", cnn.Params, Path(__file__).resolve().parents[1] / "params.yaml")
     model = cnn.build(params, image_shape=(28, 28, 1), classes=5)
     assert model.count_params() == 213_909
     assert model.input.dtype == "uint8"
-    assert cnn.taps(params) == ["block1", "block2", "dense1"]
-    assert {*cnn.taps(params), "logits"} <= {layer.name for layer in model.layers}
+    assert cnn.feature_layers(params) == ["block1", "block2", "dense1"]
+    assert {*cnn.feature_layers(params), "logits"} <= {layer.name for layer in model.layers}
 
 
 def test_a_cnn_may_have_no_dense_layer_but_must_not_eat_up_the_image() -> None:
     bare = ARCHITECTURE.model_copy(update={"dense": ()})
     assert cnn.build(bare, image_shape=(12, 12, 1), classes=3).output.shape == (None, 3)
-    assert cnn.taps(bare) == ["block1", "block2"]
+    assert cnn.feature_layers(bare) == ["block1", "block2"]
     deep = cnn.Params.model_validate({"blocks": [{"filters": 2, "kernel": 5, "pool": 3}] * 3, "dense": []})
     with pytest.raises(UserError, match="block 3 gets 1×1 pixels"):
         cnn.build(deep, image_shape=(28, 28, 1), classes=2)

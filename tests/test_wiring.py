@@ -71,9 +71,9 @@ def test_a_stage_lists_the_sections_that_it_reads(stage: str) -> None:
     assert whole <= read <= whole | parts
 
 
-def test_extract_lists_the_tap_of_every_strategy_that_has_one() -> None:
-    taps = {f"{name}.tap" for name, section in PARAMS.items() if isinstance(section, dict) and "tap" in section}
-    assert set(STAGES["extract"]["params"]) == taps | {"taps"}
+def test_extract_lists_the_layer_of_every_strategy_that_has_one() -> None:
+    layers = {f"{name}.layer" for name, section in PARAMS.items() if isinstance(section, dict) and "layer" in section}
+    assert set(STAGES["extract"]["params"]) == layers | {"probes"}
 
 
 def test_library_code_reads_no_parameters_of_its_own() -> None:

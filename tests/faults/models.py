@@ -235,7 +235,7 @@ def planted(good: Path, path: Path, what: str) -> Path:
 
 
 def source(path: Path) -> Params:
-    return Params(model=str(path), network="none", range="0-1", taps="auto")
+    return Params(model=str(path), network="none", range="0-1", layers="auto")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

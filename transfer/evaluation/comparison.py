@@ -10,7 +10,7 @@ import pandas as pd
 
 from transfer.console import UserError
 from transfer.evaluation.metrics import reliability
-from transfer.evaluation.outcomes import COSTS, Outcomes, TapViews
+from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
 from transfer.evaluation.selection import BASELINE, CALIBRATION
 from transfer.evaluation.statistics import (
     Estimate,
@@ -274,9 +274,9 @@ def reliability_of(outcomes: Outcomes, strategy: str, shots: int) -> pd.DataFram
     return pd.concat(frames, ignore_index=True)
 
 
-def tap_accuracies(views: TapViews, labels: np.ndarray, replicates: int) -> dict[str, Estimate]:
-    """Accuracy of every tap's linear probe on the sampled test images."""
+def probe_accuracies(views: Probes, labels: np.ndarray, replicates: int) -> dict[str, Estimate]:
+    """Accuracy of every layer's linear probe on the sampled test images."""
     correct = views.predicted == labels[views.rows]
     resampled = bootstrap_means(correct, replicates, SEED)
     means = correct.mean(axis=2)
-    return {str(tap): Sample(*rows).estimate() for tap, *rows in zip(views.names, means, resampled, strict=True)}
+    return {str(layer): Sample(*rows).estimate() for layer, *rows in zip(views.names, means, resampled, strict=True)}

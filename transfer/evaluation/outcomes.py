@@ -41,17 +41,17 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class TapViews:
-    """What the taps of the source CNN know of a sample of the test images; no label is in it.
+class Probes:
+    """What the layers of the source CNN know of a sample of the test images; no label is in it.
 
     Attributes:
-        names: of the taps, from the image on, (taps,) str.
+        names: of the layers, from the image on, (layers,) str.
         shots: labelled images per class of the probes, () int32.
         rows: which test images, (images,) int64.
-        predicted: what the probes take them for, (taps, seeds, images) int16.
+        predicted: what the probes take them for, (layers, seeds, images) int16.
     """
 
-    names: np.ndarray = axes("str", "taps")
+    names: np.ndarray = axes("str", "layers")
     shots: np.ndarray = axes("int32")
     rows: np.ndarray = axes("int64", "images")
-    predicted: np.ndarray = axes("int16", "taps", "seeds", "images")
+    predicted: np.ndarray = axes("int16", "layers", "seeds", "images")

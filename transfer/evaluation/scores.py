@@ -13,7 +13,7 @@ import pandas as pd
 from transfer.console import UserError
 from transfer.data.predictions import Predictions, are_probabilities
 from transfer.evaluation import metrics
-from transfer.evaluation.outcomes import COSTS, Outcomes, TapViews
+from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
 
 SCORES = {
     "accuracy": metrics.accuracy,
@@ -160,22 +160,22 @@ def outcomes_of(
     )
 
 
-def score_taps(views: TapViews, labels: np.ndarray) -> pd.DataFrame:
-    """One row per tap and seed: the accuracy of its linear probe on the sampled test images.
+def score_probes(views: Probes, labels: np.ndarray) -> pd.DataFrame:
+    """One row per layer and seed: the accuracy of its linear probe on the sampled test images.
 
     Raises:
         UserError: if the probes are of images that are not there.
     """
     if views.rows.min(initial=0) < 0 or views.rows.max(initial=0) >= len(labels):
-        raise UserError(f"data/taps.npz is for other test images: {AGAIN}")
+        raise UserError(f"data/probes.npz is for other test images: {AGAIN}")
     correct = views.predicted == labels[views.rows]
     return pd.DataFrame(
         [
-            (tap, int(views.shots), seed, round(float(accuracy), 6))
-            for tap, seeds in zip(views.names, correct.mean(axis=2), strict=True)
+            (layer, int(views.shots), seed, round(float(accuracy), 6))
+            for layer, seeds in zip(views.names, correct.mean(axis=2), strict=True)
             for seed, accuracy in enumerate(seeds)
         ],
-        columns=["tap", "shots", "seed", "accuracy"],
+        columns=["layer", "shots", "seed", "accuracy"],
     )
 
 

@@ -43,7 +43,7 @@ def check_fits(params: Params, height: int, width: int) -> None:
         height, width = ((side - block.kernel + 1) // block.pool for side in (height, width))
 
 
-def taps(params: Params) -> list[str]:
+def feature_layers(params: Params) -> list[str]:
     """The layers that features can be taken from, from the image on; the last block is taken where none is named."""
     blocks = [f"block{number}" for number in range(1, len(params.blocks) + 1)]
     return blocks + [f"dense{number}" for number in range(1, len(params.dense) + 1)]

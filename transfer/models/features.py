@@ -14,13 +14,13 @@ from transfer.files import axes, misfit, read_array, read_facts, write_json, wri
 from transfer.models.backend import keras
 from transfer.models.networks import backbone, predictor
 
-AUTO = "auto"  # in the place of a tap: the one that suits the source network
+AUTO = "auto"  # in the place of a layer: the one that suits the source network
 CHUNK = 1024  # images whose features are computed together
 
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen features of one tap.
+    """Frozen features of one layer.
 
     Attributes:
         train: of the target images that draws are made from, (images, width) float32.
@@ -72,15 +72,15 @@ class Scaling:
 
 
 def extract(
-    path: Path, source: keras.Model, taps: Sequence[str], auto: str, images: np.ndarray, test: np.ndarray
+    path: Path, source: keras.Model, layers: Sequence[str], auto: str, images: np.ndarray, test: np.ndarray
 ) -> None:
-    """Run images through the frozen backbone, and write what taps give, chunk by chunk.
+    """Run images through the frozen backbone, and write what layers give, chunk by chunk.
 
     Args:
         path: of the folder to write.
         source: the source model.
-        taps: layers to take features from.
-        auto: the tap that is taken where none is asked for.
+        layers: layers to take features from.
+        auto: the layer that is taken where none is asked for.
         images: of the target task, (n, height, width, channels) uint8.
         test: the same for the test images.
 
@@ -90,58 +90,58 @@ def extract(
 
     def write(folder: Path) -> None:
         folder.mkdir()
-        write_json(folder / "taps.json", {"taps": list(taps), AUTO: auto})
-        for tap in taps:
-            features = predictor(backbone(source, tap))
+        write_json(folder / "layers.json", {"layers": list(layers), AUTO: auto})
+        for layer in layers:
+            features = predictor(backbone(source, layer))
             for part, given in {"train": images, "test": test}.items():
                 chunks = (given[start : start + CHUNK] for start in range(0, len(given), CHUNK))
-                batches = (_finite(features(chunk)[0], tap) for chunk in chunks)
-                write_rows(folder / f"{tap}_{part}.npy", batches, len(given))
+                batches = (_finite(features(chunk)[0], layer) for chunk in chunks)
+                write_rows(folder / f"{layer}_{part}.npy", batches, len(given))
 
     write_whole(path, write)
 
 
-def _finite(features: np.ndarray, tap: str) -> np.ndarray:
+def _finite(features: np.ndarray, layer: str) -> np.ndarray:
     if not np.isfinite(features).all():
-        raise UserError(f"{tap} of the source model gives NaN or infinity: the model is of no use, name another")
+        raise UserError(f"{layer} of the source model gives NaN or infinity: the model is of no use, name another")
     return features
 
 
-def named_taps(known: Collection[str], auto: str, asked: Sequence[str]) -> list[str]:
-    """The taps that are asked for by their names, each once.
+def named_layers(known: Collection[str], auto: str, asked: Sequence[str]) -> list[str]:
+    """The layers that are asked for by their names, each once.
 
     Args:
-        known: taps of the source model.
+        known: layers of the source model.
         auto: the one that `auto` stands for.
         asked: names, or `auto`.
 
     Raises:
         UserError: if the source model has no such layer; says which it has.
     """
-    wanted = [auto if tap == AUTO else tap for tap in asked]
-    if missing := [tap for tap in wanted if tap not in known]:
-        raise UserError(f"tap {missing[0]!r} is not in the source model: choose from {', '.join(known)}")
+    wanted = [auto if layer == AUTO else layer for layer in asked]
+    if missing := [layer for layer in wanted if layer not in known]:
+        raise UserError(f"layer {missing[0]!r} is not in the source model: choose from {', '.join(known)}")
     return list(dict.fromkeys(wanted))
 
 
-def taken_tap(path: Path, tap: str) -> str:
-    """The name of the tap that `auto` stands for in a folder of features; any other tap is itself."""
-    return read_facts(path / "taps.json", AUTO)[AUTO] if tap == AUTO else tap
+def chosen_layer(path: Path, layer: str) -> str:
+    """The name of the layer that `auto` stands for in a folder of features; any other layer is itself."""
+    return read_facts(path / "layers.json", AUTO)[AUTO] if layer == AUTO else layer
 
 
-def read_features(path: Path, tap: str) -> Features:
-    """Read one tap's features; `auto` is what it stood for when they were taken.
+def read_features(path: Path, layer: str) -> Features:
+    """Read one layer's features; `auto` is what it stood for when they were taken.
 
     Raises:
-        UserError: if the folder lacks the tap, or its files are damaged.
+        UserError: if the folder lacks the layer, or its files are damaged.
     """
-    known, tap = read_facts(path / "taps.json", "taps")["taps"], taken_tap(path, tap)
-    if tap not in known:
+    known, layer = read_facts(path / "layers.json", "layers")["layers"], chosen_layer(path, layer)
+    if layer not in known:
         raise UserError(
-            f"{path} has no features of tap {tap!r}, only of {', '.join(known)}: list the strategy's `tap` "
+            f"{path} has no features of layer {layer!r}, only of {', '.join(known)}: list the strategy's `layer` "
             "under the params of stage extract in dvc.yaml"
         )
-    features = Features(*(read_array(path / f"{tap}_{part}.npy") for part in ("train", "test")))
+    features = Features(*(read_array(path / f"{layer}_{part}.npy") for part in ("train", "test")))
     if wrong := misfit(features):
-        raise UserError(f"{path} cannot be read ({tap}: {wrong}): delete it and run `dvc repro`")
+        raise UserError(f"{path} cannot be read ({layer}: {wrong}): delete it and run `dvc repro`")
     return features

@@ -9,33 +9,33 @@ from typing import Any
 from transfer.console import UserError
 from transfer.models.backend import keras
 
-WIDEST = 20_000  # numbers per image of a tap that is taken without being asked for
-MOST = 8  # taps that are taken without being asked for
+WIDEST = 20_000  # numbers per image of a layer that is taken without being asked for
+MOST = 8  # layers that are taken without being asked for
 FIXED = "fixed_"  # begins the name of a layer of ours whose weights no training changes
-PASSES_ON = {  # layers that are no tap: what they give is what they take, in another shape or with something left out
+PASSES_ON = {  # layers that no features are taken from: what they give is what they take, in another shape or with something left out
     *("AlphaDropout", "Cropping2D", "Dropout", "Flatten", "GaussianDropout", "GaussianNoise", "InputLayer"),
     *("Permute", "Reshape", "SpatialDropout2D", "ZeroPadding2D"),
 }
 
 
-def choose_taps(body: keras.Model, wanted: Sequence[str] | None) -> tuple[list[str], str]:
-    """The taps of a model, and the one to take where none is asked for.
+def choose_layers(body: keras.Model, wanted: Sequence[str] | None) -> tuple[list[str], str]:
+    """The layers of a model, and the one to take where none is asked for.
 
     Args:
         body: from the image to one row of numbers per image; no model inside it.
-        wanted: names of layers; None chooses (`find_taps`).
+        wanted: names of layers; None chooses (`find_layers`).
 
     Raises:
         UserError: if there is no layer of such a name.
     """
-    found, tap = find_taps(body)
+    found, layer = find_layers(body)
     if wanted is not None:
-        found = _named_taps(body, wanted)
-        tap = tap if tap in found else found[-1]
-    return found, tap
+        found = _named_layers(body, wanted)
+        layer = layer if layer in found else found[-1]
+    return found, layer
 
 
-def find_taps(body: keras.Model) -> tuple[list[str], str]:
+def find_layers(body: keras.Model) -> tuple[list[str], str]:
     """The layers that features are worth being taken from, and the one to take where none is asked for.
 
     These are the last layer before every halving of the resolution, what is pooled, and the dense layers, each with its
@@ -103,11 +103,13 @@ def _sources(value: Any) -> Iterator[str]:
             yield from _sources(part)
 
 
-def _named_taps(body: keras.Model, wanted: Sequence[str]) -> list[str]:
+def _named_layers(body: keras.Model, wanted: Sequence[str]) -> list[str]:
     """The same names in the order of the layers; raises a `UserError` for one that is none."""
     known = [layer.name for layer in body.layers[1:]]
     for name in wanted:
         if name not in known:
             shown = ", ".join(known[-40:])
-            raise UserError(f"source.taps names {name!r}, which is no layer of the source model: its last are {shown}")
+            raise UserError(
+                f"source.layers names {name!r}, which is no layer of the source model: its last are {shown}"
+            )
     return [name for name in known if name in wanted]

@@ -37,7 +37,7 @@ class Params(Section):
     model: Annotated[str, Field(min_length=1)]
     network: str
     range: Literal["auto"] | Pixels
-    taps: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
+    layers: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
 
     @property
     def given(self) -> Path | None:
@@ -73,19 +73,19 @@ def check(params: Params) -> None:
     """
     manifest = manifest_of(params)
     if manifest is None:
-        for name, value in (("network", NONE), ("range", AUTO), ("taps", AUTO)):
+        for name, value in (("network", NONE), ("range", AUTO), ("layers", AUTO)):
             if getattr(params, name) != value:
                 raise UserError(f"{PARAMS}: source.{name} is for a model of yours: set it to {value}, or source.model")
         return
     scale_of(params, manifest)
     names = {name for _, name in manifest.layers}
-    for tap in () if params.taps == AUTO or manifest.weights_only else params.taps:
-        if tap not in names and tap.removeprefix("source_") not in names | {"pooled"}:
-            raise UserError(f"{PARAMS}: source.taps names {written(tap)}, which is no layer of {params.given}")
+    for layer in () if params.layers == AUTO or manifest.weights_only else params.layers:
+        if layer not in names and layer.removeprefix("source_") not in names | {"pooled"}:
+            raise UserError(f"{PARAMS}: source.layers names {written(layer)}, which is no layer of {params.given}")
 
 
-def known_taps(params: Params, trained: list[str]) -> list[str] | None:
-    """The taps that a strategy can name; None where only Keras can tell, when it has the model.
+def known_layers(params: Params, trained: list[str]) -> list[str] | None:
+    """The layers that a strategy can name; None where only Keras can tell, when it has the model.
 
     Args:
         params: the `source` section.
@@ -93,7 +93,7 @@ def known_taps(params: Params, trained: list[str]) -> list[str] | None:
     """
     if params.given is None:
         return trained
-    return None if params.taps == AUTO else list(params.taps)
+    return None if params.layers == AUTO else list(params.layers)
 
 
 def manifest_of(params: Params) -> Manifest | None:

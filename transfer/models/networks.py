@@ -139,11 +139,11 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 
 def backbone(source: keras.Model, *names: str) -> keras.Model:
-    """The part of a source model from the image to some taps, each flattened to one row of features per image."""
-    outputs = [source.get_layer(tap).output for tap in names]
+    """The part of a source model from the image to some layers, each flattened to one row of features per image."""
+    outputs = [source.get_layer(layer).output for layer in names]
     flat = [
-        keras.layers.Flatten(name=f"{tap}_features")(output) if len(output.shape) > 2 else output
-        for tap, output in zip(names, outputs, strict=True)
+        keras.layers.Flatten(name=f"{layer}_features")(output) if len(output.shape) > 2 else output
+        for layer, output in zip(names, outputs, strict=True)
     ]
     return keras.Model(source.inputs[0], flat if len(flat) > 1 else flat[0], name="backbone")
 
@@ -163,23 +163,23 @@ def without_head(source: keras.Model) -> keras.Model:
 
 
 def save_on_backbone(
-    path: Path, head: list[keras.layers.Layer], weights: list[np.ndarray], *, source: Path, tap: str, name: str
+    path: Path, head: list[keras.layers.Layer], weights: list[np.ndarray], *, source: Path, layer: str, name: str
 ) -> None:
     """Save new layers on top of the frozen backbone of a source model.
 
     Args:
         path: of the file to write.
-        head: the layers, from the tap on.
+        head: the layers, from the layer on.
         weights: values of the head's trainable weights, in order.
         source: file of the source model.
-        tap: the layer that the head stands on.
+        layer: the layer that the head stands on.
         name: of the model.
 
     Raises:
         RuntimeError: if a weight of the backbone is not what it is in the source model.
     """
     source_model = load_model(source)
-    model = with_head(backbone(source_model, tap), *head, name=name)
+    model = with_head(backbone(source_model, layer), *head, name=name)
     variables = [variable for layer in head for variable in layer.trainable_variables]
     for variable, value in zip(variables, weights, strict=True):
         variable.assign(value)

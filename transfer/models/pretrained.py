@@ -18,7 +18,7 @@ import numpy as np
 
 from transfer.console import UserError, one_line
 from transfer.models.backend import keras
-from transfer.models.layers import FIXED, choose_taps, trunk
+from transfer.models.layers import FIXED, choose_layers, trunk
 from transfer.models.manifest import Manifest
 from transfer.models.model_file import AUTO, Params, Scale, image_shape, manifest_of, scale_of
 from transfer.models.networks import with_head
@@ -45,15 +45,15 @@ class Taken:
     Attributes:
         model: its body under its own head, `logits`, if it has one; batch normalisation stays as it is.
         fresh: the body alone, to be trained from random weights; batch normalisation learns.
-        taps: the layers that features can be taken from, from the image on.
-        tap: the one of these that is taken where none is asked for.
+        layers: the layers that features can be taken from, from the image on.
+        layer: the one of these that is taken where none is asked for.
         head: the name of the layer that was taken for its head, if any.
     """
 
     model: keras.Model
     fresh: keras.Model
-    taps: list[str]
-    tap: str
+    layers: list[str]
+    layer: str
     head: str | None
 
     @property
@@ -99,13 +99,13 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
     except Exception as error:  # Keras raises whatever the part that failed raises
         raise UserError(f"{path} cannot be taken over ({one_line(error)}): try it as one functional model") from None
     taken = _settled(body, trains_normalisation=False)
-    taps, tap = choose_taps(taken, None if params.taps == AUTO else params.taps)
+    layers, layer = choose_layers(taken, None if params.layers == AUTO else params.layers)
     if head is not None:
         kernel, bias = _as_logits(head)
         logits = keras.layers.Dense(len(bias), name="logits")
         taken = with_head(taken, logits, name="source")
         logits.set_weights([kernel, bias])
-    return Taken(taken, _settled(body, trains_normalisation=True), taps, tap, None if head is None else head.name)
+    return Taken(taken, _settled(body, trains_normalisation=True), layers, layer, None if head is None else head.name)
 
 
 def _settled(body: keras.Model, *, trains_normalisation: bool) -> keras.Model:

@@ -184,7 +184,7 @@ def method(study: Study) -> Section:
             Text(
                 "Means, spreads, paired differences, signed-rank tests, costs and calibration follow from `cells.csv`, "
                 "one row per training; intervals and errors also from the trainings' outcomes on every image "
-                "(`data/outcomes.npz`); probes from `taps.csv`."
+                "(`data/outcomes.npz`); probes from `probes.csv`."
             ),
         ],
     )

@@ -12,8 +12,8 @@ from transfer.evaluation.comparison import (
     Result,
     confusion,
     hard_images,
+    probe_accuracies,
     shown_classes,
-    tap_accuracies,
 )
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import MIN_SEEDS, smallest_p_value
@@ -352,11 +352,11 @@ def _calibration(study: Study) -> Section:
 
 def _features(study: Study) -> Section:
     views, outcomes = study.views, study.outcomes
-    accuracies = tap_accuracies(views, outcomes.labels, study.replicates)
+    accuracies = probe_accuracies(views, outcomes.labels, study.replicates)
     table = Table(
         f"Accuracy of a linear probe, with {per_class(int(views.shots))}",
-        ["tap", "accuracy, %"],
-        [[plain(tap), Entry(percent(estimate), estimate.mean)] for tap, estimate in accuracies.items()],
+        ["layer", "accuracy, %"],
+        [[plain(layer), Entry(percent(estimate), estimate.mean)] for layer, estimate in accuracies.items()],
     )
     return Section(
         "features",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from transfer.evaluation.comparison import Comparison
-from transfer.evaluation.outcomes import Outcomes, TapViews
+from transfer.evaluation.outcomes import Outcomes, Probes
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Study:
         comparison: of the strategies.
         cells: one row per cell, specimens included.
         outcomes: the cells, image by image.
-        views: of the taps.
+        views: of the layers.
         test_images: (test images, height, width, channels) uint8.
         source: facts of the source model: its accuracy on held-out images, its classes, what it was made with.
         data: what source and target are made of.
@@ -32,7 +32,7 @@ class Study:
     comparison: Comparison
     cells: pd.DataFrame
     outcomes: Outcomes
-    views: TapViews
+    views: Probes
     test_images: np.ndarray
     source: dict[str, Any]
     data: dict[str, Any]

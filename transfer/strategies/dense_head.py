@@ -24,7 +24,7 @@ from transfer.training.trainer import Trainer
 class Params(FewShotSchedule):
     """The `dense_head` section."""
 
-    tap: str
+    layer: str
     units: Annotated[int, Field(ge=1, le=65_536)]
     dropout: Annotated[float, Field(ge=0, le=0.99)]
 
@@ -60,9 +60,9 @@ def start(*, features: Features, classes: int, params: Params, precision: Precis
     )
 
 
-def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, tap: str) -> None:
+def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, layer: str) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
     hidden = keras.layers.Dense(len(weights[1]), activation="relu", name="head")
     output = keras.layers.Dense(len(weights[3]), activation="softmax", name="probabilities")
     layers = [*scaling.layers(), hidden, output]
-    networks.save_on_backbone(path, layers, weights, source=source, tap=tap, name="dense_head")
+    networks.save_on_backbone(path, layers, weights, source=source, layer=layer, name="dense_head")

@@ -31,7 +31,7 @@ Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
 class Params(Section):
     """The `feature_extraction` section."""
 
-    tap: str
+    layer: str
     l2: Annotated[tuple[Penalty, ...], Field(min_length=1, max_length=100), Strict(False)]
     l2_default: Penalty
     folds: Annotated[int, Field(ge=2, le=20)]
@@ -103,8 +103,8 @@ def as_dense(classifier: LogisticRegression) -> tuple[np.ndarray, np.ndarray]:
     return coefficients.T.astype(np.float32), intercept.astype(np.float32)
 
 
-def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, tap: str) -> None:
+def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, layer: str) -> None:
     """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
     head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
     layers = [*scaling.layers(), head]
-    networks.save_on_backbone(path, layers, weights, source=source, tap=tap, name="feature_extraction")
+    networks.save_on_backbone(path, layers, weights, source=source, layer=layer, name="feature_extraction")

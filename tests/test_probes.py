@@ -1,4 +1,4 @@
-"""Calibration images of a target, and linear probes on the taps of a source model."""
+"""Calibration images of a target, and linear probes on the layers of a source model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_probes_tell_digits_apart_with_the_labels_that_there_are(shots: list[int
     source = cnn.build(cnn.Params(blocks=SMALL["cnn.blocks"], dense=[8]), image_shape=(28, 28, 1), classes=5)
     source.set_weights(fresh_weights(source, source.get_weights(), 0))
     params = probes.Params(shots=5, images=sampled, l2=0.01, max_iterations=100)
-    views = probes.probe_taps(source, ["block1", "dense1"], target, test, params)
+    views = probes.probe_layers(source, ["block1", "dense1"], target, test, params)
     assert views.names.tolist() == ["block1", "dense1"]
     assert views.shots == asked
     assert len(views.rows) == sampled
