@@ -14,7 +14,7 @@ from transfer.evaluation.scores import (
     outcomes_of,
     score_cells,
     score_probes,
-    temper_cells,
+    temperature_scale,
 )
 from transfer.files import digest, read_arrays, read_facts, read_record, write_json, write_record, write_text
 
@@ -33,8 +33,8 @@ def main() -> None:
     predictions = {file.stem: read_predictions(file) for file in files}
     for file in files:
         check_predictions(file, predictions[file.stem], len(labels), len(test["classes"]))
-    tempered = {name: temper_cells(given) for name, given in predictions.items()}
-    scored = [score_cells(name, given, tempered[name], labels) for name, given in predictions.items()]
+    scaled = {name: temperature_scale(given) for name, given in predictions.items()}
+    scored = [score_cells(name, given, scaled[name], labels) for name, given in predictions.items()]
     cells = pd.concat(scored, ignore_index=True)
     check_same_cells(cells)
     probes = score_probes(read_record(Path("data/probes.npz"), Probes), labels)
@@ -44,7 +44,7 @@ def main() -> None:
     write_table("probes", probes)
     metrics = headline(cells, source_accuracy)
     write_json(RESULTS / "metrics.json", metrics)
-    outcomes = outcomes_of(predictions, tempered, labels, test["classes"], digest(RESULTS / "cells.csv"))
+    outcomes = outcomes_of(predictions, scaled, labels, test["classes"], digest(RESULTS / "cells.csv"))
     write_record(Path("data/outcomes.npz"), outcomes)
 
 

@@ -22,7 +22,7 @@ from transfer.evaluation.scores import (
     headline,
     outcomes_of,
     score_probes,
-    temper_cells,
+    temperature_scale,
 )
 
 CALIBRATION_LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
@@ -49,7 +49,7 @@ def predictions(cells: list[tuple[int, int]], images: int = 8) -> Predictions:
 
 
 def score_cells(strategy: str, given: Predictions, labels: np.ndarray) -> pd.DataFrame:
-    return scores.score_cells(strategy, given, temper_cells(given), labels)
+    return scores.score_cells(strategy, given, temperature_scale(given), labels)
 
 
 def test_cells_are_scored_one_row_each_in_order() -> None:
@@ -59,8 +59,8 @@ def test_cells_are_scored_one_row_each_in_order() -> None:
     assert list(zip(cells["shots"], cells["seed"], strict=True)) == [(1, 0), (1, 1), (10, 0)]
     assert cells["accuracy"][2] == np.mean(given.probabilities[0].argmax(axis=1) == labels)
     assert cells["log_loss"][2] == round(metrics.log_loss(given.probabilities[0], labels), 6)
-    tempered = metrics.temper(given.probabilities[0], temper_cells(given).temperature[0])
-    assert cells["ece_tempered"][2] == round(metrics.expected_calibration_error(tempered, labels), 6)
+    scaled = metrics.temperature_scaled(given.probabilities[0], temperature_scale(given).temperature[0])
+    assert cells["ece_tempered"][2] == round(metrics.expected_calibration_error(scaled, labels), 6)
 
 
 FILE = Path("data/predictions/x.npz")
@@ -118,30 +118,30 @@ def test_the_headline_is_flat_and_rounded() -> None:
 
 def test_a_temperature_is_fitted_for_all_cells_of_a_budget_on_images_that_they_were_not_trained_on() -> None:
     given = predictions([(1, 0), (1, 1), (10, 0)])
-    first, second, third = temper_cells(given).temperature
+    first, second, third = temperature_scale(given).temperature
     assert first == second != third
     parts = [(given.calibration[i], given.calibration_labels[i]) for i in (0, 1)]
     kept = [(probabilities[labels >= 0], labels[labels >= 0]) for probabilities, labels in parts]
     assert first == metrics.fit_temperature(*(np.concatenate(column) for column in zip(*kept, strict=True)))
     seen = given.calibration_labels < 0
     given.calibration[seen] = [0.98, 0.01, 0.01]  # what a cell was trained on has no say
-    assert (temper_cells(given).temperature == [first, second, third]).all()
+    assert (temperature_scale(given).temperature == [first, second, third]).all()
 
 
-def test_without_a_calibration_image_nothing_is_tempered() -> None:
+def test_without_a_calibration_image_nothing_is_scaled() -> None:
     given = predictions([(1, 0), (1, 1)])
     given.calibration_labels[:] = -1
     cells = score_cells("x", given, np.arange(8) % 3)
     assert cells[["temperature", "log_loss_tempered", "ece_tempered"]].isna().all().all()
     assert cells["log_loss"].notna().all()
-    outcomes = outcomes_of({"x": given}, {"x": temper_cells(given)}, np.arange(8) % 3, np.arange(3), "")
-    assert np.isnan(outcomes.tempered).all()
+    outcomes = outcomes_of({"x": given}, {"x": temperature_scale(given)}, np.arange(8) % 3, np.arange(3), "")
+    assert np.isnan(outcomes.scaled).all()
 
 
 def test_outcomes_line_up_with_the_cells() -> None:
     labels = (np.arange(8) % 3).astype(np.int32)
     given = {name: predictions([(1, 0), (1, 1)]) for name in ("a", "b")}
-    mended = {name: temper_cells(each) for name, each in given.items()}
+    mended = {name: temperature_scale(each) for name, each in given.items()}
     outcomes = outcomes_of(given, mended, labels, np.array([5, 6, 7]), "a digest")
     assert str(outcomes.table) == "a digest"
     assert outcomes.strategy.tolist() == ["a", "a", "b", "b"]

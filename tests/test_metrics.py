@@ -46,8 +46,8 @@ def test_calibration_error_worked_by_hand() -> None:
 def test_tempering_divides_the_logits(seed: int, temperature: float) -> None:
     logits = np.random.default_rng(seed).normal(0, 2, (20, 4))
     given_, expected = (np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) for x in (logits, logits / temperature))
-    np.testing.assert_allclose(metrics.temper(given_, temperature), expected, atol=1e-9)
-    assert (metrics.temper(given_, temperature).argmax(axis=1) == given_.argmax(axis=1)).all()
+    np.testing.assert_allclose(metrics.temperature_scaled(given_, temperature), expected, atol=1e-9)
+    assert (metrics.temperature_scaled(given_, temperature).argmax(axis=1) == given_.argmax(axis=1)).all()
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
@@ -56,17 +56,19 @@ def test_the_temperature_that_spoilt_the_probabilities_is_found_again(true: floa
     logits = rng.normal(0, 2, (40_000, 4))
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = (honest.cumsum(axis=1) > rng.uniform(size=(len(honest), 1))).argmax(axis=1)
-    spoilt = metrics.temper(honest, 1 / true)
+    spoilt = metrics.temperature_scaled(honest, 1 / true)
     assert metrics.fit_temperature(spoilt, labels) == pytest.approx(true, rel=0.03)
 
 
 @given(seed=st.integers(0, 10_000))
 def test_no_temperature_of_a_grid_has_less_log_loss(seed: int) -> None:
     probabilities, labels = sample(seed, n=60)
-    found = metrics.log_loss(metrics.temper(probabilities, metrics.fit_temperature(probabilities, labels)), labels)
+    found = metrics.log_loss(
+        metrics.temperature_scaled(probabilities, metrics.fit_temperature(probabilities, labels)), labels
+    )
     grid = np.geomspace(*metrics.TEMPERATURES, 60)
     assert (
-        found <= min(metrics.log_loss(metrics.temper(probabilities, t), labels) for t in grid) + 1e-4
+        found <= min(metrics.log_loss(metrics.temperature_scaled(probabilities, t), labels) for t in grid) + 1e-4
     )  # nats: the search ends just inside the range
 
 

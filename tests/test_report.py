@@ -55,7 +55,7 @@ def outcomes_of(
         seed=np.array(seed_of, np.int32),
         predicted=np.array(predicted, np.int16),
         confidence=np.array(confidence, np.float32),
-        tempered=np.array(confidence, np.float32) ** 1.1,
+        scaled=np.array(confidence, np.float32) ** 1.1,
         labels=labels,
         classes=np.arange(classes),
         made_with=np.array(json.dumps(dict.fromkeys(means, versions))),
@@ -193,8 +193,8 @@ def check_cell_numbers(page: str, cells: pd.DataFrame) -> int:
         check(row["file"], cost["model_bytes"] / 1e6)
     means = cells.groupby(["strategy", "shots"]).mean(numeric_only=True)
     columns = {"log loss": ("log_loss", 1, 3), "Brier": ("brier", 1, 3), "ECE, %": ("ece", 100, 2)}
-    columns |= {"temperature": ("temperature", 1, 2), "ECE, tempered": ("ece_tempered", 100, 2)}
-    columns |= {"log loss, tempered": ("log_loss_tempered", 1, 3)}
+    columns |= {"temperature": ("temperature", 1, 2), "ECE, temperature-scaled": ("ece_tempered", 100, 2)}
+    columns |= {"log loss, temperature-scaled": ("log_loss_tempered", 1, 3)}
     for _, row in tables["Calibration, means over the draws"].iterrows():
         for head, (name, scale, decimals) in columns.items():
             mean = means.loc[(row["strategy"], budget(row["labels per class"])), name]

@@ -257,20 +257,20 @@ def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int, most:
 
 
 def reliability_of(outcomes: Outcomes, strategy: str, shots: int) -> pd.DataFrame:
-    """Confidence beside accuracy in bins of equal mass, all seeds together, as given and tempered.
+    """Confidence beside accuracy in bins of equal mass, all seeds together, as given and temperature-scaled.
 
     Returns:
-        Columns `tempered` (bool), `confidence`, `accuracy`, `images`.
+        Columns `scaled` (bool), `confidence`, `accuracy`, `images`.
     """
     rows = _rows_of(outcomes, strategy, shots)
     correct = (outcomes.predicted[rows] == outcomes.labels).ravel()
     frames = []
-    for tempered, confidence in ((False, outcomes.confidence), (True, outcomes.tempered)):
+    for scaled, confidence in ((False, outcomes.confidence), (True, outcomes.scaled)):
         if not np.isnan(confidence[rows]).any():
             columns = zip(
                 ("confidence", "accuracy", "images"), reliability(confidence[rows].ravel(), correct), strict=True
             )
-            frames.append(pd.DataFrame({"tempered": tempered} | dict(columns)))
+            frames.append(pd.DataFrame({"scaled": scaled} | dict(columns)))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -65,7 +65,7 @@ def reliability(
     )
 
 
-def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def temperature_scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities as if their logits were divided by a temperature (Guo et al. 2017, section 4.2), float64.
 
     Args:

@@ -21,7 +21,7 @@ class Outcomes:
         seed: of each cell's draw, (cells,) int32.
         predicted: the most probable class, (cells, test images) int16.
         confidence: its probability, (cells, test images) float32.
-        tempered: the same after tempering, NaN without a temperature, (cells, test images) float32.
+        scaled: the same after temperature scaling, NaN without a temperature, (cells, test images) float32.
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
@@ -33,7 +33,7 @@ class Outcomes:
     seed: np.ndarray = axes("int32", "cells")
     predicted: np.ndarray = axes("int16", "cells", "test images")
     confidence: np.ndarray = axes("float32", "cells", "test images")
-    tempered: np.ndarray = axes("float32", "cells", "test images")
+    scaled: np.ndarray = axes("float32", "cells", "test images")
     labels: np.ndarray = axes("int32", "test images")
     classes: np.ndarray = axes("str", "classes")
     made_with: np.ndarray = axes("str")

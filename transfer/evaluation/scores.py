@@ -22,10 +22,10 @@ SCORES = {
     "ece": metrics.expected_calibration_error,
 }
 AGAIN = "delete it and run `dvc repro`"
-TEMPERED = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
+TEMPERATURE_SCALED = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
 
 
-class Tempered(NamedTuple):
+class TemperatureScaled(NamedTuple):
     """What mended probabilities of one strategy's cells would be.
 
     Attributes:
@@ -37,7 +37,7 @@ class Tempered(NamedTuple):
     probabilities: np.ndarray
 
 
-def temper_cells(predictions: Predictions) -> Tempered:
+def temperature_scale(predictions: Predictions) -> TemperatureScaled:
     """Fit a temperature for all cells of a number of shots together, on calibration images, and apply it.
 
     No test label has a part in it; a cell counts only the images that it was not trained on.
@@ -49,7 +49,9 @@ def temper_cells(predictions: Predictions) -> Tempered:
         temperature[cells] = metrics.fit_temperature(
             predictions.calibration[cells][unseen], predictions.calibration_labels[cells][unseen]
         )
-    return Tempered(temperature, np.stack(list(map(metrics.temper, predictions.probabilities, temperature))))
+    return TemperatureScaled(
+        temperature, np.stack(list(map(metrics.temperature_scaled, predictions.probabilities, temperature)))
+    )
 
 
 def check_predictions(path: Path, predictions: Predictions, test_images: int, classes: int) -> None:
@@ -103,26 +105,26 @@ def _impossible(predictions: Predictions, classes: int) -> str:
     )
 
 
-def score_cells(strategy: str, predictions: Predictions, tempered: Tempered, labels: np.ndarray) -> pd.DataFrame:
+def score_cells(strategy: str, predictions: Predictions, scaled: TemperatureScaled, labels: np.ndarray) -> pd.DataFrame:
     """One row per cell: its strategy, shots and seed, its scores, its costs, and how its probabilities can be mended.
 
     Args:
         strategy: its name.
         predictions: for every cell and test image.
-        tempered: the same, mended; `log_loss_tempered` and `ece_tempered` are its scores, NaN without a temperature.
+        scaled: the same, mended; `log_loss_tempered` and `ece_tempered` are its scores, NaN without a temperature.
         labels: true classes of the test images, (test images,) int32.
     """
     scores = {name: [score(cell, labels) for cell in predictions.probabilities] for name, score in SCORES.items()}
     costs = {name: getattr(predictions, name) for name in COSTS}
     mended = {
-        name: [np.nan if np.isnan(cell).any() else score(cell, labels) for cell in tempered.probabilities]
-        for name, score in TEMPERED.items()
+        name: [np.nan if np.isnan(cell).any() else score(cell, labels) for cell in scaled.probabilities]
+        for name, score in TEMPERATURE_SCALED.items()
     }
     cells = pd.DataFrame(
         {"strategy": strategy, "shots": predictions.shots, "seed": predictions.seed}
         | scores
         | costs
-        | {"temperature": tempered.temperature}
+        | {"temperature": scaled.temperature}
         | mended
     )
     # Rounded here, so that whatever is computed from the file of cells is computed from the same numbers.
@@ -131,7 +133,7 @@ def score_cells(strategy: str, predictions: Predictions, tempered: Tempered, lab
 
 def outcomes_of(
     predictions: Mapping[str, Predictions],
-    tempered: Mapping[str, Tempered],
+    scaled: Mapping[str, TemperatureScaled],
     labels: np.ndarray,
     classes: np.ndarray,
     table: str,
@@ -140,7 +142,7 @@ def outcomes_of(
 
     Args:
         predictions: by strategy.
-        tempered: the same, mended.
+        scaled: the same, mended.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
         table: SHA-256 of the file of their cells.
@@ -152,7 +154,7 @@ def outcomes_of(
         seed=np.concatenate([given.seed for given in every]),
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
-        tempered=np.concatenate([tempered[name].probabilities.max(axis=-1).astype(np.float32) for name in predictions]),
+        scaled=np.concatenate([scaled[name].probabilities.max(axis=-1).astype(np.float32) for name in predictions]),
         labels=labels,
         classes=classes,
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),

@@ -376,12 +376,12 @@ def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
 
 
 def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
-    """Accuracy against confidence, as given and tempered, a panel per strategy."""
+    """Accuracy against confidence, as given and temperature-scaled, a panel per strategy."""
     panels: list[Panel] = []
-    kinds = ["as given", "tempered"]
+    kinds = ["as given", "temperature-scaled"]
     for name in comparison.strategies:
         data = reliability_of(outcomes, name, comparison.shown_shots)
-        data["probabilities"] = np.where(data.pop("tempered"), "tempered", "as given")
+        data["probabilities"] = np.where(data.pop("scaled"), "temperature-scaled", "as given")
         data[["confidence", "accuracy"]] *= 100
         low = 10 * math.floor(data[["confidence", "accuracy"]].min().min() / 10)
         scale = alt.Scale(domain=[low, 100])

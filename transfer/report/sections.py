@@ -320,8 +320,8 @@ def _calibration(study: Study) -> Section:
         "Brier",
         "ECE, %",
         "temperature",
-        "log loss, tempered",
-        "ECE, tempered",
+        "log loss, temperature-scaled",
+        "ECE, temperature-scaled",
     ]
     table = Table(
         "Calibration, means over the draws",
