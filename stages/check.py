@@ -67,7 +67,7 @@ def check(params: dict) -> None:
     shape = both.shape(model_file.image_shape(parsed["source"]))
     model_file.check(parsed["source"])
     trained: list[str] = []
-    if parsed["source"].given is None:
+    if parsed["source"].file is None:
         cnn.check_fits(parsed["cnn"], *shape[:2])
         trained = cnn.feature_layers(parsed["cnn"])
     if (known_layers := model_file.known_layers(parsed["source"], trained)) is None:

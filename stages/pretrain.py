@@ -26,7 +26,7 @@ def main() -> None:
     chosen = read_section("training", precision.Params).chosen
     model = read_section("source", model_file.Params)
     set_threads(params.threads)
-    if model.given:
+    if model.file:
         take_over(model)
         return
 
@@ -57,7 +57,7 @@ def take_over(params: model_file.Params) -> None:
     """Write somebody's own model as the source model, and measure it if it tells the source's classes apart."""
     model_file.check(params)
     source = read_arrays(SOURCE)
-    taken = pretrained.take_over(params, source["train_images"].shape[1:])
+    taken = pretrained.load_pretrained(params, source["train_images"].shape[1:])
     head = f"without its head {taken.head}" if taken.head else "whole, as it ends in no classifier"
     say(f"pretrain: nothing to train: {params.model} is taken over, {head}; layers {', '.join(taken.layers)}")
 

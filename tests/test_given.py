@@ -16,7 +16,7 @@ from transfer.data.target import Draw
 from transfer.models import model_file, networks
 from transfer.models.backend import keras
 from transfer.models.features import Scaling, chosen_layer, extract, read_features
-from transfer.models.pretrained import MOMENTUM, Taken, take_over
+from transfer.models.pretrained import MOMENTUM, Pretrained, load_pretrained
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
 from transfer.training.runs import Run
 
@@ -113,10 +113,10 @@ def taken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     params = section(path, **values)
     shape = model_file.image_shape(params)
     assert shape == model.inputs[0].shape[1:]
-    return model, scale, offset, take_over(params, shape)
+    return model, scale, offset, load_pretrained(params, shape)
 
 
-def logits(what: Taken, raw: np.ndarray) -> np.ndarray:
+def logits(what: Pretrained, raw: np.ndarray) -> np.ndarray:
     """What a model that was taken over gives for raw images: logits, or features where it has no head."""
     return networks.predictor(what.model)(raw)[0]
 
@@ -139,7 +139,7 @@ def test_what_is_written_depends_on_the_file_alone_and_of_scratch_not_on_its_wei
     for seed in (0, 1):
         path = saved(model, tmp_path / f"own{seed}.keras", seed)
         for turn in "ab":
-            what = take_over(section(path), (12, 12, 3))
+            what = load_pretrained(section(path), (12, 12, 3))
             networks.save_model(tmp_path / f"{seed}{turn}.keras", what.model)
             networks.write_layers(tmp_path / f"{seed}{turn}.json", what.fresh)
     written = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -148,13 +148,13 @@ def test_what_is_written_depends_on_the_file_alone_and_of_scratch_not_on_its_wei
 
 
 @pytest.fixture(scope="module")
-def what(tmp_path_factory: pytest.TempPathFactory) -> Taken:
+def what(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
     path = saved(functional(), tmp_path_factory.mktemp("own") / "own.keras")
-    return take_over(section(path), (12, 12, 3))
+    return load_pretrained(section(path), (12, 12, 3))
 
 
 @pytest.fixture(scope="module")
-def source(what: Taken, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(what: Pretrained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file that `pretrain` writes."""
     path = tmp_path_factory.mktemp("source") / "source.keras"
     networks.save_model(path, what.model)
@@ -193,7 +193,9 @@ def test_fine_tuning_leaves_batch_normalisation_as_it_is_bit_for_bit_and_moves_t
     assert run.trainable_parameters == sum(layer.count_params() for layer in moved)
 
 
-def test_from_scratch_batch_normalisation_learns_and_nothing_comes_from_the_source(what: Taken, tmp_path: Path) -> None:
+def test_from_scratch_batch_normalisation_learns_and_nothing_comes_from_the_source(
+    what: Pretrained, tmp_path: Path
+) -> None:
     network = scratch.network(what.fresh, 2)
     norm = network.build().get_layer("norm")
     assert norm.trainable
@@ -202,12 +204,12 @@ def test_from_scratch_batch_normalisation_learns_and_nothing_comes_from_the_sour
     _, exported = tuned(scratch, network, tmp_path / "scratch.keras")
     for old, new in zip(norm.get_weights(), exported.get_layer("norm").get_weights(), strict=True):
         assert (old != new).all()
-    other = take_over(section(saved(functional(), tmp_path / "other.keras", seed=1)), (12, 12, 3))
+    other = load_pretrained(section(saved(functional(), tmp_path / "other.keras", seed=1)), (12, 12, 3))
     assert bytes_of(scratch.network(other.fresh, 2).weights) == bytes_of(network.weights)
 
 
 def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_is(
-    what: Taken, source: Path, tmp_path: Path
+    what: Pretrained, source: Path, tmp_path: Path
 ) -> None:
     raw = images(12, 12, 3)
     extract(tmp_path / "features", networks.load_model(source), [what.layer], what.layer, raw, raw[:3])
@@ -236,7 +238,7 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
 
 def test_the_article_s_own_network_is_taken_at_its_last_map(tmp_path: Path) -> None:
     params = section(saved(article_cnn(), tmp_path / "source_model.h5"), range="0-1")
-    what = take_over(params, model_file.image_shape(params))
+    what = load_pretrained(params, model_file.image_shape(params))
     kinds = [type(layer).__name__ for layer in what.model.layers if layer.name in what.layers]
     assert kinds == ["MaxPooling2D", "Dense"]
     assert what.layer == what.layers[0]  # as for the CNN of `cnn`: the last map, flattened
@@ -268,7 +270,7 @@ def test_a_head_is_found_where_there_is_one_and_a_map_is_pooled(
 ) -> None:
     keras.utils.clear_session()
     model = small(*tail())
-    what = take_over(section(saved(model, tmp_path / "a.keras"), range="0-1"), (8, 8, 3))
+    what = load_pretrained(section(saved(model, tmp_path / "a.keras"), range="0-1"), (8, 8, 3))
     assert what.head == head
     assert what.classes == classes
     assert last in what.layers[-1]
@@ -292,20 +294,20 @@ def test_weights_that_no_training_has_come_to_are_refused(
     weights[number][..., -1] = value
     model.get_layer(layer).set_weights(weights)
     model.save(tmp_path / "a.keras")
-    refused(lambda: take_over(section(tmp_path / "a.keras"), (12, 12, 3)), "a.keras: ", layer)
+    refused(lambda: load_pretrained(section(tmp_path / "a.keras"), (12, 12, 3)), "a.keras: ", layer)
 
 
 def test_what_does_not_say_its_pixels_asks_for_them(tmp_path: Path) -> None:
     params = section(saved(small(), tmp_path / "a.keras"))
-    for ask in (lambda: model_file.check(params), lambda: take_over(params, (8, 8, 3))):
+    for ask in (lambda: model_file.check(params), lambda: load_pretrained(params, (8, 8, 3))):
         refused(ask, "set source.range to 0-255, 0-1 or -1-1")
 
 
-def agree(model: keras.Model, params: model_file.Params, prepare: Callable[[np.ndarray], np.ndarray]) -> Taken:
+def agree(model: keras.Model, params: model_file.Params, prepare: Callable[[np.ndarray], np.ndarray]) -> Pretrained:
     """Take a model without a head over: raw pixels must give what the model gives for those that are prepared."""
     model_file.check(params)
     raw = images(*model.input_shape[1:])
-    what = take_over(params, raw.shape[1:])
+    what = load_pretrained(params, raw.shape[1:])
     expected = model.predict(prepare(raw.astype(np.float32)), verbose=0).mean(axis=(1, 2))
     np.testing.assert_allclose(logits(what, raw), expected, rtol=1e-4, atol=1e-4)
     return what
@@ -344,7 +346,7 @@ def test_weights_alone_need_the_name_of_their_network(tmp_path: Path) -> None:
         lambda: model_file.image_shape(section(path, network="LeNet")),
         "source.network is 'LeNet', but must be none or one of ResNet50",
     )
-    refused(lambda: take_over(section(path, network="VGG16"), (32, 32, 3)), "does not hold the weights of VGG16")
+    refused(lambda: load_pretrained(section(path, network="VGG16"), (32, 32, 3)), "does not hold the weights of VGG16")
 
 
 def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: Path) -> None:
@@ -362,10 +364,10 @@ def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: 
 def test_a_model_of_any_size_takes_that_of_the_data_and_of_another_size_refuses(tmp_path: Path) -> None:
     free = section(saved(functional(None), tmp_path / "free.keras"))
     assert model_file.image_shape(free) == (None, None, 3)
-    assert take_over(free, (16, 10, 3)).model.input.shape == (None, 16, 10, 3)
-    refused(lambda: take_over(free, (16, 16, 1)), "takes images of any×any×3, but they are 16×16×1")
+    assert load_pretrained(free, (16, 10, 3)).model.input.shape == (None, 16, 10, 3)
+    refused(lambda: load_pretrained(free, (16, 16, 1)), "takes images of any×any×3, but they are 16×16×1")
     other = section(saved(functional(), tmp_path / "a.keras"))
-    refused(lambda: take_over(other, (16, 16, 3)), "takes images of 12×12×3, but they are 16×16×3")
+    refused(lambda: load_pretrained(other, (16, 16, 3)), "takes images of 12×12×3, but they are 16×16×3")
 
 
 def test_images_without_an_axis_for_channels_are_grey(tmp_path: Path) -> None:
@@ -374,7 +376,7 @@ def test_images_without_an_axis_for_channels_are_grey(tmp_path: Path) -> None:
     )
     params = section(saved(model, tmp_path / "a.h5"), range="0-255")
     assert model_file.image_shape(params) == (6, 6, 1)
-    what = take_over(params, (6, 6, 1))
+    what = load_pretrained(params, (6, 6, 1))
     assert (what.layers, what.layer) == (["d"], "d")  # not the pixels, which nothing has learnt
     raw = images(6, 6, 1)
     np.testing.assert_allclose(logits(what, raw), model.predict(raw[..., 0].astype("f4"), verbose=0), rtol=1e-4)
@@ -382,14 +384,14 @@ def test_images_without_an_axis_for_channels_are_grey(tmp_path: Path) -> None:
 
 def test_layers_can_be_named(tmp_path: Path) -> None:
     path = saved(functional(), tmp_path / "a.keras")
-    what = take_over(section(path, layers=["hidden", "halved"]), (12, 12, 3))
+    what = load_pretrained(section(path, layers=["hidden", "halved"]), (12, 12, 3))
     assert what.layers == ["halved", "hidden"]
     assert what.layer == "hidden"  # as the one that would be taken is not among them
     assert model_file.known_layers(section(path, layers=["halved"]), []) == ["halved"]
     assert model_file.known_layers(section(path), []) is None
     assert model_file.known_layers(section("pretrain"), ["block1"]) == ["block1"]
     wrong = section(path, layers=["block2"])
-    for check in (lambda: model_file.check(wrong), lambda: take_over(wrong, (12, 12, 3))):
+    for check in (lambda: model_file.check(wrong), lambda: load_pretrained(wrong, (12, 12, 3))):
         refused(check, "source.layers names 'block2', which is no layer of ")
     model_file.check(section(path, layers=["halved"], range="0-1"))
 

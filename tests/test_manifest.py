@@ -21,7 +21,7 @@ from transfer.models import manifest
 from transfer.models.backend import keras
 from transfer.models.manifest import CONFIG, WEIGHTS, read_manifest
 from transfer.models.model_file import Params
-from transfer.models.pretrained import take_over
+from transfer.models.pretrained import load_pretrained
 
 layers = keras.layers
 
@@ -131,7 +131,7 @@ def test_code_is_refused_in_one_line_and_never_runs(
     (tmp_path / "evil.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
     monkeypatch.syspath_prepend(tmp_path)
     path = change_config(good, tmp_path, suffix, CODE[what])
-    for read in (read_manifest, lambda path: take_over(params(path), (8, 8, 3))):
+    for read in (read_manifest, lambda path: load_pretrained(params(path), (8, 8, 3))):
         refused(lambda read=read: read(path), f"changed{suffix}: layer ")
     assert not (tmp_path / "ran").exists()
 

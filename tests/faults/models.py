@@ -30,7 +30,7 @@ from transfer.models.manifest import CONFIG
 from transfer.models.metadata import About, write_about
 from transfer.models.model_file import Params
 from transfer.models.networks import load_model
-from transfer.models.pretrained import take_over
+from transfer.models.pretrained import load_pretrained
 from transfer.training.cache import RunCache
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's pipes and limits of memory")
@@ -248,7 +248,7 @@ def test_no_code_that_a_model_names_runs(
         (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / MARKER)!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     path = planted(good, tmp_path / f"changed{suffix}", what)
-    refused(lambda: take_over(source(path), (8, 8, 3)), path.name)
+    refused(lambda: load_pretrained(source(path), (8, 8, 3)), path.name)
     if suffix == ".keras":
         try:
             load_model(path)  # which may pass over what it does not need

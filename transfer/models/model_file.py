@@ -40,7 +40,7 @@ class Params(Section):
     layers: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
 
     @property
-    def given(self) -> Path | None:
+    def file(self) -> Path | None:
         """The model's file; None where the source CNN is trained."""
         return None if self.model == PRETRAIN else Path(self.model)
 
@@ -81,7 +81,7 @@ def check(params: Params) -> None:
     names = {name for _, name in manifest.layers}
     for layer in () if params.layers == AUTO or manifest.weights_only else params.layers:
         if layer not in names and layer.removeprefix("source_") not in names | {"pooled"}:
-            raise UserError(f"{PARAMS}: source.layers names {written(layer)}, which is no layer of {params.given}")
+            raise UserError(f"{PARAMS}: source.layers names {written(layer)}, which is no layer of {params.file}")
 
 
 def known_layers(params: Params, trained: list[str]) -> list[str] | None:
@@ -91,25 +91,25 @@ def known_layers(params: Params, trained: list[str]) -> list[str] | None:
         params: the `source` section.
         trained: those of the source CNN that is trained where no model is given.
     """
-    if params.given is None:
+    if params.file is None:
         return trained
     return None if params.layers == AUTO else list(params.layers)
 
 
 def manifest_of(params: Params) -> Manifest | None:
     """What the model's file says of itself, if there is one; raises as `image_shape` does."""
-    if params.given is None:
+    if params.file is None:
         return None
     if params.network not in (NONE, *NETWORKS):
         known = ", ".join(NETWORKS)
         raise UserError(f"{PARAMS}: source.network is {written(params.network)}, but must be none or one of {known}")
     try:
-        manifest = read_manifest(params.given)
+        manifest = read_manifest(params.file)
     except UserError as error:
         raise UserError(f"{PARAMS}: source.model: {shown(error)}") from None
     if manifest.weights_only and params.network == NONE:
         raise UserError(
-            f"{params.given} holds weights alone: name their keras.applications network as source.network, or save the "
+            f"{params.file} holds weights alone: name their keras.applications network as source.network, or save the "
             "whole model"
         )
     return manifest
@@ -128,5 +128,5 @@ def scale_of(params: Params, manifest: Manifest) -> Scale:
     if params.network != NONE:
         return NETWORKS[params.network][1]
     raise UserError(
-        f"{params.given} does not say what pixels it takes: set source.range to 0-255, 0-1 or -1-1, as it was trained"
+        f"{params.file} does not say what pixels it takes: set source.range to 0-255, 0-1 or -1-1, as it was trained"
     )

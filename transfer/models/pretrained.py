@@ -39,7 +39,7 @@ OF_A_HEAD = {"linear", "sigmoid", "softmax"}  # activations
 
 
 @dataclass(frozen=True)
-class Taken:
+class Pretrained:
     """A model that was taken over.
 
     Attributes:
@@ -62,7 +62,7 @@ class Taken:
         return 0 if self.head is None else self.model.output.shape[-1]
 
 
-def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
+def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
     """Take a model over.
 
     Args:
@@ -72,7 +72,7 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
     Raises:
         UserError: if the file is no model that can be taken over, or takes other images; says why.
     """
-    path, manifest = params.given, manifest_of(params)
+    path, manifest = params.file, manifest_of(params)
     assert path is not None
     assert manifest is not None
     takes = image_shape(params) or ()
@@ -105,7 +105,9 @@ def take_over(params: Params, shape: tuple[int, ...]) -> Taken:
         logits = keras.layers.Dense(len(bias), name="logits")
         taken = with_head(taken, logits, name="source")
         logits.set_weights([kernel, bias])
-    return Taken(taken, _settled(body, trains_normalisation=True), layers, layer, None if head is None else head.name)
+    return Pretrained(
+        taken, _settled(body, trains_normalisation=True), layers, layer, None if head is None else head.name
+    )
 
 
 def _settled(body: keras.Model, *, trains_normalisation: bool) -> keras.Model:
