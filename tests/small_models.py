@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer.data.preprocessing import Form, Sound
-from transfer.models.metadata import About, write_about
+from transfer.models.metadata import Metadata, write_metadata
 
 SOUND = Sound(rate=8000, seconds=0.5, window=0.032, hop=0.016, mels=14, decibels=60)
 FORM = Form(14, 14, 1, "stretch", "same", SOUND)
@@ -44,7 +44,7 @@ def write_sides(
     model = keras.Model(image, head(layers.Flatten()(layers.Rescaling(1 / 255)(image))), name="sides")
     head.set_weights([kernel, np.zeros(len(classes), np.float32)])
     save_model(path, model)
-    write_about(path, About(strategy, shots, tuple(classes), form.to_text()))
+    write_metadata(path, Metadata(strategy, shots, tuple(classes), form.to_text()))
     return path
 
 
@@ -70,7 +70,7 @@ def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
     for layer in (head[0], head[2]):
         layer.set_weights([rng.normal(0, 0.5, weight.shape).astype(np.float32) for weight in layer.get_weights()])
     save_model(path, model)
-    write_about(path, About("dense_head", 10, ("5", "6", "seven", "8 ü"), form.to_text()))
+    write_metadata(path, Metadata("dense_head", 10, ("5", "6", "seven", "8 ü"), form.to_text()))
     return path
 
 

@@ -17,7 +17,7 @@ from small_models import write_head, write_sides
 from transfer.cli import build
 from transfer.console import UserError
 from transfer.models.backend import keras, tf
-from transfer.models.metadata import read_about
+from transfer.models.metadata import read_metadata
 from transfer.models.networks import load_model, predictor
 from transfer.serve import export
 
@@ -82,12 +82,12 @@ def test_what_is_written_answers_as_the_model_does(
 def test_classes_and_form_go_with_it(name: str, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     export.export(model, name, output)
-    about = read_about(model)
+    metadata = read_metadata(model)
     expected = {
-        "strategy": about.strategy,
-        "shots": about.shots,
-        "classes": list(about.classes),
-        "form": json.loads(about.form),
+        "strategy": metadata.strategy,
+        "shots": metadata.shots,
+        "classes": list(metadata.classes),
+        "form": json.loads(metadata.form),
     }
     if name == "onnx":
         import onnx

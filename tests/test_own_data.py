@@ -13,7 +13,7 @@ from conftest import Study, make_study
 from PIL import Image, ImageDraw
 
 from transfer.files import write_arrays
-from transfer.models.metadata import MEMBER, read_about
+from transfer.models.metadata import MEMBER, read_metadata
 
 AFTER = [
     *("convert", "split", "extract", "feature_extraction", "dense_head", "end_to_end", "scratch"),
@@ -122,14 +122,14 @@ def test_duplicates_are_refused_where_that_is_asked_for(study: Study) -> None:
 
 
 def test_the_model_to_take_away_is_the_recommended_one_with_its_classes_inside(study: Study) -> None:
-    about = read_about(study.root / "models/best.keras")
-    assert about.classes == ("box", "disc")
-    assert about.shots == 4
-    best = study.root / f"models/{about.strategy}.keras"
+    metadata = read_metadata(study.root / "models/best.keras")
+    assert metadata.classes == ("box", "disc")
+    assert metadata.shots == 4
+    best = study.root / f"models/{metadata.strategy}.keras"
     assert (study.root / "models/best.keras").read_bytes() == best.read_bytes()
     assert MEMBER in zipfile.ZipFile(best).namelist()
     card = study.read("models/best.md").decode()
-    assert card.startswith(f"# The model `best.keras`: {about.strategy}\n")
+    assert card.startswith(f"# The model `best.keras`: {metadata.strategy}\n")
     study.run("git", "tag", "-a", "best@v1.0.0", "-m", "A version of the model")
     study.run("dvc", "artifacts", "get", ".", "best", "--out", "taken.keras")
     assert (study.root / "taken.keras").read_bytes() == best.read_bytes()
@@ -137,7 +137,7 @@ def test_the_model_to_take_away_is_the_recommended_one_with_its_classes_inside(s
 
 
 def test_a_model_that_is_not_the_measured_one_is_not_given_away(study: Study) -> None:
-    strategy = read_about(study.root / "models/best.keras").strategy
+    strategy = read_metadata(study.root / "models/best.keras").strategy
     path = study.root / f"models/{strategy}.keras"
     content = path.read_bytes()
     path.unlink()

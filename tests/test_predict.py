@@ -21,7 +21,7 @@ from transfer.cli import build
 from transfer.console import UserError
 from transfer.data.folders import read_file
 from transfer.models.backend import keras
-from transfer.models.metadata import About, write_about
+from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.networks import load_model
 from transfer.serve.models import open_folder, open_model, ranked
 
@@ -154,11 +154,11 @@ def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> No
 
 def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
     path = write_sides(tmp_path / "model.keras")
-    write_about(path, About("end_to_end", 3, ("a", "b", "c"), FORM.to_text()))
+    write_metadata(path, Metadata("end_to_end", 3, ("a", "b", "c"), FORM.to_text()))
     with pytest.raises(UserError, match=r"model\.keras is not what it says of itself"):
         open_model(path)
     for form in ("{}", "[1]", "3", "not JSON", FORM.to_text().replace('"mels": 14', '"mels": 0')):
-        write_about(path, About("end_to_end", 3, SIDES, form))
+        write_metadata(path, Metadata("end_to_end", 3, SIDES, form))
         with pytest.raises(UserError, match="in a form that is not known here"):
             open_model(path)
 
@@ -172,7 +172,7 @@ def test_a_model_that_would_run_code_is_refused_by_name_before_keras_sees_it(
         lambda x, path=str(marker): (__import__("pathlib").Path(path).touch(), x[:, 0, :2, 0])[1], name="a_lambda"
     )
     keras.Model(image, layer(image)).save(tmp_path / "evil.keras")
-    write_about(tmp_path / "evil.keras", About("end_to_end", 3, SIDES, FORM.to_text()))
+    write_metadata(tmp_path / "evil.keras", Metadata("end_to_end", 3, SIDES, FORM.to_text()))
     marker.unlink()
     monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("Keras has seen it"))
     for opened in (open_model, lambda path: open_folder(path.parent)):
@@ -187,7 +187,7 @@ def test_a_folder_gives_one_model_per_strategy_and_tells_the_best(tmp_path: Path
     write_sides(tmp_path / "best.keras", "b")
     write_bare(tmp_path / "source.keras")
     models, best = open_folder(tmp_path)
-    assert [model.about.strategy for model in models] == ["a", "b"]
+    assert [model.metadata.strategy for model in models] == ["a", "b"]
     assert best == "b"
     write_sides(tmp_path / "c.keras", "b")
     with pytest.raises(UserError, match=r"b\.keras and .*c\.keras are both of b"):

@@ -202,7 +202,7 @@ def test_hostile_names_of_classes_are_names_and_no_more(tmp_path: Path) -> None:
     study.run(*transfer, "export", "--format", "tflite", "--output", "best.tflite")
     models, best = open_folder(study.root / "models")
     assert "window.hacked" not in app.page(models, best)
-    served = app.answer(models, Path(image).read_bytes())[models[0].about.strategy]
+    served = app.answer(models, Path(image).read_bytes())[models[0].metadata.strategy]
     for found in (answers["predictions"], served):
         assert sorted(each["class"] for each in found) == classes
     assert sorted(json.loads(study.read("best.tflite.json"))["classes"]) == classes

@@ -27,7 +27,7 @@ from transfer.data.folders import read_npz
 from transfer.files import read_array, read_arrays, write_arrays
 from transfer.models.backend import keras
 from transfer.models.manifest import CONFIG
-from transfer.models.metadata import About, write_about
+from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.model_file import Params
 from transfer.models.networks import load_model
 from transfer.models.pretrained import load_pretrained
@@ -291,7 +291,7 @@ def test_the_stages_run_no_code_of_a_source_model(study: Study, good: Path, tmp_
 def test_no_command_runs_code_of_a_model_that_was_taken_away(good: Path, tmp_path: Path) -> None:
     Path("image.png").write_bytes(b"x")
     for number, made in enumerate(path for path in attackers(good, tmp_path) if path.suffix == ".keras"):
-        write_about(made, About("end_to_end", 3, SIDES, FORM.to_text()))
+        write_metadata(made, Metadata("end_to_end", 3, SIDES, FORM.to_text()))
         (tmp_path / str(number)).mkdir()
         path = made.rename(tmp_path / str(number) / made.name)
         for arguments in (

@@ -19,7 +19,7 @@ LARGEST = 10 << 20  # bytes of that file
 
 
 @dataclass(frozen=True)
-class About:
+class Metadata:
     """What a shipped model says of itself.
 
     Attributes:
@@ -35,13 +35,13 @@ class About:
     form: str
 
 
-def write_about(path: Path, about: About) -> None:
+def write_metadata(path: Path, metadata: About) -> None:
     """Add it to a `.keras` file that has none, or put it in the place of the one that it has."""
 
     def write(partial: Path) -> None:
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(partial, "w") as new:
             for name in sorted({*old.namelist(), MEMBER}):
-                content = json.dumps(vars(about), indent=2) if name == MEMBER else old.read(name)
+                content = json.dumps(vars(metadata), indent=2) if name == MEMBER else old.read(name)
                 new.writestr(zip_member(name), content)
 
     write_whole(path, write)
@@ -53,7 +53,7 @@ def _check_kind(path: Path) -> None:
         raise UserError(f"{path} is no file: name a .keras file")
 
 
-def has_about(path: Path) -> bool:
+def has_metadata(path: Path) -> bool:
     """Whether a `.keras` file says what it is.
 
     Raises:
@@ -69,7 +69,7 @@ def has_about(path: Path) -> bool:
         raise UserError(f"{path} is damaged ({one_line(error)}): delete it and run `dvc repro`") from None
 
 
-def read_about(path: Path) -> About:
+def read_metadata(path: Path) -> Metadata:
     """Read it.
 
     Raises:
@@ -80,7 +80,7 @@ def read_about(path: Path) -> About:
         with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as stream:
             content: dict[str, Any] = json.loads(stream.read(LARGEST))
         classes = tuple(str(name) for name in content["classes"])
-        return About(str(content["strategy"]), int(content["shots"]), classes, str(content["form"]))
+        return Metadata(str(content["strategy"]), int(content["shots"]), classes, str(content["form"]))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except OSError as error:

@@ -80,7 +80,7 @@ def build(models: Sequence[Model], best: str, host: str) -> Starlette:
             return Response(status_code=400)  # which nobody is there to read
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "models": [model.about.strategy for model in models]})
+        return JSONResponse({"status": "ok", "models": [model.metadata.strategy for model in models]})
 
     routes = [Route("/predict", predict, methods=["POST"]), Route("/health", health)]
     for address, kind, text in [
@@ -120,10 +120,10 @@ def answer(models: Sequence[Model], content: bytes) -> dict[str, list[dict[str, 
     """
     images: dict[str, np.ndarray] = {}  # by form, which models share as a rule
     for model in models:
-        if model.about.form not in images:
-            images[model.about.form] = read_file(content, model.form)[np.newaxis]
+        if model.metadata.form not in images:
+            images[model.metadata.form] = read_file(content, model.form)[np.newaxis]
     return {
-        model.about.strategy: ranked(model.probabilities(images[model.about.form])[0], model.about.classes)
+        model.metadata.strategy: ranked(model.probabilities(images[model.metadata.form])[0], model.metadata.classes)
         for model in models
     }
 

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         application = app.build(models, best, host)
         if host not in app.LOOPBACK:
             print(f"warning: with --host {host} whoever reaches this machine can use the page", file=sys.stderr)
-        names = ", ".join(model.about.strategy for model in models)
+        names = ", ".join(model.metadata.strategy for model in models)
         say(f"{names} answer on {url(host, listener)} until Ctrl-C")
         try:
             server_of(application).run([listener])

@@ -75,7 +75,7 @@ def export(path: Path, name: str, output: Path) -> float:
         if target.exists():
             raise UserError(f"{target} is there already: delete it or name another --output")
     model = open_model(path)
-    known = asdict(model.about) | {"form": json.loads(model.about.form)}
+    known = asdict(model.metadata) | {"form": json.loads(model.metadata.form)}
     images = sample(model.form.shape)
     expected = model.probabilities(images)
     differences = []

@@ -12,7 +12,7 @@ import numpy as np
 from transfer.console import UserError
 from transfer.data.preprocessing import Form
 from transfer.models.manifest import read_manifest
-from transfer.models.metadata import About, has_about, read_about
+from transfer.models.metadata import Metadata, has_metadata, read_metadata
 
 BEST = "best.keras"  # a copy of the recommended strategy's model
 
@@ -22,14 +22,14 @@ class Model:
     """A model that is ready to answer.
 
     Attributes:
-        about: what it says of itself.
+        metadata: what it says of itself.
         form: of the images that it takes.
         network: the Keras model.
         probabilities: of images in that form, (n, height, width, channels) uint8, as (n, classes) float32; it may be
             called from several threads at once.
     """
 
-    about: About
+    metadata: Metadata
     form: Form
     network: Any
     probabilities: Callable[[np.ndarray], np.ndarray]
@@ -41,9 +41,9 @@ def open_model(path: Path) -> Model:
     Raises:
         UserError: if it is missing, damaged, names code, or does not say what it takes and gives.
     """
-    about = read_about(path)
+    metadata = read_metadata(path)
     try:
-        form = Form.from_text(about.form)
+        form = Form.from_text(metadata.form)
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} takes images in a form that is not known here: make it again by `dvc repro`") from None
     read_manifest(path)  # which lets no code through, whoever made the file
@@ -51,7 +51,7 @@ def open_model(path: Path) -> Model:
 
     network = load_model(path)
     shapes = [tuple(tensor.shape) for tensor in (*network.inputs, *network.outputs)]
-    if shapes != [(None, *form.shape), (None, len(about.classes))]:
+    if shapes != [(None, *form.shape), (None, len(metadata.classes))]:
         raise UserError(f"{path} is not what it says of itself: delete it and run `dvc repro`")
     call = predictor(network)
     return Model(about, form, network, lambda images: call(images)[0])
@@ -70,15 +70,15 @@ def open_folder(folder: Path) -> tuple[list[Model], str]:
     """
     named: dict[str, Path] = {}
     for path in sorted(folder.glob("*.keras")):
-        if path.name == BEST or not has_about(path):
+        if path.name == BEST or not has_metadata(path):
             continue
-        strategy = read_about(path).strategy
+        strategy = read_metadata(path).strategy
         if strategy in named:
             raise UserError(f"{named[strategy]} and {path} are both of {strategy}: move one of them elsewhere")
         named[strategy] = path
     if not named:
         raise UserError(f"{folder} holds no model of this study: run `dvc repro`, or name a folder with --models")
-    best = read_about(folder / BEST).strategy if (folder / BEST).is_file() else ""
+    best = read_metadata(folder / BEST).strategy if (folder / BEST).is_file() else ""
     return [open_model(path) for path in named.values()], best
 
 

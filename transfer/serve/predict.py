@@ -55,16 +55,16 @@ def run(arguments: argparse.Namespace) -> int:
     while batch := list(islice(images, BATCH)):
         given = model.probabilities(np.stack([image for _, image in batch]))
         answers += [
-            (str(file), ranked(row, model.about.classes, arguments.top))
+            (str(file), ranked(row, model.metadata.classes, arguments.top))
             for (file, _), row in zip(batch, given, strict=True)
         ]
-    about = model.about
+    metadata = model.about
     if arguments.json:
-        facts = {"strategy": about.strategy, "shots": about.shots, "classes": about.classes}
+        facts = {"strategy": metadata.strategy, "shots": metadata.shots, "classes": metadata.classes}
         listed = [{"file": file, "predictions": predictions} for file, predictions in answers]
         print(json.dumps({"model": facts, "files": listed}, indent=2, allow_nan=False), flush=True)
     elif answers:
-        print(table(f"{about.strategy}, {counted(about.shots, 'label')} per class", answers), end="", flush=True)
+        print(table(f"{metadata.strategy}, {counted(metadata.shots, 'label')} per class", answers), end="", flush=True)
     return USER_ERROR if failures else 0
 
 

@@ -14,7 +14,7 @@ from transfer.console import counted, progress, say
 from transfer.data.predictions import Predictions
 from transfer.data.target import Draw, Target
 from transfer.files import digest
-from transfer.models.metadata import About, write_about
+from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.versions import made_with
 from transfer.params import Section
 from transfer.training.cache import RunCache
@@ -94,7 +94,7 @@ def train_runs(
 
     model, largest = Path("models", f"{strategy}.keras"), order[0]
     export(runs[largest].weights, model)
-    write_about(model, About(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.form)))
+    write_metadata(model, Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.form)))
     made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
     return gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
 
