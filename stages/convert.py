@@ -10,7 +10,7 @@ from transfer.data import pixels
 from transfer.data import section as data
 from transfer.data.conversion import convert_side
 from transfer.data.pool import TEST, read_pool
-from transfer.data.preprocessing import Form
+from transfer.data.preprocessing import Preprocessing
 from transfer.files import write_json
 from transfer.models import model_file
 from transfer.params import read_section
@@ -41,7 +41,9 @@ def main() -> None:
         say(f"convert: {key}: {what}")
     trained = [(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
     notes = []
-    pictures = params.target.shift != "inverted" and Form.from_text(str(pools["target"].form)).sound is None
+    pictures = (
+        params.target.shift != "inverted" and Preprocessing.from_text(str(pools["target"].preprocessing)).sound is None
+    )
     if pictures and all(len(rows) for _, rows in trained) and pixels.looks_inverted(*trained):
         notes.append(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
         say(f"warning: {notes[0]}")

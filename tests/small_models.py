@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.data.preprocessing import Form, Sound
+from transfer.data.preprocessing import Preprocessing, Sound
 from transfer.models.metadata import Metadata, write_metadata
 
 SOUND = Sound(rate=8000, seconds=0.5, window=0.032, hop=0.016, mels=14, decibels=60)
-FORM = Form(14, 14, 1, "stretch", "same", SOUND)
-OBLONG = replace(FORM, height=13, width=17)
+PREPROCESSING = Preprocessing(14, 14, 1, "stretch", "same", SOUND)
+OBLONG = replace(PREPROCESSING, height=13, width=17)
 SIDES = ("left", "right")
 
 
@@ -23,7 +23,7 @@ def write_sides(
     path: Path,
     strategy: str = "end_to_end",
     classes: Sequence[str] = SIDES,
-    form: Form = FORM,
+    preprocessing: Preprocessing = PREPROCESSING,
     certainty: float = 5.0,
     shots: int = 3,
 ) -> Path:
@@ -34,21 +34,24 @@ def write_sides(
     from transfer.models.backend import keras
     from transfer.models.networks import save_model
 
-    kernel = np.zeros((*form.shape, len(classes)), np.float32)
-    left, right = np.arange(form.width) < form.width // 2, np.arange(form.width) >= -(-form.width // 2)
+    kernel = np.zeros((*preprocessing.shape, len(classes)), np.float32)
+    left, right = (
+        np.arange(preprocessing.width) < preprocessing.width // 2,
+        np.arange(preprocessing.width) >= -(-preprocessing.width // 2),
+    )
     kernel[:, left, :, 0] = kernel[:, right, :, 1] = certainty
-    kernel = kernel.reshape(-1, len(classes)) / np.prod(form.shape)
+    kernel = kernel.reshape(-1, len(classes)) / np.prod(preprocessing.shape)
     layers = keras.layers
     head = layers.Dense(len(classes), activation="softmax", name="probabilities")
-    image = keras.Input(form.shape, dtype="uint8", name="image")
+    image = keras.Input(preprocessing.shape, dtype="uint8", name="image")
     model = keras.Model(image, head(layers.Flatten()(layers.Rescaling(1 / 255)(image))), name="sides")
     head.set_weights([kernel, np.zeros(len(classes), np.float32)])
     save_model(path, model)
-    write_metadata(path, Metadata(strategy, shots, tuple(classes), form.to_text()))
+    write_metadata(path, Metadata(strategy, shots, tuple(classes), preprocessing.to_text()))
     return path
 
 
-def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
+def write_head(path: Path, preprocessing: Preprocessing = OBLONG, seed: int = 0) -> Path:
     """A model as `dense_head` makes them, with random weights: convolutions, scaling, dense layers."""
     from transfer.models import cnn
     from transfer.models.backend import keras
@@ -56,7 +59,7 @@ def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
     from transfer.models.networks import backbone, fresh_weights, save_model, with_head
 
     blocks = [{"filters": 6, "kernel": 3, "pool": 2}, {"filters": 8, "kernel": 3, "pool": 2}]
-    source = cnn.build(cnn.Params(blocks=blocks, dense=[12]), image_shape=form.shape, classes=5)
+    source = cnn.build(cnn.Params(blocks=blocks, dense=[12]), image_shape=preprocessing.shape, classes=5)
     source.set_weights(fresh_weights(source, source.get_weights(), seed))
     body = backbone(source, "block2")
     scaling = Scaling.of_pool(np.random.default_rng(seed).gamma(1, 0.3, (50, body.output.shape[1])).astype(np.float32))
@@ -70,7 +73,7 @@ def write_head(path: Path, form: Form = OBLONG, seed: int = 0) -> Path:
     for layer in (head[0], head[2]):
         layer.set_weights([rng.normal(0, 0.5, weight.shape).astype(np.float32) for weight in layer.get_weights()])
     save_model(path, model)
-    write_metadata(path, Metadata("dense_head", 10, ("5", "6", "seven", "8 ü"), form.to_text()))
+    write_metadata(path, Metadata("dense_head", 10, ("5", "6", "seven", "8 ü"), preprocessing.to_text()))
     return path
 
 

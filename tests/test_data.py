@@ -13,7 +13,7 @@ import pytest
 
 from transfer.console import UserError
 from transfer.data import section as data
-from transfer.data.preprocessing import Form
+from transfer.data.preprocessing import Preprocessing
 from transfer.data.sets import SETS
 from transfer.params import parse_section, read_params
 
@@ -149,9 +149,9 @@ def test_a_shape_that_cannot_be_told_or_be_is_one_line(
 
 def test_a_form_survives_being_text() -> None:
     section = params(target__polarity="inverted", fit="pad")
-    form = section.form(section.target, (28, 20, 3))
+    form = section.preprocessing(section.target, (28, 20, 3))
     assert form.polarity == "inverted"
-    assert section.form(section.source, (28, 20, 3)).polarity == "same"
+    assert section.preprocessing(section.source, (28, 20, 3)).polarity == "same"
     for sound in (None, section.sound):
         spoken = replace(form, sound=sound)
-        assert Form.from_text(spoken.to_text()) == spoken
+        assert Preprocessing.from_text(spoken.to_text()) == spoken

@@ -87,7 +87,7 @@ def test_classes_and_form_go_with_it(name: str, model: Path, tmp_path: Path) -> 
         "strategy": metadata.strategy,
         "shots": metadata.shots,
         "classes": list(metadata.classes),
-        "form": json.loads(metadata.form),
+        "preprocessing": json.loads(metadata.preprocessing),
     }
     if name == "onnx":
         import onnx

@@ -19,14 +19,14 @@ from scipy.io import wavfile
 
 from transfer.data import folders
 from transfer.data.folders import Listing, list_files, read_file, read_files, read_npz
-from transfer.data.preprocessing import Form, Sound, one_form
+from transfer.data.preprocessing import Preprocessing, Sound, normalised
 
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)
 KEY = "data.target.path"
 
 
-def form(height: int = 4, width: int = 5, channels: int = 1) -> Form:
-    return Form(height, width, channels, "stretch", "same", SOUND)
+def form(height: int = 4, width: int = 5, channels: int = 1) -> Preprocessing:
+    return Preprocessing(height, width, channels, "stretch", "same", SOUND)
 
 
 def folder_of(root: Path, *names: str) -> Path:
@@ -199,7 +199,7 @@ def test_a_table_in_another_encoding_is_one_line(tmp_path: Path) -> None:
 @given(
     labels=st.lists(
         st.text(st.characters(exclude_categories=folders.REFUSED), min_size=1, max_size=9).filter(str.strip), min_size=2
-    ).filter(lambda labels: len({one_form(label.strip()) for label in labels}) > 1)
+    ).filter(lambda labels: len({normalised(label.strip()) for label in labels}) > 1)
 )
 def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("table")
@@ -209,7 +209,7 @@ def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: 
     (root / "labels.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
     listing = list_files(root, KEY)
     assert {file.name: label for file, label in zip(listing.files, listing.labels, strict=True)} == {
-        f"{number}.png": one_form(label.strip()) for number, label in enumerate(labels)
+        f"{number}.png": normalised(label.strip()) for number, label in enumerate(labels)
     }
 
 

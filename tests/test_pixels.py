@@ -18,7 +18,7 @@ from PIL import Image
 
 from transfer.data.opening import refuse_endless
 from transfer.data.pixels import brightness, convert, looks_inverted, read_image, shifted
-from transfer.data.preprocessing import Form, Sound
+from transfer.data.preprocessing import Preprocessing, Sound
 
 ROOT = Path(__file__).resolve().parents[1]
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)
@@ -27,8 +27,8 @@ GREY = RNG.integers(0, 256, (6, 8), np.uint8)
 COLOUR = RNG.integers(0, 256, (6, 8, 3), np.uint8)
 
 
-def form(height: int = 6, width: int = 8, channels: int = 1, **others: Any) -> Form:
-    return Form(height, width, channels, **{"fit": "stretch", "polarity": "same", "sound": SOUND} | others)
+def form(height: int = 6, width: int = 8, channels: int = 1, **others: Any) -> Preprocessing:
+    return Preprocessing(height, width, channels, **{"fit": "stretch", "polarity": "same", "sound": SOUND} | others)
 
 
 def saved(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
@@ -266,7 +266,7 @@ ANY = batches(
         np.dtype(np.float64): st.floats(0, 1),
     }
 )
-FORMS = st.builds(
+PREPROCESSINGS = st.builds(
     form,
     st.integers(1, 9),
     st.integers(1, 9),
@@ -276,8 +276,8 @@ FORMS = st.builds(
 )
 
 
-@given(images=ANY, wanted=FORMS)
-def test_arrays_and_files_follow_the_same_rules(images: np.ndarray, wanted: Form) -> None:
+@given(images=ANY, wanted=PREPROCESSINGS)
+def test_arrays_and_files_follow_the_same_rules(images: np.ndarray, wanted: Preprocessing) -> None:
     image = images[0]
     if image.dtype.kind == "f":
         image = np.rint(image.astype(np.float64) * 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from conftest import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small_models import FORM, SIDES, recording, side_image, write_bare, write_sides
+from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare, write_sides
 
 from transfer.cli import build
 from transfer.console import UserError
@@ -84,8 +84,8 @@ def test_of_a_folder_all_images_are_taken_in_order_and_nothing_else(
 
 
 def test_files_are_prepared_as_the_model_says(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    form = replace(FORM, height=9, width=21, channels=3, fit="pad", polarity="inverted")
-    path = write_sides(tmp_path / "other.keras", form=form)
+    form = replace(PREPROCESSING, height=9, width=21, channels=3, fit="pad", polarity="inverted")
+    path = write_sides(tmp_path / "other.keras", preprocessing=form)
     given = answers(capsys, "--model", path, images / "b")["files"][0]["predictions"]
     expected = load_model(path).predict(read_file(images / "b" / "c" / "right.PNG", form)[None], verbose=0)[0]
     assert {each["class"]: each["probability"] for each in given} == pytest.approx(
@@ -154,10 +154,10 @@ def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> No
 
 def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
     path = write_sides(tmp_path / "model.keras")
-    write_metadata(path, Metadata("end_to_end", 3, ("a", "b", "c"), FORM.to_text()))
+    write_metadata(path, Metadata("end_to_end", 3, ("a", "b", "c"), PREPROCESSING.to_text()))
     with pytest.raises(UserError, match=r"model\.keras is not what it says of itself"):
         open_model(path)
-    for form in ("{}", "[1]", "3", "not JSON", FORM.to_text().replace('"mels": 14', '"mels": 0')):
+    for form in ("{}", "[1]", "3", "not JSON", PREPROCESSING.to_text().replace('"mels": 14', '"mels": 0')):
         write_metadata(path, Metadata("end_to_end", 3, SIDES, form))
         with pytest.raises(UserError, match="in a form that is not known here"):
             open_model(path)
@@ -167,12 +167,12 @@ def test_a_model_that_would_run_code_is_refused_by_name_before_keras_sees_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = tmp_path / "ran"
-    image = keras.Input(FORM.shape, dtype="uint8")
+    image = keras.Input(PREPROCESSING.shape, dtype="uint8")
     layer = keras.layers.Lambda(
         lambda x, path=str(marker): (__import__("pathlib").Path(path).touch(), x[:, 0, :2, 0])[1], name="a_lambda"
     )
     keras.Model(image, layer(image)).save(tmp_path / "evil.keras")
-    write_metadata(tmp_path / "evil.keras", Metadata("end_to_end", 3, SIDES, FORM.to_text()))
+    write_metadata(tmp_path / "evil.keras", Metadata("end_to_end", 3, SIDES, PREPROCESSING.to_text()))
     marker.unlink()
     monkeypatch.setattr(keras.models, "load_model", lambda *_, **__: pytest.fail("Keras has seen it"))
     for opened in (open_model, lambda path: open_folder(path.parent)):

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
-from small_models import FORM, SIDES, recording, side_image, write_bare, write_sides
+from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare, write_sides
 from test_page import browser, check_by_axe  # noqa: F401  # the first is a fixture
 
 from transfer.console import UserError
@@ -371,7 +371,9 @@ def test_ink_is_scaled_and_its_centre_of_mass_put_in_the_middle_as_in_mnist(open
 @pytest.mark.parametrize("polarity", ["same", "inverted"])
 @pytest.mark.parametrize("dark", [False, True])
 def test_models_see_light_where_the_canvas_is_light(opened: Open, tmp_path: Path, polarity: Any, dark: bool) -> None:
-    write_sides(tmp_path / "end_to_end.keras", form=replace(FORM, polarity=polarity, height=10, width=20))
+    write_sides(
+        tmp_path / "end_to_end.keras", preprocessing=replace(PREPROCESSING, polarity=polarity, height=10, width=20)
+    )
     with served(tmp_path) as other:
         page = opened(other)
         page.locator("#centre").uncheck()

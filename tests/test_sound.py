@@ -12,7 +12,7 @@ from conftest import refused
 from scipy.io import wavfile
 
 from transfer.data import sound
-from transfer.data.preprocessing import Form, Sound
+from transfer.data.preprocessing import Preprocessing, Sound
 from transfer.data.sound import read_sound, spectrogram
 
 SOUND = Sound(rate=8000, seconds=1.0, window=0.032, hop=0.016, mels=40, decibels=60.0)
@@ -20,8 +20,8 @@ EDGES = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 4000 / 700), 42) / 2595
 RNG = np.random.default_rng(0)
 
 
-def form(height: int = 40, width: int = 61, channels: int = 1, **others: Any) -> Form:
-    return Form(height, width, channels, **{"fit": "stretch", "polarity": "same", "sound": SOUND} | others)
+def form(height: int = 40, width: int = 61, channels: int = 1, **others: Any) -> Preprocessing:
+    return Preprocessing(height, width, channels, **{"fit": "stretch", "polarity": "same", "sound": SOUND} | others)
 
 
 def tone(hertz: float, seconds: float = 1.0, rate: int = 8000) -> np.ndarray:

@@ -125,7 +125,7 @@ def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tm
         assert (labels[draw.rows] == draw.labels).all()
     assert set(draws[0].rows) < set(draws[2].rows)
     assert again.classes.tolist() == ["a", "b", "c", "d", "e"]
-    assert str(again.form) == "a form"
+    assert str(again.preprocessing) == "a form"
 
 
 def test_source_parts_are_disjoint_and_complete() -> None:

@@ -202,7 +202,7 @@ TARGET = Target(
     shots=np.array([1, 2], np.int32),
     draws=np.array([[[0, 1, 2], [3, 4, 5]], [[1, 2, 0], [4, 5, 3]]], np.int32),
     calibration_rows=np.array([[2, 0], [3, 5]], np.int32),
-    form=np.array(""),
+    preprocessing=np.array(""),
 )
 
 

@@ -40,16 +40,18 @@ def npz() -> Target:
 
 def image() -> Target:
     from transfer.data.folders import read_file
-    from transfer.data.preprocessing import Form
+    from transfer.data.preprocessing import Preprocessing
 
-    return lambda content: read_file(content, Form(8, 8, 3, "pad", "same"), "a file")
+    return lambda content: read_file(content, Preprocessing(8, 8, 3, "pad", "same"), "a file")
 
 
 def sound() -> Target:
     from transfer.data.folders import read_file
-    from transfer.data.preprocessing import Form, Sound
+    from transfer.data.preprocessing import Preprocessing, Sound
 
-    form = Form(8, 8, 1, "pad", "same", Sound(rate=1000, seconds=0.2, window=0.03, hop=0.01, mels=8, decibels=60))
+    form = Preprocessing(
+        8, 8, 1, "pad", "same", Sound(rate=1000, seconds=0.2, window=0.03, hop=0.01, mels=8, decibels=60)
+    )
     return lambda content: read_file(b"RIFF" + content[:4] + b"WAVE" + content[4:], form, "a file")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from common import one_line
 from conftest import ROOT, Study, make_study, refused
-from small_models import FORM, SIDES
+from small_models import PREPROCESSING, SIDES
 
 from transfer.console import UserError
 from transfer.data.folders import read_npz
@@ -291,7 +291,7 @@ def test_the_stages_run_no_code_of_a_source_model(study: Study, good: Path, tmp_
 def test_no_command_runs_code_of_a_model_that_was_taken_away(good: Path, tmp_path: Path) -> None:
     Path("image.png").write_bytes(b"x")
     for number, made in enumerate(path for path in attackers(good, tmp_path) if path.suffix == ".keras"):
-        write_metadata(made, Metadata("end_to_end", 3, SIDES, FORM.to_text()))
+        write_metadata(made, Metadata("end_to_end", 3, SIDES, PREPROCESSING.to_text()))
         (tmp_path / str(number)).mkdir()
         path = made.rename(tmp_path / str(number) / made.name)
         for arguments in (

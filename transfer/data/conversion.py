@@ -13,7 +13,7 @@ from transfer.console import counted
 from transfer.data import folders, pixels, sound
 from transfer.data.containers import fingerprint
 from transfer.data.pool import EITHER, TEST, TRAIN, read_pool
-from transfer.data.preprocessing import Form
+from transfer.data.preprocessing import Preprocessing
 from transfer.data.section import Params, Side
 from transfer.data.sets import SETS, read_set
 from transfer.files import digest, write_folder, write_rows
@@ -27,9 +27,9 @@ class Found:
     """What a side's data hold of its classes.
 
     Attributes:
-        write: writes the images to an `.npy` file, in their form.
+        write: writes the images to an `.npy` file, in their preprocessing.
         labels, part, groups, classes: as in `transfer.inputs.pool.Pool`.
-        form: of the images.
+        preprocessing: of the images.
         title: what the data are called.
         raw: shape and SHA-256 of published arrays; None of the user's own.
     """
@@ -39,7 +39,7 @@ class Found:
     part: np.ndarray
     groups: np.ndarray
     classes: list[str]
-    form: Form
+    preprocessing: Preprocessing
     title: str
     raw: dict[str, Any] | None = None
 
@@ -63,24 +63,29 @@ def convert_side(
         UserError: if data cannot be read, or lack a class that is asked for.
     """
     side: Side = getattr(params, key)
-    form = params.form(side, shape)
+    preprocessing = params.preprocessing(side, shape)
     finders = {"none": _nothing, "folder": _find_in_folder, "npz": _find_in_arrays}
-    found = finders.get(side.name, _find_built_in)(side, key, params, form, raw)
+    found = finders.get(side.name, _find_built_in)(side, key, params, preprocessing, raw)
     arrays = {name: getattr(found, name) for name in ("labels", "part", "groups")}
-    named = {"classes": np.array(found.classes, dtype=np.str_), "form": np.array(found.form.to_text())}
+    named = {
+        "classes": np.array(found.classes, dtype=np.str_),
+        "preprocessing": np.array(found.preprocessing.to_text()),
+    }
     write_folder(path, {"images": found.write, **arrays, **named})
     if (raw_facts := found.raw) is None:
         raw_facts = {"images": {"shape": read_pool(path).images.shape, "sha256": digest(path / "images.npy")}}
     return {"title": found.title, "classes": found.classes, "raw": raw_facts}
 
 
-def _nothing(_side: Side, _key: str, _params: Params, form: Form, _raw: Path) -> Found:
-    none = np.zeros((0, *form.shape), np.uint8)
+def _nothing(_side: Side, _key: str, _params: Params, preprocessing: Preprocessing, _raw: Path) -> Found:
+    none = np.zeros((0, *preprocessing.shape), np.uint8)
     numbers = np.zeros(0, np.int32)
-    return Found(lambda file: np.save(file, none), numbers, numbers.astype(np.uint8), numbers, [], form, "not known")
+    return Found(
+        lambda file: np.save(file, none), numbers, numbers.astype(np.uint8), numbers, [], preprocessing, "not known"
+    )
 
 
-def _find_built_in(side: Side, key: str, params: Params, form: Form, raw: Path) -> Found:
+def _find_built_in(side: Side, key: str, params: Params, preprocessing: Preprocessing, raw: Path) -> Found:
     given, known = read_set(side.name, raw), SETS[side.name]
     classes = side.choose(known.classes, f"data.{key}")
     taken = {name: number for number, name in enumerate(classes)}
@@ -100,7 +105,7 @@ def _find_built_in(side: Side, key: str, params: Params, form: Form, raw: Path) 
     shift = params.target.shift if key == "target" else "none"
 
     def convert(images: np.ndarray, before: int) -> np.ndarray:
-        return pixels.shifted(pixels.convert(images, form), shift, SHIFT_SEED + before)
+        return pixels.shifted(pixels.convert(images, preprocessing), shift, SHIFT_SEED + before)
 
     return Found(
         write=lambda file: _write_converted(file, chosen, convert),
@@ -108,7 +113,7 @@ def _find_built_in(side: Side, key: str, params: Params, form: Form, raw: Path) 
         part=np.concatenate(part),
         groups=np.full(sum(map(len, labels)), -1, np.int32),
         classes=classes,
-        form=form,
+        preprocessing=preprocessing,
         title=known.title + ("" if shift == "none" else f", {shift}"),
         raw=published,
     )
@@ -131,19 +136,27 @@ def _own_share(labels: np.ndarray, target: bool, classes: Sequence[str], shared:
     return mine
 
 
-def _find_in_folder(side: Side, key: str, params: Params, form: Form, _raw: Path) -> Found:
+def _find_in_folder(side: Side, key: str, params: Params, preprocessing: Preprocessing, _raw: Path) -> Found:
     listings = [folders.list_files(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()]
     labelled = [(each.labels, each.groups) for each in listings]
     labels, part, groups, classes, kept = _own_rows(labelled, side, key)
     every = [file for each in listings for file in each.files]
     files = [every[row] for row in kept]
     if any(file.suffix.lower() == sound.SUFFIX for file in files):
-        form = replace(form, sound=params.sound)
+        preprocessing = replace(preprocessing, sound=params.sound)
     title = f"{counted(len(files), 'file')} of {_places(side)}"
-    return Found(lambda file: folders.read_files(files, form, file, key), labels, part, groups, classes, form, title)
+    return Found(
+        lambda file: folders.read_files(files, preprocessing, file, key),
+        labels,
+        part,
+        groups,
+        classes,
+        preprocessing,
+        title,
+    )
 
 
-def _find_in_arrays(side: Side, key: str, _params: Params, form: Form, _raw: Path) -> Found:
+def _find_in_arrays(side: Side, key: str, _params: Params, preprocessing: Preprocessing, _raw: Path) -> Found:
     loaded = [folders.read_npz(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()]
     labels, part, groups, classes, kept = _own_rows([(names, groups) for _, names, groups in loaded], side, key)
     starts = np.cumsum([0, *(len(images) for images, _, _ in loaded)])
@@ -153,9 +166,9 @@ def _find_in_arrays(side: Side, key: str, _params: Params, form: Form, _raw: Pat
     ]
 
     def write(file: Path) -> None:
-        _write_converted(file, chosen, lambda images, _before: pixels.convert(images, form))
+        _write_converted(file, chosen, lambda images, _before: pixels.convert(images, preprocessing))
 
-    return Found(write, labels, part, groups, classes, form, f"arrays of {_places(side)}")
+    return Found(write, labels, part, groups, classes, preprocessing, f"arrays of {_places(side)}")
 
 
 def _places(side: Side) -> str:

@@ -19,7 +19,7 @@ from transfer.console import UserError, counted, one_line, progress, say, shown
 from transfer.data.opening import called as name_of
 from transfer.data.opening import open_file
 from transfer.data.pixels import SUFFIXES, check, read_image
-from transfer.data.preprocessing import Form, one_form
+from transfer.data.preprocessing import Preprocessing, normalised
 from transfer.data.sound import SUFFIX, is_wav, read_sound
 from transfer.files import DtypeError, read_header, write_rows
 
@@ -101,12 +101,12 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], dict[str, bool]]]:
         yield Path(root), folders.copy(), {name: PurePosixPath(name).suffix.lower() in READABLE for name in names}
 
 
-def read_file(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
+def read_file(source: Path | bytes, preprocessing: Preprocessing, name: str = "") -> np.ndarray:
     """Read an image or a WAV file, whichever it is by its content.
 
     Args:
         source: path of the file, or its bytes.
-        form: that is wanted.
+        preprocessing: that is wanted.
         name: what the file is called in errors; its path if this is empty.
 
     Returns:
@@ -117,17 +117,17 @@ def read_file(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
     """
     with open_file(source, name_of(source, name)) as stream:
         head = stream.read(12)
-    return (read_sound if is_wav(head) else read_image)(source, form, name)
+    return (read_sound if is_wav(head) else read_image)(source, preprocessing, name)
 
 
-def read_files(files: Sequence[Path], form: Form, path: Path, label: str) -> None:
+def read_files(files: Sequence[Path], preprocessing: Preprocessing, path: Path, label: str) -> None:
     """Read images and recordings and write them as one array; memory holds a few of them at a time.
 
     They are read by one thread per processor core.
 
     Args:
         files: to read.
-        form: that they are brought to.
+        preprocessing: that they are brought to.
         path: of the `.npy` file to write, (files, height, width, channels) uint8.
         label: stands before the progress.
 
@@ -136,7 +136,7 @@ def read_files(files: Sequence[Path], form: Form, path: Path, label: str) -> Non
     """
     # Pillow decodes outside Python's lock.
     images = joblib.Parallel(-1, backend="threading", return_as="generator")(
-        joblib.delayed(read_file)(file, form) for file in files
+        joblib.delayed(read_file)(file, preprocessing) for file in files
     )
     efforts = [READING + _size(file) for file in files]
     write_rows(path, (image[np.newaxis] for image in progress(images, label, "file", efforts)), len(files))
@@ -193,7 +193,7 @@ def _tree(folder: Path, called: str) -> list[Row]:
             classes = folders
         for name, readable in files.items():
             if inside.parts and readable:
-                rows.append((inside / name, one_form(inside.parts[0]), None))
+                rows.append((inside / name, normalised(inside.parts[0]), None))
             else:
                 others.append((inside / name).as_posix())
     if not classes:
@@ -266,7 +266,7 @@ def _row(cells: Mapping[str, str], folder: Path, at: str) -> Row:
         raise UserError(f"{at}: {shown(text)} is {'no file' if (folder / path).exists() else 'missing'}")
     if problem := _unfit(label):
         raise UserError(f"{at}: the label {problem}")
-    return path, one_form(label), group and group.strip()
+    return path, normalised(label), group and group.strip()
 
 
 def _refuse_link(folder: Path, where: str) -> None:
@@ -335,6 +335,6 @@ def _texts(array: np.ndarray, count: int, where: str) -> list[str]:
         shape = " × ".join(map(str, array.shape)) or "a single one"
         raise UserError(f"{where} has the shape {shape}, but must have one entry for each of {counted(count, 'image')}")
     try:
-        return [one_form(str(value)) for value in array.tolist()]
+        return [normalised(str(value)) for value in array.tolist()]
     except (ValueError, SystemError):  # numbers that stand for no sign
         raise UserError(f"{where} holds what is no text: write it anew") from None

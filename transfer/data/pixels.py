@@ -27,7 +27,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from transfer.console import UserError, one_line
 from transfer.data.opening import called, open_file
-from transfer.data.preprocessing import Form
+from transfer.data.preprocessing import Preprocessing
 
 Shift = Literal["none", "rotated", "inverted", "noisy"]
 
@@ -45,12 +45,12 @@ BILINEAR = Image.Resampling.BILINEAR
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what is odd in a file, but changes no pixel
 
 
-def read_image(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
-    """Read an image file and bring it to the form.
+def read_image(source: Path | bytes, preprocessing: Preprocessing, name: str = "") -> np.ndarray:
+    """Read an image file and bring it to the preprocessing.
 
     Args:
         source: path of the file, or its bytes.
-        form: that is wanted.
+        preprocessing: that is wanted.
         name: what the file is called in errors; its path if this is empty.
 
     Returns:
@@ -66,7 +66,7 @@ def read_image(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
             if image.width * image.height > LARGEST:
                 raise Image.DecompressionBombError
             ImageOps.exif_transpose(image, in_place=True)
-            return _brought(_eight_bit(image, name), form)
+            return _brought(_eight_bit(image, name), preprocessing)
         except UnidentifiedImageError:
             raise UserError(f"{name} is no image of a kind that can be read: {', '.join(FORMATS)}") from None
         except Image.DecompressionBombError:
@@ -100,13 +100,13 @@ def check(images: np.ndarray, name: str = "images") -> None:
         raise UserError(f"{name} holds floats that are not from 0 to 1: scale them, or make them uint8 (0 to 255)")
 
 
-def convert(images: np.ndarray, form: Form) -> np.ndarray:
+def convert(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Bring arrays of images to the form; where nothing is to change, nothing is copied.
 
     Args:
         images: (n, height, width) or (n, height, width, 1, 3 or 4), grey, RGB or RGB with transparency: uint8, uint16,
             bool, or floats from 0 to 1.
-        form: that is wanted.
+        preprocessing: that is wanted.
 
     Returns:
         (n, height, width, channels) uint8.
@@ -116,11 +116,11 @@ def convert(images: np.ndarray, form: Form) -> np.ndarray:
     """
     check(images)
     images = images[..., None] if images.ndim == 3 else images
-    if images.dtype == np.uint8 and images.shape[1:] == form.shape:
-        return 255 - images if form.polarity == "inverted" else images
-    converted = np.empty((len(images), *form.shape), np.uint8)
+    if images.dtype == np.uint8 and images.shape[1:] == preprocessing.shape:
+        return 255 - images if preprocessing.polarity == "inverted" else images
+    converted = np.empty((len(images), *preprocessing.shape), np.uint8)
     for number, image in enumerate(images):
-        converted[number] = _brought(_pillow(_of_array(image)), form)
+        converted[number] = _brought(_pillow(_of_array(image)), preprocessing)
     return converted
 
 
@@ -202,31 +202,31 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def _brought(image: Image.Image, form: Form) -> np.ndarray:
-    """Bring an image of 8-bit values to the form: rules 3 to 6."""
+def _brought(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Bring an image of 8-bit values to the preprocessing: rules 3 to 6."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    if image.mode != (wanted := "L" if form.channels == 1 else "RGB"):
+    if image.mode != (wanted := "L" if preprocessing.channels == 1 else "RGB"):
         image = image.convert(wanted)
-    pixels = np.asarray(_fitted(image, form)).reshape(form.shape)
-    return 255 - pixels if form.polarity == "inverted" else pixels
+    pixels = np.asarray(_fitted(image, preprocessing)).reshape(preprocessing.shape)
+    return 255 - pixels if preprocessing.polarity == "inverted" else pixels
 
 
-def _fitted(image: Image.Image, form: Form) -> Image.Image:
-    size = form.width, form.height
+def _fitted(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    size = preprocessing.width, preprocessing.height
     if image.size == size:
         return image
-    if form.fit == "stretch":
+    if preprocessing.fit == "stretch":
         return image.resize(size, BILINEAR)
-    if form.fit == "crop":
+    if preprocessing.fit == "crop":
         return ImageOps.fit(image, size, BILINEAR)
-    scale = min(form.width / image.width, form.height / image.height)
+    scale = min(preprocessing.width / image.width, preprocessing.height / image.height)
     inner = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), BILINEAR)
     canvas = Image.new(image.mode, size, _border(image))
-    canvas.paste(inner, ((form.width - inner.width) // 2, (form.height - inner.height) // 2))
+    canvas.paste(inner, ((preprocessing.width - inner.width) // 2, (preprocessing.height - inner.height) // 2))
     return canvas
 
 

@@ -23,7 +23,7 @@ class Pool:
         part: `TRAIN` or `TEST` where the data say so, else `EITHER`, (n,) uint8.
         groups: images of the same group must not be on both sides of a split, (n,) int32; -1 has none.
         classes: names, (classes,) str.
-        form: that the images were brought to, as `Form.to_text` gives it, () str.
+        preprocessing: that the images were brought to, as `Preprocessing.to_text` gives it, () str.
     """
 
     images: np.ndarray = axes("uint8", "images", "height", "width", "channels")
@@ -31,7 +31,7 @@ class Pool:
     part: np.ndarray = axes("uint8", "images")
     groups: np.ndarray = axes("int32", "images")
     classes: np.ndarray = axes("str", "classes")
-    form: np.ndarray = axes("str")
+    preprocessing: np.ndarray = axes("str")
 
     @property
     def grouped(self) -> bool:

@@ -15,7 +15,7 @@ Fit = Literal["stretch", "pad", "crop"]
 Polarity = Literal["same", "inverted"]
 
 
-def one_form(name: str) -> str:
+def normalised(name: str) -> str:
     """The name of a class in Unicode's form NFC: some systems write the same letters as other signs."""
     return unicodedata.normalize("NFC", name)
 
@@ -32,7 +32,7 @@ class Sound(Section):
 
 
 @dataclass(frozen=True)
-class Form:
+class Preprocessing:
     """What every image is brought to before a network sees it, in training and in use.
 
     Attributes:

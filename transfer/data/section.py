@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from transfer.console import UserError, one_line, shown
 from transfer.data.opening import refuse_endless
 from transfer.data.pixels import Shift
-from transfer.data.preprocessing import Fit, Form, Polarity, Sound, one_form
+from transfer.data.preprocessing import Fit, Polarity, Preprocessing, Sound, normalised
 from transfer.data.sets import NONE, OWN, SETS
 from transfer.params import PARAMS, Section, written
 
@@ -52,7 +52,7 @@ class Side(Section):
         names = [name for name in classes if type(name) in (int, str)] if isinstance(classes, list) else []
         if classes != "all" and (len(names) < 2 or len(names) < len(classes)):
             raise ValueError("all, or a list of two classes or more")
-        return classes if classes == "all" else [one_form(name) if type(name) is str else name for name in names]
+        return classes if classes == "all" else [normalised(name) if type(name) is str else name for name in names]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -234,6 +234,6 @@ class Params(Section):
             )
         return asked
 
-    def form(self, side: Side, shape: tuple[int, int, int]) -> Form:
+    def preprocessing(self, side: Side, shape: tuple[int, int, int]) -> Preprocessing:
         """The form that the images of one side are brought to."""
-        return Form(*shape, fit=self.fit, polarity=side.polarity)
+        return Preprocessing(*shape, fit=self.fit, polarity=side.polarity)

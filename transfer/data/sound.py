@@ -30,7 +30,7 @@ import numpy as np
 from transfer.console import UserError, one_line
 from transfer.data.opening import called, open_file
 from transfer.data.pixels import convert
-from transfer.data.preprocessing import Form, Sound
+from transfer.data.preprocessing import Preprocessing, Sound
 
 SUFFIX = ".wav"
 LARGEST = 256 << 20  # bytes of a file
@@ -48,12 +48,12 @@ def is_wav(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
 
 
-def read_sound(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
+def read_sound(source: Path | bytes, preprocessing: Preprocessing, name: str = "") -> np.ndarray:
     """Read a WAV file and make its spectrogram.
 
     Args:
         source: path of the file, or its bytes; at most 256 MB and 10 minutes.
-        form: that is wanted.
+        preprocessing: that is wanted.
         name: what the file is called in errors; its path if this is empty.
 
     Returns:
@@ -64,7 +64,7 @@ def read_sound(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
             long, or of samples that are no numbers.
     """
     name = called(source, name)
-    if form.sound is None:
+    if preprocessing.sound is None:
         raise UserError(f"{name} is a recording, but no recording was learnt from: give images")
     with open_file(source, name) as stream:
         content = stream.read(LARGEST + 1)
@@ -73,8 +73,8 @@ def read_sound(source: Path | bytes, form: Form, name: str = "") -> np.ndarray:
     samples, rate = _decode(content, name)
     if len(samples) > LONGEST * rate:
         raise UserError(f"{name} is longer than {LONGEST // 60} minutes: cut it into shorter recordings")
-    picture = spectrogram(_heard(_mono(samples, name), rate, form.sound), form.sound)
-    return convert(picture[None], replace(form, fit="stretch"))[0]
+    picture = spectrogram(_heard(_mono(samples, name), rate, preprocessing.sound), preprocessing.sound)
+    return convert(picture[None], replace(preprocessing, fit="stretch"))[0]
 
 
 def spectrogram(signal: np.ndarray, sound: Sound) -> np.ndarray:

@@ -170,4 +170,6 @@ def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarr
 def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
     """The target task: the images to draw from, and the draws; no test image, no other label."""
     images = np.asarray(pool.images[parts.train])
-    return few_shot(images, pool.labels[parts.train], pool.classes.tolist(), params.shots, params.seeds, str(pool.form))
+    return few_shot(
+        images, pool.labels[parts.train], pool.classes.tolist(), params.shots, params.seeds, str(pool.preprocessing)
+    )

@@ -44,7 +44,7 @@ class Target:
             `draws[seed, :, :n]`: class-balanced, and nested in the larger draws of the same seed.
         calibration_rows: of images that are labelled to fit a temperature on, (classes, images) int32. They depend on
             no number of shots and no seed, so that more of either leave a run's predictions as they were.
-        form: that raw files are brought to, as `transfer.inputs.form.Form.to_text` gives it, () str; empty where there
+        preprocessing: that raw files are brought to, as `transfer.inputs.preprocessing.Preprocessing.to_text` gives it, () str; empty where there
             are none.
     """
 
@@ -53,7 +53,7 @@ class Target:
     shots: np.ndarray = axes("int32", "numbers")
     draws: np.ndarray = axes("int32", "seeds", "classes", "largest number")
     calibration_rows: np.ndarray = axes("int32", "classes", "calibration images")
-    form: np.ndarray = axes("str")
+    preprocessing: np.ndarray = axes("str")
 
     def draw(self, shots: int, seed: int) -> Draw:
         """The labelled images of one run, class by class."""
@@ -88,7 +88,12 @@ class Target:
 
 
 def few_shot(
-    images: np.ndarray, labels: np.ndarray, classes: Sequence[str], shots: Sequence[int], seeds: int, form: str = ""
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    shots: Sequence[int],
+    seeds: int,
+    preprocessing: str = "",
 ) -> Target:
     """A target task: images with the labels of the draws and of those for calibration, and of no other image.
 
@@ -98,7 +103,7 @@ def few_shot(
         classes: what the user calls the classes.
         shots: numbers of labelled images per class, ascending.
         seeds: the number of draws.
-        form: that raw files are brought to.
+        preprocessing: that raw files are brought to.
 
     Raises:
         UserError: as `nested_draws` does.
@@ -110,7 +115,7 @@ def few_shot(
         shots=np.array(shots, np.int32),
         draws=draws,
         calibration_rows=calibration_draw(labels),
-        form=np.array(form),
+        preprocessing=np.array(preprocessing),
     )
 
 

@@ -26,13 +26,13 @@ class Metadata:
         strategy: that made it.
         shots: labelled images per class that it was trained on.
         classes: names, in the order of its probabilities.
-        form: `transfer.inputs.form.Form.to_text` of what it takes.
+        preprocessing: `transfer.inputs.preprocessing.Preprocessing.to_text` of what it takes.
     """
 
     strategy: str
     shots: int
     classes: tuple[str, ...]
-    form: str
+    preprocessing: str
 
 
 def write_metadata(path: Path, metadata: About) -> None:
@@ -80,7 +80,7 @@ def read_metadata(path: Path) -> Metadata:
         with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as stream:
             content: dict[str, Any] = json.loads(stream.read(LARGEST))
         classes = tuple(str(name) for name in content["classes"])
-        return Metadata(str(content["strategy"]), int(content["shots"]), classes, str(content["form"]))
+        return Metadata(str(content["strategy"]), int(content["shots"]), classes, str(content["preprocessing"]))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
     except OSError as error:

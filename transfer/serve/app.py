@@ -63,7 +63,7 @@ def build(models: Sequence[Model], best: str, host: str) -> Starlette:
         host: that the server is asked to listen on.
     """
     for model in models:
-        model.probabilities(np.zeros((1, *model.form.shape), np.uint8))
+        model.probabilities(np.zeros((1, *model.preprocessing.shape), np.uint8))
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer")
 
     async def predict(request: Request) -> Response:
@@ -107,7 +107,7 @@ def page(models: Sequence[Model], best: str) -> str:
     return environment.get_template("page.html").render(
         models=[model.about for model in models],
         best=best,
-        form=models[0].form,
+        preprocessing=models[0].preprocessing,
         largest=LARGEST,
     )
 
@@ -118,12 +118,14 @@ def answer(models: Sequence[Model], content: bytes) -> dict[str, list[dict[str, 
     Raises:
         UserError: if it cannot be read.
     """
-    images: dict[str, np.ndarray] = {}  # by form, which models share as a rule
+    images: dict[str, np.ndarray] = {}  # by preprocessing, which models share as a rule
     for model in models:
-        if model.metadata.form not in images:
-            images[model.metadata.form] = read_file(content, model.form)[np.newaxis]
+        if model.metadata.preprocessing not in images:
+            images[model.metadata.preprocessing] = read_file(content, model.preprocessing)[np.newaxis]
     return {
-        model.metadata.strategy: ranked(model.probabilities(images[model.metadata.form])[0], model.metadata.classes)
+        model.metadata.strategy: ranked(
+            model.probabilities(images[model.metadata.preprocessing])[0], model.metadata.classes
+        )
         for model in models
     }
 

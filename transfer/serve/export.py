@@ -69,22 +69,22 @@ def export(path: Path, name: str, output: Path) -> float:
         UserError: if the model cannot be loaded or converted, or the output is there already or cannot be written.
         ParityError: if a probability differs by more than `TOLERANCE`; nothing is written then.
     """
-    form = FORMATS[name]
+    preprocessing = FORMATS[name]
     facts = output.parent / f"{output.name}.json"
-    for target in [output, facts] if form.beside else [output]:
+    for target in [output, facts] if preprocessing.beside else [output]:
         if target.exists():
             raise UserError(f"{target} is there already: delete it or name another --output")
     model = open_model(path)
-    known = asdict(model.metadata) | {"form": json.loads(model.metadata.form)}
-    images = sample(model.form.shape)
+    known = asdict(model.metadata) | {"preprocessing": json.loads(model.metadata.preprocessing)}
+    images = sample(model.preprocessing.shape)
     expected = model.probabilities(images)
     differences = []
 
     def write(partial: Path) -> None:
         with quiet_stderr(), warnings.catch_warnings(action="ignore"):
             try:
-                form.write(model, partial, known)
-                differences.append(difference(form.read(partial)(images), expected))
+                preprocessing.write(model, partial, known)
+                differences.append(difference(preprocessing.read(partial)(images), expected))
             except OSError:
                 raise
             except Exception as error:  # a converter raises whatever it stumbles over
@@ -98,7 +98,7 @@ def export(path: Path, name: str, output: Path) -> float:
             )
 
     write_whole(output, write)
-    if form.beside:
+    if preprocessing.beside:
         write_json(facts, known)
     return differences[0]
 
@@ -146,7 +146,7 @@ def _function(model: Model) -> Any:
     def probabilities(image: Any) -> Any:
         return {"probabilities": network.stateless_call(*weights, image, training=False)[0]}
 
-    spec = tf.TensorSpec((None, *model.form.shape), tf.uint8, name="image")
+    spec = tf.TensorSpec((None, *model.preprocessing.shape), tf.uint8, name="image")
     return tf.function(probabilities, input_signature=[spec], autograph=False)
 
 

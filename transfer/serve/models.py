@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from transfer.console import UserError
-from transfer.data.preprocessing import Form
+from transfer.data.preprocessing import Preprocessing
 from transfer.models.manifest import read_manifest
 from transfer.models.metadata import Metadata, has_metadata, read_metadata
 
@@ -23,14 +23,14 @@ class Model:
 
     Attributes:
         metadata: what it says of itself.
-        form: of the images that it takes.
+        preprocessing: of the images that it takes.
         network: the Keras model.
-        probabilities: of images in that form, (n, height, width, channels) uint8, as (n, classes) float32; it may be
+        probabilities: of images in that preprocessing, (n, height, width, channels) uint8, as (n, classes) float32; it may be
             called from several threads at once.
     """
 
     metadata: Metadata
-    form: Form
+    preprocessing: Preprocessing
     network: Any
     probabilities: Callable[[np.ndarray], np.ndarray]
 
@@ -43,7 +43,7 @@ def open_model(path: Path) -> Model:
     """
     metadata = read_metadata(path)
     try:
-        form = Form.from_text(metadata.form)
+        preprocessing = Preprocessing.from_text(metadata.preprocessing)
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} takes images in a form that is not known here: make it again by `dvc repro`") from None
     read_manifest(path)  # which lets no code through, whoever made the file
@@ -51,10 +51,10 @@ def open_model(path: Path) -> Model:
 
     network = load_model(path)
     shapes = [tuple(tensor.shape) for tensor in (*network.inputs, *network.outputs)]
-    if shapes != [(None, *form.shape), (None, len(metadata.classes))]:
+    if shapes != [(None, *preprocessing.shape), (None, len(metadata.classes))]:
         raise UserError(f"{path} is not what it says of itself: delete it and run `dvc repro`")
     call = predictor(network)
-    return Model(about, form, network, lambda images: call(images)[0])
+    return Model(about, preprocessing, network, lambda images: call(images)[0])
 
 
 def open_folder(folder: Path) -> tuple[list[Model], str]:

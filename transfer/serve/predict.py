@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     def read() -> Iterator[tuple[Path, Any]]:
         for file in files:
             try:
-                yield file, read_file(file, model.form)
+                yield file, read_file(file, model.preprocessing)
             except UserError as error:
                 failures.append(file)
                 print(f"error: {error}", file=sys.stderr, flush=True)

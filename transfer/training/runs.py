@@ -94,7 +94,9 @@ def train_runs(
 
     model, largest = Path("models", f"{strategy}.keras"), order[0]
     export(runs[largest].weights, model)
-    write_metadata(model, Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.form)))
+    write_metadata(
+        model, Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
+    )
     made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
     return gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
 
