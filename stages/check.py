@@ -168,22 +168,8 @@ def check_predictions(made: set[str], folder: Path) -> None:
             raise UserError(f"{file} is made by no stage of dvc.yaml, yet `evaluate` would count it: delete it")
 
 
-def check_placeholders() -> None:
-    """Check that what stands where no file is named is there, as DVC wants every dependency to exist.
-
-    Raises:
-        UserError: naming the one that is not.
-    """
-    for name in (data.NO_PATH, model_file.PRETRAIN):
-        if not Path(name).is_file():
-            raise UserError(
-                f"{name} is missing, which stands where no file is named: `git checkout {name}` brings it back"
-            )
-
-
 def main() -> None:
     """Check the current folder."""
-    check_placeholders()
     params, made = read_params(), made_by(read_params(Path("dvc.yaml")).get("stages", {}))
     check(params)
     check_given(params, made)

@@ -1,6 +1,6 @@
 """Stage `extract`: run every target image through the frozen source model, once, and keep what the layers give.
 
-The layers that strategies ask for are kept for all images; every layer is probed on a sample, which shows what it knows.
+Features of the layers that strategies ask for are kept for all images; every layer is probed on a sample.
 """
 
 from pathlib import Path

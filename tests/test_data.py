@@ -133,7 +133,7 @@ def test_the_shape_is_what_the_source_model_or_its_data_have(
             "data.size is auto, but the source's data does not tell",
         ),
         ({"source__name": "folder", "source__path": "own", "size": [28, 28]}, None, "data.colour is auto"),
-        ({"source__name": "none"}, None, "data.source.name is none, but source.model is pretrain"),
+        ({"source__name": "none"}, None, "data.source.name is none, but source.model is none, too"),
         ({}, (None, None, 3), "data.size is auto, but the source model does not tell it: set it, as to [28, 28]"),
         ({"size": [32, 32]}, (28, 28, 1), "ask for 32 × 32 × 1, but the source model takes 28 × 28 × 1"),
         ({"colour": "rgb"}, (None, 28, 1), "data.size is auto"),

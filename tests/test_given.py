@@ -389,7 +389,7 @@ def test_layers_can_be_named(tmp_path: Path) -> None:
     assert what.layer == "hidden"  # as the one that would be taken is not among them
     assert model_file.known_layers(section(path, layers=["halved"]), []) == ["halved"]
     assert model_file.known_layers(section(path), []) is None
-    assert model_file.known_layers(section("pretrain"), ["block1"]) == ["block1"]
+    assert model_file.known_layers(section("none"), ["block1"]) == ["block1"]
     wrong = section(path, layers=["block2"])
     for check in (lambda: model_file.check(wrong), lambda: load_pretrained(wrong, (12, 12, 3))):
         refused(check, "source.layers names 'block2', which is no layer of ")
@@ -397,9 +397,9 @@ def test_layers_can_be_named(tmp_path: Path) -> None:
 
 
 def test_what_the_section_says_of_a_model_needs_a_model() -> None:
-    model_file.check(section("pretrain"))
-    assert model_file.image_shape(section("pretrain")) is None
-    refused(lambda: model_file.check(section("pretrain", range="0-1")), "source.range is for a model of yours")
+    model_file.check(section("none"))
+    assert model_file.image_shape(section("none")) is None
+    refused(lambda: model_file.check(section("none", range="0-1")), "source.range is for a model of yours")
 
 
 @pytest.mark.slow

@@ -100,8 +100,8 @@ def test_weights_alone_tell_their_shapes(good: Path) -> None:
 
 def test_reading_imports_neither_keras_nor_tensorflow(good: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from transfer.networks import given\n"
-        f"for path in Path({str(good)!r}).iterdir(): given.image_shape(given.Params(model=str(path), "
+        "import sys; from pathlib import Path; from transfer.models import model_file\n"
+        f"for path in Path({str(good)!r}).iterdir(): model_file.image_shape(model_file.Params(model=str(path), "
         "network='ResNet50', range='auto', layers='auto'))\n"
         "sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
     )

@@ -23,12 +23,12 @@ TAPS = ["block1", "block2", "dense1"]
 BUILD = """
 import sys
 from pathlib import Path
-from transfer import cnn
-from transfer.networks import models
+from transfer.models import cnn
+from transfer.models import networks
 blocks = [{"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 3, "pool": 2}]
 model = cnn.build(cnn.Params(blocks=blocks, dense=[8]), image_shape=(12, 12, 1), classes=5)
-model.set_weights(models.fresh_weights(model, model.get_weights(), 0))
-models.save_model(Path(sys.argv[1]), model)
+model.set_weights(networks.fresh_weights(model, model.get_weights(), 0))
+networks.save_model(Path(sys.argv[1]), model)
 """
 
 

@@ -37,9 +37,9 @@ NEAREST_MEAN = '''
 import numpy as np
 
 from transfer.params import Section
-from transfer.networks import models
+from transfer.models import networks
 from transfer.models.backend import keras
-from transfer.predictions import softmax
+from transfer.data.predictions import softmax
 from transfer.training.runs import Run
 
 
@@ -61,7 +61,7 @@ def fit(draws, *, features, params, workers=1):
 def export(weights, path, *, source, scaling, layer):
     """A dense layer that gives the same."""
     layers = [*scaling.layers(), keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")]
-    models.save_on_backbone(path, layers, weights, source=source, layer=layer, name="nearest_mean")
+    networks.save_on_backbone(path, layers, weights, source=source, layer=layer, name="nearest_mean")
 '''
 
 

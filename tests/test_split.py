@@ -113,7 +113,7 @@ def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tm
     study = params(shots=[1, 3], seeds=2)
     parts = split.divide(pool, study, "data.target")
     write_target(tmp_path / "target", split.split_target(pool, parts, study))
-    names = ["calibration_rows", "classes", "draws", "form", "images", "shots"]
+    names = ["calibration_rows", "classes", "draws", "images", "preprocessing", "shots"]
     assert sorted(file.name for file in (tmp_path / "target").glob("*.npy")) == [f"{name}.npy" for name in names]
     again = read_target(tmp_path / "target")
     draws = again.runs()

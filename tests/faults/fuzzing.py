@@ -67,7 +67,7 @@ def params() -> Target:
     from stages.check import check
     from transfer.params import parse_params, read_params
 
-    written("data/none", b"")
+    written("none", b"")
     whole = read_params(ROOT / "params.yaml")
     return lambda content: check(whole | parse_params(content.decode(errors="replace"), "params.yaml"))
 

@@ -78,7 +78,7 @@ PLACES = list(places(YAML().compose(TEXT)))
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study without code, in which the check runs in this process: all that it looks at."""
     root = tmp_path_factory.mktemp("params")
-    for name in ("dvc.yaml", "params.yaml", "pretrain", "data/none"):
+    for name in ("dvc.yaml", "params.yaml", "none"):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     return root

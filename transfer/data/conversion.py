@@ -28,7 +28,7 @@ class Found:
 
     Attributes:
         write: writes the images to an `.npy` file, in their preprocessing.
-        labels, part, groups, classes: as in `transfer.inputs.pool.Pool`.
+        labels, part, groups, classes: as in `transfer.data.pool.Pool`.
         preprocessing: of the images.
         title: what the data are called.
         raw: shape and SHA-256 of published arrays; None of the user's own.

@@ -18,7 +18,7 @@ from transfer.data.preprocessing import Fit, Polarity, Preprocessing, Sound, nor
 from transfer.data.sets import NONE, OWN, SETS
 from transfer.params import PARAMS, Section, written
 
-NO_PATH = "data/none"  # stands where no path is given, as DVC wants every dependency to exist
+NO_PATH = "none"  # stands where no path is given, as DVC wants every dependency to exist
 _WANTED = {"folder": "the folder of your images", "npz": "an .npz file with arrays images and labels"}
 COLOURS = {"grey": 1, "rgb": 3}
 Pixels = Annotated[int, Field(ge=4, le=2048)]
@@ -211,7 +211,7 @@ class Params(Section):
         """
         if model is None and self.source.name == NONE:
             raise UserError(
-                f"{PARAMS}: data.source.name is none, but source.model is pretrain: name the data to learn from"
+                f"{PARAMS}: data.source.name is none, but source.model is none, too: name the data to learn from"
             )
         source = SETS.get(self.source.name)
         told = model or (source.shape if source else (None, None, None))

@@ -12,7 +12,7 @@ The rules, in this order:
 4. Decibels below the loudest point: that point becomes 255, what is `decibels` or more below it 0. A recording in which
    there is nothing is 0 everywhere.
 5. Stretched to the height and width that are wanted, the one channel repeated, and the polarity applied, as
-   `transfer.inputs.pixels` does it.
+   `transfer.data.pixels` does it.
 """
 
 from __future__ import annotations

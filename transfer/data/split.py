@@ -43,7 +43,7 @@ class Parts:
         test: rows to test on, likewise.
         dropped: how many images were left out, as they are there before, or are test images, or others'.
         how: where the test images come from, in words.
-        known: digests of the whole pool, as `transfer.inputs.pool.digests` gives them.
+        known: digests of the whole pool, as `transfer.data.pool.digests` gives them.
     """
 
     train: np.ndarray

@@ -44,8 +44,7 @@ class Target:
             `draws[seed, :, :n]`: class-balanced, and nested in the larger draws of the same seed.
         calibration_rows: of images that are labelled to fit a temperature on, (classes, images) int32. They depend on
             no number of shots and no seed, so that more of either leave a run's predictions as they were.
-        preprocessing: that raw files are brought to, as `transfer.inputs.preprocessing.Preprocessing.to_text` gives it, () str; empty where there
-            are none.
+        preprocessing: of raw files, as `Preprocessing.to_text` gives it, () str; empty where there are none.
     """
 
     images: np.ndarray = axes("uint8", "images", "height", "width", "channels")

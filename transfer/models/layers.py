@@ -12,7 +12,7 @@ from transfer.models.backend import keras
 WIDEST = 20_000  # numbers per image of a layer that is taken without being asked for
 MOST = 8  # layers that are taken without being asked for
 FIXED = "fixed_"  # begins the name of a layer of ours whose weights no training changes
-PASSES_ON = {  # layers that no features are taken from: what they give is what they take, in another shape or with something left out
+PASSES_ON = {  # no features are taken from these: they give what they take, in another shape or with something left out
     *("AlphaDropout", "Cropping2D", "Dropout", "Flatten", "GaussianDropout", "GaussianNoise", "InputLayer"),
     *("Permute", "Reshape", "SpatialDropout2D", "ZeroPadding2D"),
 }

@@ -86,7 +86,7 @@ def read_manifest(path: Path) -> Manifest:
             raise UserError(f"{path} is {'a folder' if path.is_dir() else 'no file'}: name a .keras or .h5 file")
         return _read(path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        raise UserError(f"{name} is missing: put the model there, or set source.model to pretrain") from None
+        raise UserError(f"{name} is missing: put the model there, or set source.model to none") from None
     except UserError as error:
         raise UserError(shown(error, 400)) from None
     except Exception as error:  # a damaged file makes zipfile, h5py and json raise what they like

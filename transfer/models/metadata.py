@@ -26,7 +26,7 @@ class Metadata:
         strategy: that made it.
         shots: labelled images per class that it was trained on.
         classes: names, in the order of its probabilities.
-        preprocessing: `transfer.inputs.preprocessing.Preprocessing.to_text` of what it takes.
+        preprocessing: `Preprocessing.to_text` of what it takes.
     """
 
     strategy: str
@@ -35,7 +35,7 @@ class Metadata:
     preprocessing: str
 
 
-def write_metadata(path: Path, metadata: About) -> None:
+def write_metadata(path: Path, metadata: Metadata) -> None:
     """Add it to a `.keras` file that has none, or put it in the place of the one that it has."""
 
     def write(partial: Path) -> None:

@@ -11,8 +11,7 @@ from transfer.console import UserError, shown
 from transfer.models.manifest import Manifest, read_manifest
 from transfer.params import PARAMS, Section, written
 
-PRETRAIN = "pretrain"  # no file: the stage trains the source CNN
-NONE = "none"
+NONE = "none"  # no file: the stage `pretrain` trains the source CNN; no network
 AUTO = "auto"
 Pixels = Literal["0-255", "0-1", "-1-1"]
 Scale = Pixels | Literal["caffe", "torch", "inside"]
@@ -42,7 +41,7 @@ class Params(Section):
     @property
     def file(self) -> Path | None:
         """The model's file; None where the source CNN is trained."""
-        return None if self.model == PRETRAIN else Path(self.model)
+        return None if self.model == NONE else Path(self.model)
 
 
 def image_shape(params: Params) -> tuple[int | None, int | None, int | None] | None:

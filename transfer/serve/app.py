@@ -38,7 +38,7 @@ HEAD = 16 << 10  # bytes of a request's address and headers
 PATIENCE = 20.0  # seconds that an upload may take
 THREADS = 2  # that answer at a time; more images wait
 TEMPLATES = Path(__file__).parent / "templates"
-LOOK = Path(__file__).parents[1] / "reporting" / "templates"  # of the report's page, which this one shares
+LOOK = Path(__file__).parents[1] / "report" / "templates"  # of the report's page, which this one shares
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     "Content-Security-Policy": (
@@ -105,7 +105,7 @@ def page(models: Sequence[Model], best: str) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html").render(
-        models=[model.about for model in models],
+        models=[model.metadata for model in models],
         best=best,
         preprocessing=models[0].preprocessing,
         largest=LARGEST,

@@ -17,7 +17,7 @@ model gives, probabilities. It is written only if it answers as the original doe
 classes and how images are prepared go into its metadata (ONNX), else into a JSON file beside it."""
 EXAMPLE = "transfer export --format onnx --output digits.onnx"
 FORMATS = ("onnx", "tflite", "savedmodel")
-PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

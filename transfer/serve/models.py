@@ -25,8 +25,8 @@ class Model:
         metadata: what it says of itself.
         preprocessing: of the images that it takes.
         network: the Keras model.
-        probabilities: of images in that preprocessing, (n, height, width, channels) uint8, as (n, classes) float32; it may be
-            called from several threads at once.
+        probabilities: of images in uint8, (n, height, width, channels), as (n, classes) float32; may be called
+            from several threads at once.
     """
 
     metadata: Metadata
@@ -54,7 +54,7 @@ def open_model(path: Path) -> Model:
     if shapes != [(None, *preprocessing.shape), (None, len(metadata.classes))]:
         raise UserError(f"{path} is not what it says of itself: delete it and run `dvc repro`")
     call = predictor(network)
-    return Model(about, preprocessing, network, lambda images: call(images)[0])
+    return Model(metadata, preprocessing, network, lambda images: call(images)[0])
 
 
 def open_folder(folder: Path) -> tuple[list[Model], str]:

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             (str(file), ranked(row, model.metadata.classes, arguments.top))
             for (file, _), row in zip(batch, given, strict=True)
         ]
-    metadata = model.about
+    metadata = model.metadata
     if arguments.json:
         facts = {"strategy": metadata.strategy, "shots": metadata.shots, "classes": metadata.classes}
         listed = [{"file": file, "predictions": predictions} for file, predictions in answers]
