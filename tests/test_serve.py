@@ -482,6 +482,6 @@ def test_a_finger_draws_without_moving_the_page(opened: Open) -> None:
     page = opened(width=360, has_touch=True)
     box = page.locator("#drawing").bounding_box()
     assert box is not None
-    page.touchscreen.layer(box["x"] + box["width"] / 8, box["y"] + box["height"] / 2)
+    page.touchscreen.tap(box["x"] + box["width"] / 8, box["y"] + box["height"] / 2)
     page.locator("#answers ol li").first.wait_for()
     assert page.evaluate("getComputedStyle(document.querySelector('#drawing')).touchAction") == "none"
