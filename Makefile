@@ -33,9 +33,9 @@ lint: ## ruff and mypy only
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
-audit: ## ask whether a locked package has a known weakness (ARGS=--required: no answer is a failure)
+audit: ## ask whether a locked package has a known weakness; needs the open network
 	$(SETUP) dev
-	$(RUN) python .ci/audit.py $(ARGS)
+	$(RUN) pip-audit --disable-pip --require-hashes $(foreach lock,$(wildcard requirements/*.txt),-r $(lock)) $(ARGS)
 
 gpu: ## add the CUDA libraries to .venv
 	$(SETUP) gpu

@@ -1,26 +1,24 @@
-"""What people see on the terminal: one-line errors, what a stage says, and progress; and what they need not see."""
+"""What people see on the terminal: one-line errors, what a stage says, and progress."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 Item = TypeVar("Item")
 
-USER_ERROR = 2  # exit code of a mistake that the user can mend
+USER_ERROR = 2  # exit code of a mistake that the user can correct
 
 
 class UserError(Exception):
-    """A mistake that the user can mend; its text is one line that says what, where and what to do."""
+    """A mistake that the user can correct; its text is one line that says what, where and what to do."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -28,11 +26,16 @@ def run(main: Callable[[], None]) -> None:
 
     With `TRANSFER_TRACEBACK=1` in the environment the traceback is printed as well.
     """
+    for stream in (sys.stdout, sys.stderr):  # signs that the terminal's encoding lacks are escaped
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with steady_streams():
-            main()
+        main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _end_interrupted()
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except Exception as error:
         complaint = _complaint(error)
         if os.environ.get("TRANSFER_TRACEBACK") == "1" or not complaint:
@@ -57,7 +60,7 @@ sys.excepthook = _end_uncaught  # for Ctrl-C while modules are still being impor
 
 
 def _complaint(error: Exception) -> str:
-    """What can be done about an error; nothing if it is ours."""
+    """What the user can do about an error; empty if it is a fault of the program."""
     if isinstance(error, MemoryError):
         return "memory ran out: close other programs, or ask for less (fewer shots, smaller images, a smaller network)"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -65,54 +68,15 @@ def _complaint(error: Exception) -> str:
     return str(error) if isinstance(error, UserError) else ""
 
 
-class _Output(io.FileIO):
-    """A standard output that fails once, in words, and leads nowhere from then on."""
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            with Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), self.fileno())
-            if isinstance(error, BrokenPipeError):  # whoever reads it, such as `head`, has had enough
-                sys.exit(0)
-            raise UserError(f"the output cannot be written: {one_line(error)}") from None
-
-
-@contextlib.contextmanager
-def steady_streams() -> Iterator[None]:
-    """Print whatever the output is: closed, gone, full, or of an encoding that lacks signs, which are escaped.
-
-    Raises:
-        UserError: if what is printed cannot be written.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:  # closed: a file that is opened later would get its number, and what libraries print
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            mode = "w" if number else "r"
-            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))
-    stdout = sys.__stdout__
-    if stdout is None or sys.stdout is not stdout:  # a test's
-        yield
-        return
-    output = io.BufferedWriter(_Output(1, "w", closefd=False))
-    steady = io.TextIOWrapper(output, stdout.encoding, "backslashreplace", line_buffering=True)
-    with steady, contextlib.redirect_stdout(steady):
-        yield
-
-
 def say(line: str) -> None:
-    """Print one line at once, also when the output is a pipe; where it cannot be printed, the work goes on without."""
-    with contextlib.suppress(UserError, SystemExit):
-        print(line, flush=True)
+    """Print one line at once, also when the output is a pipe."""
+    print(line, flush=True)
 
 
 def shown(text: object, most: int | None = None) -> str:
-    """Text of somebody else's as it can stand in a line.
+    """Foreign text, fit to stand in a line.
 
-    Line breaks, marks of direction and bytes that are no text are escaped; what is longer than `most` is cut off.
+    Line breaks, marks of direction and bytes that are not text are escaped; more than `most` characters are cut off.
     """
     line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
     return line if most is None or len(line) <= most else f"{line[: most - 3]}..."
@@ -140,7 +104,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, as in `1 cell` and `6 cells`."""
+    """A number with its noun, as in `1 run` and `6 runs`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
@@ -163,7 +127,7 @@ def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[flo
     terminal, total, whole = sys.stderr.isatty(), len(efforts), sum(efforts)
     form = "{desc} {percentage:3.0f}%|{bar}|{postfix} [{elapsed}<{remaining}]"
     with tqdm(total=whole, bar_format=form, desc=label, leave=False, disable=not terminal, dynamic_ncols=True) as bar:
-        start, spent, said = time.monotonic(), 0.0, 0
+        spent, said = 0.0, 0
         for done, (item, effort) in enumerate(zip(items, efforts, strict=True), 1):
             spent += effort
             state = f"{done} of {counted(total, unit)}"
@@ -172,6 +136,5 @@ def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[flo
             fifths = 5 if done == total else int(spent * 5 / whole)  # rounding must not cost the last line
             if not terminal and fifths > said:
                 said = fifths
-                left = (time.monotonic() - start) * (whole / spent - 1)
-                say(f"{label}: {state}" + (f", about {left:.0f} s left" if left >= 1 else ""))
+                say(f"{label}: {state}")
             yield item

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,30 +64,20 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def decoding(path: Path) -> Iterator[None]:
+    """For reading what a stage has made, with a library that raises any of a dozen types where it is damaged.
+
+    Raises:
+        UserError: if it is missing, may not be read, or cannot be decoded.
+    """
     try:
         yield
     except FileNotFoundError:
         raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
-
-
-@contextmanager
-def decoding(path: Path) -> Iterator[None]:
-    """For reading what a stage has made and a library decodes, which raises a dozen types on hostile bytes.
-
-    Raises:
-        UserError: if it is missing, may not be read, or cannot be decoded.
-        MemoryError: if there is too little memory for it, which is no fault of the file's.
-    """
-    with _reading(path):
-        try:
-            yield
-        except (FileNotFoundError, PermissionError, MemoryError, UserError):
-            raise
-        except Exception as error:
-            raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)}): delete it and run `dvc repro`") from None
 
 
 def digest(path: Path) -> str:
@@ -98,7 +86,7 @@ def digest(path: Path) -> str:
     Raises:
         UserError: if it is missing or cannot be read.
     """
-    with _reading(path), path.open("rb") as file:
+    with decoding(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -124,12 +112,8 @@ def read_facts(path: Path, *keys: str) -> dict[str, Any]:
     Raises:
         UserError: if the file is missing, is not JSON, or lacks a key.
     """
-    try:
+    with decoding(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except (OSError, ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON: delete it and run `dvc repro`") from None
     if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:
         raise UserError(f"{path} has no {missing[0]}: delete it and run `dvc repro`")
     return content
@@ -162,37 +146,13 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Read the named arrays of an npz file that `write_arrays` wrote, or all of them if none is named.
-
-    Every array's checksum is verified. What a header states is looked at before any memory is asked for: no file takes
-    more than its own size.
+    """Read the named arrays of an npz file, or all of them if none is named; nothing in it is executed.
 
     Raises:
-        UserError: if the file is missing, damaged, or lacks an array; nothing in it is executed.
+        UserError: if the file is missing, damaged, or lacks an array.
     """
-    with decoding(path):
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device be read without end
-            raise ValueError("it is no file")
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            if sum(member.file_size for member in archive.infolist()) > os.fstat(file.fileno()).st_size:
-                raise ValueError("it is not of the size that it states")
-            if missing := [name for name in names if name not in members]:
-                raise ValueError(f"{missing[0]} is not a file in the archive")
-            return {name: _read_member(archive, members[name]) for name in names or members}
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    with archive.open(member) as stream:
-        shape, dtype, order = read_header(stream)
-        if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise ValueError(f"{member.filename} is not of the size that it states")
-        array = np.empty(math.prod(shape), dtype)
-        content, start = array.view(np.uint8) if array.nbytes else np.empty(0, np.uint8), 0
-        while part := stream.read(PART):  # to the end, where the checksum is compared
-            content[start : start + len(part)] = np.frombuffer(part, np.uint8)
-            start += len(part)
-        return array.reshape(shape, order=order)
+    with decoding(path), np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in names or archive.files}
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, Literal["C", "F"]]:

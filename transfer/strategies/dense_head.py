@@ -18,7 +18,11 @@ from transfer.training import few_shot
 from transfer.training.precision import Precision
 from transfer.training.runs import Run
 from transfer.training.schedule import FewShotSchedule
+from transfer.training.task import Prepared, Task
 from transfer.training.trainer import Trainer
+
+ENGINE = "tensorflow"
+SUMMARY = "train new dense layers on frozen features"
 
 
 class Params(FewShotSchedule):
@@ -27,6 +31,13 @@ class Params(FewShotSchedule):
     layer: str
     units: Annotated[int, Field(ge=1, le=65_536)]
     dropout: Annotated[float, Field(ge=0, le=0.99)]
+
+
+def prepare(task: Task, params: Params) -> Prepared:
+    """Training of new dense layers on the features of one layer."""
+    features, scaling = task.features(params.layer)
+    begin = partial(start, features=features, classes=task.classes, params=params, precision=task.precision)
+    return Prepared(begin, partial(export, source=task.source_file, scaling=scaling, layer=params.layer))
 
 
 def head(width: int, classes: int, params: Params) -> keras.Model:

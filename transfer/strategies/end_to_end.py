@@ -3,41 +3,23 @@
 Batch normalisation, if it has any, stays as it is: few labels tell too little of its statistics.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from functools import partial
-
-import numpy as np
-
-from transfer.data.target import Draw
 from transfer.models.backend import keras
 from transfer.models.networks import Network, with_head, without_head
-from transfer.training import few_shot, fine_tuning
-from transfer.training.precision import Precision
-from transfer.training.runs import Run
-from transfer.training.trainer import Trainer
+from transfer.training import fine_tuning
+from transfer.training.task import Prepared, Task
+
+ENGINE = "tensorflow"
+SUMMARY = "fine-tune every layer of the source model on target images"
 
 Params = fine_tuning.Params
-export = partial(fine_tuning.export, name="end_to_end")
+
+
+def prepare(task: Task, params: Params) -> Prepared:
+    """Fine-tuning of the source model's layers under a new head, which starts at zero."""
+    return fine_tuning.prepare(task, params, network(task.source(), task.classes), name="end_to_end", fresh=False)
 
 
 def network(source: keras.Model, classes: int) -> Network:
-    """The source model's layers under a new head, which starts at zero."""
+    """The source model's layers and weights under a new head."""
     head = keras.layers.Dense(classes, kernel_initializer="zeros", name="logits")
     return Network.of(with_head(without_head(source), head, name="network"))
-
-
-def start(
-    *, network: Network, images: np.ndarray, to_predict: np.ndarray, params: Params, precision: Precision
-) -> Callable[[Draw], Run]:
-    """What trains a run from its draw; arguments as of `few_shot.fit`, and the network to start from."""
-    trainer = Trainer(network.build(), shift=params.shift, betas=params.betas, precision=precision)
-    return partial(
-        few_shot.fit,
-        trainer=trainer,
-        initial=lambda _seed: network.weights,
-        inputs=images,
-        to_predict=to_predict,
-        params=params,
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,10 @@ from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling
 from transfer.params import Section
 from transfer.training.runs import Run
+from transfer.training.task import Prepared, Task
+
+ENGINE = "scikit-learn"
+SUMMARY = "fit a linear classifier on frozen features"
 
 Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
 
@@ -38,6 +43,13 @@ class Params(Section):
     enough_held_out: Annotated[int, Field(ge=1)]
     max_iterations: Annotated[int, Field(ge=1, le=1_000_000)]
     tolerance: Annotated[float, Field(gt=0, le=1)]
+
+
+def prepare(task: Task, params: Params) -> Prepared:
+    """Logistic regression on the features of one layer."""
+    features, scaling = task.features(params.layer)
+    export_on_layer = partial(export, source=task.source_file, scaling=scaling, layer=params.layer)
+    return Prepared(partial(fit, features=features, params=params), export_on_layer)
 
 
 def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: int = 1) -> Iterator[Run]:

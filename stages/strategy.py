@@ -1,0 +1,52 @@
+"""What the stage of every strategy does: read the target task, train once per draw, write predictions and the model."""
+
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+from transfer.console import say
+from transfer.data.predictions import write_predictions
+from transfer.models.features import chosen_layer
+from transfer.params import read_section
+from transfer.training import precision
+from transfer.training.cache import RunCache
+from transfer.training.compute import Compute
+from transfer.training.runs import train_runs
+from transfer.training.task import Task
+from transfer.training.threads import set_threads
+
+
+def run_strategy(strategy: ModuleType) -> None:
+    """Train every run of a strategy; write `data/predictions/<name>.npz` and `models/<name>.keras`.
+
+    Args:
+        strategy: a module of `transfer/strategies`, with `ENGINE`, `SUMMARY`, `Params` and `prepare`; its own name is
+            that of the stage and of its section in `params.yaml`.
+    """
+    set_threads(1)
+    name = strategy.__name__.rpartition(".")[2]
+    params, compute = read_section(name, strategy.Params), read_section("compute", Compute)
+    details = []
+    if hasattr(params, "layer"):
+        params = params.model_copy(update={"layer": chosen_layer(Path("data/features"), params.layer)})
+        details.append(params.layer)
+    networks = strategy.ENGINE == "tensorflow"
+    chosen = read_section("training", precision.Params).chosen if networks else "float32"
+    details += [chosen] if networks else []
+    say(f"{name}: {strategy.SUMMARY} ({', '.join(details)})" if details else f"{name}: {strategy.SUMMARY}")
+
+    task = Task(chosen)
+    prepared = strategy.prepare(task, params)
+    train = (
+        partial(compute.train, start=prepared.start) if networks else partial(prepared.start, workers=compute.workers)
+    )
+    runs = train_runs(
+        name,
+        train,
+        prepared.export,
+        task.target,
+        cache=RunCache(prepared.start, compute.remember),
+        params=params,
+        precision=chosen if networks else None,
+    )
+    write_predictions(Path(f"data/predictions/{name}.npz"), runs)

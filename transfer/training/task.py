@@ -1,0 +1,84 @@
+"""What a strategy is given: the target task and the source model, read from their files when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer.data.target import Target, read_target
+from transfer.files import read_arrays
+from transfer.models.backend import keras
+from transfer.models.features import Features, Scaling, read_features
+from transfer.models.networks import load_model, read_layers
+from transfer.training.precision import Precision
+
+Export = Callable[[list[np.ndarray], Path], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A strategy with its data.
+
+    Attributes:
+        start: returns what trains: a function of one draw for strategies in TensorFlow, which is called once in every
+            thread; for those in scikit-learn, `start` is itself the function of all draws and a number of `workers`.
+            Its arguments, with the code, are what remembered runs are known by.
+        export: writes a model file from a run's weights.
+    """
+
+    start: partial[Any]
+    export: Export
+
+
+@dataclass(frozen=True)
+class Task:
+    """The target task without its test labels, and the source model.
+
+    Attributes:
+        precision: what networks are trained in.
+        data, models: folders that the stages before have written.
+    """
+
+    precision: Precision
+    data: Path = Path("data")
+    models: Path = Path("models")
+
+    @property
+    def source_file(self) -> Path:
+        """The source model's file."""
+        return self.models / "source.keras"
+
+    @cached_property
+    def target(self) -> Target:
+        """The target's images and label draws."""
+        return read_target(self.data / "target_train")
+
+    @property
+    def classes(self) -> int:
+        """The number of target classes."""
+        return len(self.target.classes)
+
+    def source(self) -> keras.Model:
+        """The source model, from raw images to its logits."""
+        return load_model(self.source_file)
+
+    def untrained(self) -> keras.Model:
+        """The layers of the source model without its weights and its head."""
+        return read_layers(self.models / "network.json")
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """The images to draw from, and those to give probabilities for, (n, height, width, channels) uint8 each."""
+        test = read_arrays(self.data / "target_test_images.npz")["images"]
+        return self.target.images, self.target.to_predict(test, self.target.images)
+
+    def features(self, layer: str) -> tuple[Features, Scaling]:
+        """Frozen features of a layer, scaled; `test` is of the images to give probabilities for. And their scaling."""
+        features = read_features(self.data / "features", layer)
+        scaling = Scaling.of_pool(features.train)
+        scaled = features.scaled(scaling)
+        return replace(scaled, test=self.target.to_predict(scaled.test, scaled.train)), scaling
