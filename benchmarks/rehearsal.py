@@ -30,7 +30,7 @@ from transfer.models.features import Features, Scaling
 from transfer.models.networks import backbone, predictor, without_head
 from transfer.params import parse_section, read_params, read_section
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.training import precision, pretrain
+from transfer.training import fine_tuning, precision, pretrain
 from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run
 from transfer.training.threads import set_threads
@@ -138,12 +138,12 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scor
         if strategy == "feature_extraction":
             return feature_extraction.fit(draws, features=features(params.layer), params=params)
         if strategy == "dense_head":
-            given: dict[str, Any] = {"features": features(params.layer), "classes": len(digits)}
+            start = partial(dense_head.start, features=features(params.layer), classes=len(digits))
         else:
-            body = source if strategy == "end_to_end" else without_head(source)
-            network = STRATEGIES[strategy].network(body, len(digits))
-            given = {"network": network, "images": images, "to_predict": test_images}
-        return map(STRATEGIES[strategy].start(params=params, precision=precision, **given), draws)
+            fresh = strategy == "scratch"
+            network = STRATEGIES[strategy].network(without_head(source) if fresh else source, len(digits))
+            start = partial(fine_tuning.start, network=network, fresh=fresh, images=images, to_predict=test_images)
+        return map(start(params=params, precision=precision), draws)
 
     def accuracies(strategy: str, setting: Setting) -> np.ndarray:
         found = [metrics.accuracy(run.probabilities, test_labels) for run in runs(strategy, *setting[:2])]

@@ -18,6 +18,7 @@ from transfer.models.backend import keras
 from transfer.models.features import Scaling, chosen_layer, extract, read_features
 from transfer.models.pretrained import MOMENTUM, Pretrained, load_pretrained
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
+from transfer.training import fine_tuning
 from transfer.training.runs import Run
 
 layers = keras.layers
@@ -169,12 +170,12 @@ def norm_of(model: keras.Model) -> list[bytes]:
     return bytes_of(model.get_layer("norm").get_weights())
 
 
-def tuned(strategy: Any, network: networks.Network, path: Path) -> tuple[Run, keras.Model]:
+def tuned(name: str, network: networks.Network, path: Path) -> tuple[Run, keras.Model]:
     """Train every layer, export the model, and load that with plain Keras."""
     raw = images(12, 12, 3)
     common = {"images": raw, "to_predict": raw, "params": TUNING, "precision": "float32"}
-    run = strategy.start(network=network, **common)(DRAW)
-    strategy.export(run.weights, path, network=network)
+    run = fine_tuning.start(network=network, fresh=name == "scratch", **common)(DRAW)
+    fine_tuning.export(run.weights, path, network=network, name=name)
     exported = keras.models.load_model(path)
     np.testing.assert_allclose(exported.predict(raw, verbose=0), run.probabilities, atol=1e-5)
     return run, exported
@@ -184,7 +185,7 @@ def test_fine_tuning_leaves_batch_normalisation_as_it_is_bit_for_bit_and_moves_t
     source: Path, tmp_path: Path
 ) -> None:
     before = networks.load_model(source)
-    run, exported = tuned(end_to_end, end_to_end.network(before, 2), tmp_path / "end_to_end.keras")
+    run, exported = tuned("end_to_end", end_to_end.network(before, 2), tmp_path / "end_to_end.keras")
     assert norm_of(exported) == norm_of(before)
     for name in ("first", "beside", "hidden"):
         for old, new in zip(before.get_layer(name).get_weights(), exported.get_layer(name).get_weights(), strict=True):
@@ -201,7 +202,7 @@ def test_from_scratch_batch_normalisation_learns_and_nothing_comes_from_the_sour
     assert norm.trainable
     assert norm.momentum == MOMENTUM
     assert [value[0] for value in norm.get_weights()] == [1, 0, 0, 1]  # as Keras starts it; the file has other values
-    _, exported = tuned(scratch, network, tmp_path / "scratch.keras")
+    _, exported = tuned("scratch", network, tmp_path / "scratch.keras")
     for old, new in zip(norm.get_weights(), exported.get_layer("norm").get_weights(), strict=True):
         assert (old != new).all()
     other = load_pretrained(section(saved(functional(), tmp_path / "other.keras", seed=1)), (12, 12, 3))

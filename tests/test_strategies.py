@@ -24,6 +24,7 @@ from transfer.models.features import Features
 from transfer.models.networks import fresh_weights, without_head
 from transfer.params import Section
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
+from transfer.training import fine_tuning
 from transfer.training.cache import RunCache
 from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run, train_runs
@@ -145,8 +146,8 @@ def study() -> tuple[Target, Callable[[str], Callable[[], Callable[[Draw], Run]]
     features = Features(*[target.images.reshape(len(target.images), -1).astype(np.float32) / 255] * 2)
     starts = {
         "dense_head": partial(dense_head.start, features=features, classes=3, params=HEAD, precision="float32"),
-        "end_to_end": partial(end_to_end.start, network=end_to_end.network(source, 3), **common),
-        "scratch": partial(scratch.start, network=scratch.network(without_head(source), 3), **common),
+        "end_to_end": partial(fine_tuning.start, fresh=False, network=end_to_end.network(source, 3), **common),
+        "scratch": partial(fine_tuning.start, fresh=True, network=scratch.network(without_head(source), 3), **common),
     }
     return target, starts.__getitem__
 
