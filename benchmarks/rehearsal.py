@@ -96,7 +96,7 @@ def _setting(strategy: str, content: dict[str, Any]) -> Setting:
     params = parse_section(strategy, content[strategy], STRATEGIES[strategy].Params)
     before = dict(content["pretrain"])
     chosen = [content["training"], {"precision": before.pop("precision")}]
-    own, source = (parse_section("training", each, precision.Params).chosen for each in chosen)
+    own, source = (parse_section("training", each, precision.Params).precision for each in chosen)
     return Setting(params, own, (parse_section("pretrain", before, pretrain.Params), source))
 
 

@@ -23,7 +23,7 @@ def main() -> None:
     """Train, save the model, and write down its accuracy."""
     params = read_section("pretrain", pretrain.Params)
     architecture = read_section("cnn", cnn.Params)
-    chosen = read_section("training", precision.Params).chosen
+    chosen = read_section("training", precision.Params).precision
     model = read_section("source", model_file.Params)
     set_threads(params.threads)
     if model.file:

@@ -31,7 +31,7 @@ def run_strategy(strategy: ModuleType) -> None:
         params = params.model_copy(update={"layer": chosen_layer(Path("data/features"), params.layer)})
         details.append(params.layer)
     networks = strategy.ENGINE == "tensorflow"
-    chosen = read_section("training", precision.Params).chosen if networks else "float32"
+    chosen = read_section("training", precision.Params).precision if networks else "float32"
     details += [chosen] if networks else []
     say(f"{name}: {strategy.SUMMARY} ({', '.join(details)})" if details else f"{name}: {strategy.SUMMARY}")
 

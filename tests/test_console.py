@@ -135,11 +135,6 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_another_reason_than_space_is_told_as_the_system_tells_it(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    refused(lambda: write_text(tmp_path / "file" / "inside", "x"), "inside cannot be written: ", "xists")
-
-
 def test_arrays_come_back_and_their_file_is_repeatable(tmp_path: Path) -> None:
     array = np.arange(6, dtype=np.int16).reshape(2, 3)
     for name in ("a.npz", "b.npz"):

@@ -18,7 +18,7 @@ YAML_FILES = YAML(typ="safe")
 STAGES: dict[str, Any] = YAML_FILES.load(ROOT / "dvc.yaml")["stages"]
 PARAMS: dict[str, Any] = YAML_FILES.load(ROOT / "params.yaml")
 LABELS = "data/target_test_labels.npz"
-RESULT_NEUTRAL = {"compute"}  # says where runs are trained; test_strategies shows that it changes no bit
+RESULT_NEUTRAL = {"compute"}  # says where runs are trained; tests/strategies shows that it changes no bit
 ROOMS = {f"transfer/{room}" for room in ("data", "models", "training", "report")}
 
 

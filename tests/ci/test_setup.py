@@ -196,7 +196,9 @@ def test_make_repro_checks_and_runs_with_the_programs_of_the_environment(machine
         assert machine.run("make", "repro", "ARGS=--force one").returncode == 0
         assert machine.calls().splitlines()[1:] == expected
     os.utime(machine.project / "params.yaml", (2**32, 2**32))  # edited
-    machine.write(machine.project / ".venv/bin/python", f"{STUB.format(version='3.11')}exit 2\n")
+    machine.write(
+        machine.project / ".venv/bin/python", STUB.format(version="3.11") + '[ "$2" != stages.check ] || exit 2\n'
+    )
     assert machine.run("make", "repro").returncode == 2
     assert machine.calls().splitlines()[1:] == [check]
 

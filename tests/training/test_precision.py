@@ -3,56 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from conftest import synthetic_digits
 
 from transfer.models import cnn
 from transfer.models.backend import keras
 from transfer.models.networks import fresh_weights, load_model, save_model
 from transfer.training import precision
-from transfer.training.precision import Params, Precision, is_fast, processor
+from transfer.training.precision import Precision
 from transfer.training.schedule import Plan, shuffled_batches, warmup_cosine
 from transfer.training.trainer import Trainer
-
-AMD, INTEL = "AuthenticAMD", "GenuineIntel"
-
-
-@pytest.mark.parametrize(
-    ("flags", "vendor", "gpus", "expected"),
-    [
-        ({"avx512f", "avx512_bf16"}, AMD, [], True),
-        ({"avx512f"}, AMD, [], False),
-        ({"avx512f", "avx512_bf16"}, INTEL, [], False),
-        ({"avx512_bf16", "amx_tile", "amx_bf16"}, INTEL, [], True),
-        ({"avx512_bf16", "amx_bf16"}, "HygonGenuine", [], False),
-        (set(), "", [], False),
-        (set(), "", [(8, 0)], True),
-        ({"avx512_bf16"}, AMD, [(7, 5)], False),
-        (set(), INTEL, [(9, 0), (7, 0)], False),
-    ],
-)
-def test_bfloat16_is_fast_by_flags_and_vendor_or_by_the_slowest_gpu(
-    flags: set[str], vendor: str, gpus: list[tuple[int, int]], expected: bool
-) -> None:
-    assert is_fast(flags, vendor, gpus) == expected
-
-
-def test_flags_are_read_as_linux_writes_them_and_elsewhere_there_are_none(tmp_path: Path) -> None:
-    told = tmp_path / "cpuinfo"
-    one = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512_bf16\nvmx flags\t: vnmi\nbugs\t\t:\n\n"
-    told.write_text(one + one)
-    assert processor(told) == ({"fpu", "avx512_bf16"}, AMD)
-    told.write_text("processor\t: 0\nFeatures\t: fp asimd bf16\n")  # Arm: nothing was measured there
-    assert not is_fast(*processor(told), [])
-    assert processor(tmp_path / "none") == (set(), "")
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_auto_goes_by_the_machine_and_the_rest_is_itself(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "is_fast", lambda *_: fast)
-    assert Params(precision="auto").chosen == ("mixed_bfloat16" if fast else "float32")
-    assert Params(precision="float32").chosen == "float32"
-    assert Params(precision="mixed_bfloat16").chosen == "mixed_bfloat16"
 
 
 def trained(kind: Precision) -> Trainer:

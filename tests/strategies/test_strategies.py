@@ -7,7 +7,6 @@ import hashlib
 import json
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,16 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL, synthetic_digits
+from small_runs import HEAD, TARGET, bits, exported, fake_export, fake_run, study
 
 from transfer.console import UserError
-from transfer.data.target import Draw, Target, few_shot
-from transfer.models import cnn
+from transfer.data.target import Draw
 from transfer.models.features import Features
-from transfer.models.networks import fresh_weights, without_head
 from transfer.params import Section
-from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.training import fine_tuning
+from transfer.strategies import dense_head, feature_extraction
 from transfer.training.cache import RunCache
 from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run, train_runs
@@ -32,9 +28,6 @@ from transfer.training.runs import Run, train_runs
 PROBE = feature_extraction.Params(
     layer="block2", l2=(0.01, 1.0), l2_default=0.1, folds=3, enough_held_out=500, max_iterations=200, tolerance=1e-4
 )
-SCHEDULE = {"steps_growth": 0.0, "batch": 8, "peak_rate": 0.01, "warmup": 0.1, "beta_1": 0.9, "beta_2": 0.99}
-HEAD = dense_head.Params(layer="block2", units=16, dropout=0.2, steps=60, **SCHEDULE)
-TUNING = end_to_end.Params(shift=1, steps=6, **SCHEDULE)
 
 
 def task(classes: int, images: int = 60) -> tuple[Features, np.ndarray]:
@@ -50,10 +43,6 @@ def draw(labels: np.ndarray, shots: int, seed: int = 0) -> Draw:
     classes = labels.max() + 1
     rows = np.concatenate([np.flatnonzero(labels == name)[:shots] for name in range(classes)]).astype(np.int32)
     return Draw(shots, seed, rows, labels[rows].astype(np.int32))
-
-
-def bits(run: Run) -> list[bytes]:
-    return [run.probabilities.tobytes(), *(weight.tobytes() for weight in run.weights)]
 
 
 def probe(given: Draw, features: Features, **params: Any) -> Run:
@@ -133,25 +122,6 @@ def test_every_seed_starts_from_weights_of_its_own() -> None:
     assert np.abs(kernels[0] - kernels[1]).max() > 0.1
 
 
-def study() -> tuple[Target, Callable[[str], Callable[[], Callable[[Draw], Run]]]]:
-    """A target of three digits, and what trains its runs, by the name of the strategy."""
-    images, labels = synthetic_digits(6, seed=0)
-    few = labels < 3
-    target = few_shot(images[few, :, :, np.newaxis], labels[few].astype(np.int32), ["0", "1", "2"], [1, 3], 3)
-    source = cnn.build(
-        cnn.Params(blocks=SMALL["cnn.blocks"], dense=SMALL["cnn.dense"]), image_shape=(28, 28, 1), classes=5
-    )
-    source.set_weights(fresh_weights(source, source.get_weights(), 0))
-    common = {"params": TUNING, "precision": "float32", "images": target.images, "to_predict": target.images}
-    features = Features(*[target.images.reshape(len(target.images), -1).astype(np.float32) / 255] * 2)
-    starts = {
-        "dense_head": partial(dense_head.start, features=features, classes=3, params=HEAD, precision="float32"),
-        "end_to_end": partial(fine_tuning.start, fresh=False, network=end_to_end.network(source, 3), **common),
-        "scratch": partial(fine_tuning.start, fresh=True, network=scratch.network(without_head(source), 3), **common),
-    }
-    return target, starts.__getitem__
-
-
 @pytest.mark.parametrize("strategy", ["dense_head", "end_to_end", "scratch"])
 def test_the_number_of_threads_changes_no_bit(strategy: str) -> None:
     target, starts = study()
@@ -195,35 +165,6 @@ def test_an_error_in_a_thread_is_the_error() -> None:
 
     with pytest.raises(UserError, match=r"^2 will not do$"):
         list(run_in_threads(lambda: refuse, range(9), 2))
-
-
-TARGET = Target(
-    images=np.zeros((6, 2, 2, 1), np.uint8),
-    classes=np.array(["5", "6"]),
-    shots=np.array([1, 2], np.int32),
-    draws=np.array([[[0, 1, 2], [3, 4, 5]], [[1, 2, 0], [4, 5, 3]]], np.int32),
-    calibration_rows=np.array([[2, 0], [3, 5]], np.int32),
-    preprocessing=np.array(""),
-)
-
-
-def fake_run(given: Draw) -> Run:
-    """A run that says of which draw it is."""
-    first = np.full(3 + len(TARGET.calibration()[0]), 1 / (given.shots + given.seed / 10 + 1), np.float32)
-    weights = [np.full((2, 2), given.shots, np.float32), np.array([given.seed], np.float64)]
-    return Run(np.stack([first, 1 - first], axis=1), weights, 5, given.shots, len(given.rows))
-
-
-def fake_export(weights: list[np.ndarray], path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:  # as models are
-        archive.writestr("run", f"{weights[0][1, 1]:.0f} {weights[1][0]:.0f}")
-
-
-def exported(path: Path) -> str:
-    """Shots and seed of the run that a file was written from."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.read("run").decode()
 
 
 def test_runs_are_trained_largest_first_and_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,14 +20,13 @@ from typing import Any
 import psutil  # which DVC brings
 import pytest
 from conftest import ROOT, Study, refused
-from test_strategies import bits, study
+from small_runs import bits, study
 
 from transfer.console import UserError
 from transfer.data.target import Draw
-from transfer.params import parse_section
 from transfer.training import cluster
 from transfer.training.cluster import RETRIES, run_on_ray
-from transfer.training.compute import Compute, run_in_threads
+from transfer.training.compute import run_in_threads
 from transfer.training.runs import Run
 
 os.environ |= cluster.SETTINGS  # which Ray reads when it is imported
@@ -45,7 +44,7 @@ def nodes() -> Iterator[Any]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("PYTHONPATH", TESTS)
+        patch.setenv("PYTHONPATH", os.pathsep.join([TESTS, str(Path(__file__).parent)]))
         found = Cluster()
         found.add_node(include_dashboard=False)
         found.add_node()
@@ -71,6 +70,7 @@ def start_unless_doomed(start: Callable[[], Callable[[Draw], Run]], doomed: str,
     return train_later
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_costs_only_its_runs_and_no_byte(nodes: Any, tmp_path: Path) -> None:
     target, starts = study()
     start, draws = starts("end_to_end"), target.runs()
@@ -88,7 +88,7 @@ def test_a_node_that_dies_costs_only_its_runs_and_no_byte(nodes: Any, tmp_path: 
     assert not nodes.worker_nodes
     assert far == [bits(run) for run in run_in_threads(start, draws, 2)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", TESTS)
+        patch.setenv("PYTHONPATH", os.pathsep.join([TESTS, str(Path(__file__).parent)]))
         nodes.add_node()
 
 
@@ -120,16 +120,19 @@ def always(work: Callable[[int], Any]) -> Callable[[int], Any]:
     return work
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_every_process_comes_to_an_end(nodes: Any) -> None:
     with pytest.raises(UserError, match=rf"given up after {RETRIES + 1} tries: "):
         list(run_on_ray(partial(always, die), [0], address=nodes.address))
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_the_error(nodes: Any) -> None:
     with pytest.raises(UserError, match=r"^0 will not do$"):
         list(run_on_ray(partial(always, refuse), [0, 1], address=nodes.address))
 
 
+@pytest.mark.slow
 def test_a_machine_with_other_libraries_is_refused(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     here = cluster.versions()
     monkeypatch.setattr(cluster, "versions", lambda: here | {"scipy": "0.1"})
@@ -156,20 +159,10 @@ def test_without_ray_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert [str(caught.value).split("'")[1]] == extras["ray"]
 
 
-def test_an_address_is_that_of_a_cluster_or_nothing() -> None:
-    def of(address: Any) -> Compute:
-        return parse_section("compute", {"engine": "ray", "address": address, "workers": 0, "remember": 0}, Compute)
-
-    for right in ("", "auto", "head:6379", "10.0.0.1:6379", "[::1]:6379"):
-        assert of(right).address == right
-    for wrong in ("ray://head:10001", "head", "head:port", "auto ", "a b:1", 7):
-        refused(lambda wrong=wrong: of(wrong), "compute.address is ")
-
-
 ONE_TASK = """
 import sys
 from functools import partial
-from test_ray import always, sleep_long
+from test_cluster import always, sleep_long
 from transfer.console import run
 from transfer.training.compute import Compute
 if __name__ == "__main__":
@@ -190,13 +183,14 @@ def rays() -> set[int]:
     return {info["pid"] for info in ours if re.search(r"/ray/|^ray::", " ".join(info["cmdline"] or []))}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_tasks_and_a_ray_of_ours(tmp_path: Path) -> None:
     before = rays()
     script = tmp_path / "script.py"
     script.write_text(ONE_TASK)
     process = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), TESTS, str(Path(__file__).parent)])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from transfer.console import UserError
 from transfer.models import cnn
@@ -176,7 +176,7 @@ def test_fresh_kernels_are_glorot_uniform_and_the_rest_is_as_built() -> None:
 
 
 def test_the_default_cnn_has_about_215_thousand_parameters_and_named_layers() -> None:
-    params = read_section("cnn", cnn.Params, Path(__file__).resolve().parents[1] / "params.yaml")
+    params = read_section("cnn", cnn.Params, ROOT / "params.yaml")
     model = cnn.build(params, image_shape=(28, 28, 1), classes=5)
     assert model.count_params() == 213_909
     assert model.input.dtype == "uint8"
