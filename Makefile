@@ -20,12 +20,12 @@ base:
 	$(RUN) python -m stages.check
 	@mkdir -p .cache && touch $@
 
-test: lint ## lint, check types, run every test (ARGS=... goes to pytest)
-	$(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
+test: lint ## lint, check types, run the tests (ARGS=... goes to pytest)
+	$(RUN) pytest --numprocesses 2 --dist loadfile -m "not slow" $(ARGS)
 
-faults: ## inject faults into studies, files, requests (REPEATS=10 for more; ARGS="-k kill" for some)
+faults: ## run the slow tests: injected faults, edits and kills of whole studies (ARGS="-k kill" for some)
 	$(SETUP) dev
-	$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/faults/*.py $(ARGS)
+	$(RUN) pytest --numprocesses 2 --dist loadfile -m slow $(ARGS)
 
 lint: ## ruff and mypy only
 	$(SETUP) dev

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from ruamel.yaml import YAML
 
@@ -175,16 +176,25 @@ def make_study(root: Path) -> Study:
     return study
 
 
-def make_finished(root: Path) -> Study:
-    """The same after its first `dvc repro`, with its results in Git."""
-    study = make_study(root)
-    study.repro()
-    study.run("git", "add", "-A")
-    study.run("git", "commit", "-qm", "Results")
-    return study
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study after its first `dvc repro`; tests that change it must put it back."""
-    return make_finished(tmp_path_factory.mktemp("finished") / "study")
+    """A study after its first `dvc repro`, with its results in Git; tests that change it must put it back.
+
+    One worker of the session makes it, the others copy it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "finished"
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "done").exists():
+            study = make_study(shared / "study")
+            study.repro()
+            study.run("git", "add", "-A")
+            study.run("git", "commit", "-qm", "Results")
+            (shared / "done").touch()
+    return copy_of(Study(shared / "study"), tmp_path_factory.mktemp("finished") / "study")
+
+
+def copy_of(study: Study, root: Path) -> Study:
+    """A copy of a study, on which DVC has nothing to do."""
+    shutil.copytree(study.root, root, symlinks=True)
+    return Study(root)

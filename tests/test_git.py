@@ -87,6 +87,7 @@ def test_two_edited_branches_are_compared_and_merged(study: Study, tmp_path: Pat
     assert both["paired"]
 
 
+@pytest.mark.slow
 def test_a_merge_in_which_both_edit_one_parameter_asks_for_a_choice(study: Study) -> None:
     edit(study, "a", dense_head__units=9)
     edit(study, "b", dense_head__units=10)
@@ -117,6 +118,7 @@ def test_with_a_remote_a_clone_pulls_and_trains_nothing(study: Study, tmp_path: 
         assert clone.read(name) == study.read(name)
 
 
+@pytest.mark.slow
 def test_an_experiment_is_run_shown_and_brought_back(study: Study) -> None:
     printed = study.run("dvc", "exp", "run", "--name", "wide", "--set-param", "dense_head.units=9").stdout
     assert "dense_head" in printed

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, Study, make_study
+from conftest import ROOT, Study, copy_of, make_study
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -81,7 +81,12 @@ EDITS: dict[str, tuple[Any, list[str]]] = {  # a value, and the stages that run 
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
+QUICK = ("probes.images", "dense_head.units", "compute.workers")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in EDITS]
+)
 def test_an_edit_runs_what_the_table_says_and_its_undoing_trains_nothing(finished: Study, name: str) -> None:
     value, expected = EDITS[name]
     section, _, key = name.partition(".")
@@ -104,13 +109,13 @@ def take_back(study: Study, *files: str) -> None:
     assert study.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.slow
 def test_a_download_that_finds_the_same_data_runs_alone(tmp_path: Path, finished: Study) -> None:
     """With a copy in the place of the download, whose edited parameter changes nothing that it writes.
 
     In a study of its own: DVC remembers a folder that a stage has written, and removes it once that stage is gone.
     """
-    study = Study(tmp_path / "study")
-    shutil.copytree(finished.root, study.root, symlinks=True)
+    study = copy_of(finished, tmp_path / "study")
     raw = tmp_path / "mnist.npz"
     shutil.copy(study.root / "data/raw/mnist.npz", raw)
     copy = f"import os, shutil; os.makedirs({'data/raw'!r}); shutil.copy({raw.as_posix()!r}, {'data/raw'!r})"
@@ -135,6 +140,7 @@ def remembered(printed: str) -> dict[str, tuple[int, int]]:
     return {name: (int(runs), int(known or 0)) for name, runs, known in re.findall(said, printed, re.MULTILINE)}
 
 
+@pytest.mark.slow
 def test_more_seeds_and_shots_train_the_new_runs_alone_and_give_the_bytes_of_one_cold_run(
     tmp_path: Path, finished: Study
 ) -> None:
@@ -217,6 +223,7 @@ def test_an_edit_of_code_runs_its_stage_and_trains_again_only_if_it_computes(
     take_back(finished, file)
 
 
+@pytest.mark.slow
 def test_another_layer_for_one_strategy_trains_no_other(finished: Study) -> None:
     finished.set(feature_extraction__layer="block1")
     stages, printed = finished.ran("dense_head", "feature_extraction")
