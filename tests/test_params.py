@@ -67,6 +67,27 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, text: str, wor
     assert "\n" not in str(caught.value)
 
 
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+WHOLE = {  # what the file is, and words of the line; none where it is the same in another way
+    "Windows line ends": (TEXT.replace("\n", "\r\n").encode(), ""),
+    "UTF-16": (TEXT.encode("utf-16"), "not UTF-8 text"),
+    "Latin-1": (TEXT.encode() + b"# \xe9", "not UTF-8 text"),
+    "cut off": (TEXT[: len(TEXT) // 2].encode(), "missing"),
+    "a conflict of Git's": (TEXT.replace("split:\n", "<<<<<<< HEAD\nsplit:\n").encode(), "not valid YAML: line"),
+}
+
+
+@pytest.mark.parametrize("what", WHOLE)
+def test_a_file_that_is_odd_as_a_whole_is_one_line(tmp_path: Path, what: str) -> None:
+    content, words = WHOLE[what]
+    (tmp_path / "params.yaml").write_bytes(content)
+    if not words:
+        assert read_params(tmp_path / "params.yaml") == PARAMS
+        return
+    with pytest.raises(UserError, match=words):
+        check.check(read_params(tmp_path / "params.yaml"))
+
+
 def test_a_missing_file_says_where_to_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run from the repository's root"):
         read_section("a", Small, tmp_path / "params.yaml")
