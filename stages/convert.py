@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from transfer.console import counted, run, say
-from transfer.data import pixels
+from transfer.data import images
 from transfer.data import section as data
 from transfer.data.conversion import convert_side
 from transfer.data.pool import TEST, read_pool
@@ -44,7 +44,7 @@ def main() -> None:
     pictures = (
         params.target.shift != "inverted" and Preprocessing.from_text(str(pools["target"].preprocessing)).sound is None
     )
-    if pictures and all(len(rows) for _, rows in trained) and pixels.looks_inverted(*trained):
+    if pictures and all(len(rows) for _, rows in trained) and images.looks_inverted(*trained):
         notes.append(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
         say(f"warning: {notes[0]}")
     write_json(FOLDER / "about.json", facts | {"notes": notes})

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from transfer.console import counted
-from transfer.data import folders, pixels, sound
-from transfer.data.containers import fingerprint
+from transfer.data import folders, images
 from transfer.data.pool import EITHER, TEST, TRAIN, read_pool
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.section import Params, Side
-from transfer.data.sets import SETS, read_set
+from transfer.data.sets import NONE, SETS, fingerprint, read_set
 from transfer.files import digest, write_folder, write_rows
 
 SHIFT_SEED = 0
@@ -27,14 +27,14 @@ class Found:
     """What a side's data hold of its classes.
 
     Attributes:
-        write: writes the images to an `.npy` file, in their preprocessing.
+        batches: the images, in their preprocessing.
         labels, part, groups, classes: as in `transfer.data.pool.Pool`.
         preprocessing: of the images.
         title: what the data are called.
         raw: shape and SHA-256 of published arrays; None of the user's own.
     """
 
-    write: Callable[[Path], object]
+    batches: Iterable[np.ndarray]
     labels: np.ndarray
     part: np.ndarray
     groups: np.ndarray
@@ -63,52 +63,62 @@ def convert_side(
         UserError: if data cannot be read, or lack a class that is asked for.
     """
     side: Side = getattr(params, key)
-    preprocessing = params.preprocessing(side, shape)
-    finders = {"none": _nothing, "folder": _find_in_folder, "npz": _find_in_arrays}
-    found = finders.get(side.name, _find_built_in)(side, key, params, preprocessing, raw)
-    arrays = {name: getattr(found, name) for name in ("labels", "part", "groups")}
-    named = {
-        "classes": np.array(found.classes, dtype=np.str_),
-        "preprocessing": np.array(found.preprocessing.to_text()),
-    }
-    write_folder(path, {"images": found.write, **arrays, **named})
-    if (raw_facts := found.raw) is None:
-        raw_facts = {"images": {"shape": read_pool(path).images.shape, "sha256": digest(path / "images.npy")}}
-    return {"title": found.title, "classes": found.classes, "raw": raw_facts}
-
-
-def _nothing(_side: Side, _key: str, _params: Params, preprocessing: Preprocessing, _raw: Path) -> Found:
-    none = np.zeros((0, *preprocessing.shape), np.uint8)
-    numbers = np.zeros(0, np.int32)
-    return Found(
-        lambda file: np.save(file, none), numbers, numbers.astype(np.uint8), numbers, [], preprocessing, "not known"
+    preprocessing = Preprocessing(*shape, fit=params.fit, polarity=side.polarity)
+    if side.name == NONE:
+        found = _nothing(preprocessing)
+    elif side.own:
+        side.check_paths(f"data.{key}")
+        found = _find_own(side, key, params, preprocessing)
+    else:
+        found = _find_built_in(side, key, params, preprocessing, raw)
+    write_folder(
+        path,
+        {
+            "images": lambda file: write_rows(file, found.batches, len(found.labels)),
+            "labels": found.labels,
+            "part": found.part,
+            "groups": found.groups,
+            "classes": np.array(found.classes, dtype=np.str_),
+            "preprocessing": np.array(found.preprocessing.to_text()),
+        },
     )
+    own = {"images": {"shape": read_pool(path).images.shape, "sha256": digest(path / "images.npy")}}
+    return {"title": found.title, "classes": found.classes, "raw": found.raw or own}
+
+
+def _nothing(preprocessing: Preprocessing) -> Found:
+    batches = [np.zeros((0, *preprocessing.shape), np.uint8)]
+    numbers = np.zeros(0, np.int32)
+    return Found(batches, numbers, numbers.astype(np.uint8), numbers, [], preprocessing, "not known")
 
 
 def _find_built_in(side: Side, key: str, params: Params, preprocessing: Preprocessing, raw: Path) -> Found:
     given, known = read_set(side.name, raw), SETS[side.name]
     classes = side.choose(known.classes, f"data.{key}")
-    taken = {name: number for number, name in enumerate(classes)}
-    number = np.array([taken.get(name, -1) for name in known.classes], np.int32)
+    number = np.array([classes.index(name) if name in classes else -1 for name in known.classes], np.int32)
     published: dict[str, Any] = {}
     chosen, labels, part = [], [], []
     for half, which in (("train", TRAIN), ("test", TEST)):
-        images, every = getattr(given, f"{half}_images"), getattr(given, f"{half}_labels")
-        if images is None:
+        pixels, every = getattr(given, f"{half}_images"), getattr(given, f"{half}_labels")
+        if pixels is None:
             continue
-        published |= {f"{half} {name}": fact for name, fact in _fingerprints(images, every, len(number)).items()}
+        published[f"{half} images"] = _fact(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        published[f"{half} labels"] = _fact(every.astype(np.uint8))
         rows = np.flatnonzero(number[every] >= 0)
         rows = rows[_own_share(number[every[rows]], key == "target", classes, params.shared)]
-        chosen.append((images, rows))
+        chosen.append((pixels, rows))
         labels.append(number[every[rows]])
         part.append(np.full(len(rows), which if known.split else EITHER, np.uint8))
     shift = params.target.shift if key == "target" else "none"
 
-    def convert(images: np.ndarray, before: int) -> np.ndarray:
-        return pixels.shifted(pixels.convert(images, preprocessing), shift, SHIFT_SEED + before)
+    def batches() -> Iterator[np.ndarray]:
+        before = 0
+        for batch in _batches(chosen):
+            yield images.shifted(images.convert(batch, preprocessing), shift, SHIFT_SEED + before)
+            before += len(batch)
 
     return Found(
-        write=lambda file: _write_converted(file, chosen, convert),
+        batches=batches(),
         labels=np.concatenate(labels),
         part=np.concatenate(part),
         groups=np.full(sum(map(len, labels)), -1, np.int32),
@@ -119,12 +129,9 @@ def _find_built_in(side: Side, key: str, params: Params, preprocessing: Preproce
     )
 
 
-def _fingerprints(images: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, Any]:
-    """Shapes of arrays, and the SHA-256 that they are published by, as IDX files."""
-    arrays = {"images": images[..., 0] if images.shape[-1] == 1 else images}
-    if classes <= 256:
-        arrays["labels"] = labels.astype(np.uint8)
-    return {name: {"shape": array.shape, "sha256": fingerprint(array)} for name, array in arrays.items()}
+def _fact(array: np.ndarray) -> dict[str, Any]:
+    """Shape, and the SHA-256 that an array is published by."""
+    return {"shape": array.shape, "sha256": fingerprint(array)}
 
 
 def _own_share(labels: np.ndarray, target: bool, classes: Sequence[str], shared: Sequence[str]) -> np.ndarray:
@@ -136,80 +143,43 @@ def _own_share(labels: np.ndarray, target: bool, classes: Sequence[str], shared:
     return mine
 
 
-def _find_in_folder(side: Side, key: str, params: Params, preprocessing: Preprocessing, _raw: Path) -> Found:
-    listings = [folders.list_files(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()]
-    labelled = [(each.labels, each.groups) for each in listings]
-    labels, part, groups, classes, kept = _own_rows(labelled, side, key)
-    every = [file for each in listings for file in each.files]
-    files = [every[row] for row in kept]
-    if any(file.suffix.lower() == sound.SUFFIX for file in files):
-        preprocessing = replace(preprocessing, sound=params.sound)
-    title = f"{counted(len(files), 'file')} of {_places(side)}"
+def _find_own(side: Side, key: str, params: Params, preprocessing: Preprocessing) -> Found:
+    read = folders.read_npz if side.name == "npz" else _list_folder
+    arrays, tables = zip(
+        *(read(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()), strict=True
+    )
+    table: pd.DataFrame = pd.concat(tables, keys=range(len(tables)), names=["place", "row"]).reset_index()
+    classes = side.choose(sorted(set(table.label)), f"data.{key}")
+    table["group"] = pd.factorize(table.group.where(table.group != ""), sort=True)[0]  # -1 where there is none
+    table = table[table.label.isin(classes)]
+    places = " and ".join(Path(path).resolve().name for path in side.own_paths.values())  # the report is shared
+    if side.name == "npz":
+        chosen = [(pixels, table.row[table.place == place].to_numpy()) for place, pixels in enumerate(arrays)]
+        batches: Iterable[np.ndarray] = (images.convert(batch, preprocessing) for batch in _batches(chosen))
+        title = f"arrays of {places}"
+    else:
+        if any(path.suffix.lower() in folders.RECORDINGS for path in table.path):
+            preprocessing = replace(preprocessing, sound=params.sound)
+        batches = folders.read_files(table.path.tolist(), preprocessing, key)
+        title = f"{counted(len(table), 'file')} of {places}"
+    parts = np.array([EITHER] if len(tables) == 1 else [TRAIN, TEST], np.uint8)
     return Found(
-        lambda file: folders.read_files(files, preprocessing, file, key),
-        labels,
-        part,
-        groups,
-        classes,
-        preprocessing,
-        title,
+        batches=batches,
+        labels=np.array([classes.index(name) for name in table.label], np.int32),
+        part=parts[table.place],
+        groups=table.group.to_numpy(np.int32),
+        classes=classes,
+        preprocessing=preprocessing,
+        title=title,
     )
 
 
-def _find_in_arrays(side: Side, key: str, _params: Params, preprocessing: Preprocessing, _raw: Path) -> Found:
-    loaded = [folders.read_npz(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()]
-    labels, part, groups, classes, kept = _own_rows([(names, groups) for _, names, groups in loaded], side, key)
-    starts = np.cumsum([0, *(len(images) for images, _, _ in loaded)])
-    chosen = [
-        (images, kept[(kept >= start) & (kept < end)] - start)
-        for (images, _, _), start, end in zip(loaded, starts, starts[1:], strict=False)
-    ]
-
-    def write(file: Path) -> None:
-        _write_converted(file, chosen, lambda images, _before: pixels.convert(images, preprocessing))
-
-    return Found(write, labels, part, groups, classes, preprocessing, f"arrays of {_places(side)}")
+def _list_folder(folder: Path, key: str) -> tuple[None, pd.DataFrame]:
+    return None, folders.list_files(folder, key)
 
 
-def _places(side: Side) -> str:
-    """What the user's folders or files are called, without where they are: the report is shared."""
-    return " and ".join(Path(path).resolve().name for path in side.own_paths.values())
-
-
-def _write_converted(
-    file: Path, chosen: Sequence[tuple[np.ndarray, np.ndarray]], convert: Callable[[np.ndarray, int], np.ndarray]
-) -> None:
-    """Write some rows of arrays, one array after the other and converted, as one file; memory holds a batch of them.
-
-    Args:
-        file: to write.
-        chosen: raw images, and which of them.
-        convert: called with some images, and how many went before.
-    """
-
-    def converted() -> Iterator[np.ndarray]:
-        before = 0
-        for images, rows in chosen:
-            for start in range(0, len(rows), BATCH):
-                batch = rows[start : start + BATCH]
-                yield convert(images[batch], before)
-                before += len(batch)
-
-    write_rows(file, converted(), sum(len(rows) for _, rows in chosen))
-
-
-def _own_rows(
-    given: Sequence[tuple[Sequence[str], Sequence[str] | None]], side: Side, key: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str], np.ndarray]:
-    """Labels, parts, groups and class names of the user's own images, and which of them are of a class of the task."""
-    names = np.concatenate([np.array(labels, dtype=object) for labels, _ in given])
-    where = [EITHER] if len(given) == 1 else [TRAIN, TEST]
-    part = np.repeat(np.array(where, np.uint8), [len(labels) for labels, _ in given])
-    group = np.concatenate([np.array(groups or [""] * len(labels), dtype=object) for labels, groups in given])
-    classes = side.choose(sorted(set(names)), f"data.{key}")
-    number = {name: index for index, name in enumerate(classes)}
-    labels = np.array([number.get(name, -1) for name in names], np.int32)
-    kept = np.flatnonzero(labels >= 0)
-    _, numbered = np.unique(group.astype(str), return_inverse=True)
-    groups = np.where(group == "", -1, numbered).astype(np.int32)
-    return labels[kept], part[kept], groups[kept], classes, kept
+def _batches(chosen: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Some rows of arrays, one array after the other, a batch at a time."""
+    for pixels, rows in chosen:
+        for start in range(0, len(rows), BATCH):
+            yield pixels[rows[start : start + BATCH]]

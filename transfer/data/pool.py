@@ -40,11 +40,7 @@ class Pool:
 
 
 def read_pool(path: Path) -> Pool:
-    """Read a pool, all but its images, which stay in their file.
-
-    Raises:
-        UserError: if a file is missing or damaged.
-    """
+    """Read a pool, all but its images, which stay in their file; a `UserError` if a file is missing or damaged."""
     return read_folder(path, Pool, "images")
 
 

@@ -1,9 +1,8 @@
-"""The form in which a network takes images, and the rules by which any file is brought to it."""
+"""The form in which a network takes images, and how any file is brought to it."""
 
 from __future__ import annotations
 
 import json
-import unicodedata
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, Self
 
@@ -13,11 +12,6 @@ from transfer.params import Section
 
 Fit = Literal["stretch", "pad", "crop"]
 Polarity = Literal["same", "inverted"]
-
-
-def normalised(name: str) -> str:
-    """The name of a class in Unicode's form NFC: some systems write the same letters as other signs."""
-    return unicodedata.normalize("NFC", name)
 
 
 class Sound(Section):

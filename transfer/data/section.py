@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import os
-from collections.abc import Collection, Sequence
-from itertools import product
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from transfer.console import UserError, one_line, shown
-from transfer.data.opening import refuse_endless
-from transfer.data.pixels import Shift
-from transfer.data.preprocessing import Fit, Polarity, Preprocessing, Sound, normalised
+from transfer.console import UserError, shown, some
+from transfer.data.images import Shift
+from transfer.data.preprocessing import Fit, Polarity, Sound
 from transfer.data.sets import NONE, OWN, SETS
 from transfer.params import PARAMS, Section, written
 
 NO_PATH = "none"  # stands where no path is given, as DVC wants every dependency to exist
-_WANTED = {"folder": "the folder of your images", "npz": "an .npz file with arrays images and labels"}
+WANTED = {"folder": "the folder of your images", "npz": "an .npz file with arrays images and labels"}
 COLOURS = {"grey": 1, "rgb": 3}
 Pixels = Annotated[int, Field(ge=4, le=2048)]
 ModelShape = tuple[int | None, int | None, int | None]  # height, width, channels; None where a model leaves it open
@@ -46,31 +44,20 @@ class Side(Section):
         """Names of data sets."""
         return [*SETS, *OWN]
 
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _named(cls, classes: Any) -> Any:
-        names = [name for name in classes if type(name) in (int, str)] if isinstance(classes, list) else []
-        if classes != "all" and (len(names) < 2 or len(names) < len(classes)):
-            raise ValueError("all, or a list of two classes or more")
-        return classes if classes == "all" else [normalised(name) if type(name) is str else name for name in names]
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.own and self.path == NO_PATH:
             raise ValueError(f"name is {self.name}, so path must be that of your {self.name}")
-        if not self.own and (self.path, self.test_path) != (NO_PATH, NO_PATH):
+        if not self.own and self.own_paths:
             raise ValueError(f"name is {self.name}, which needs no path: leave path and test_path at {NO_PATH}")
-        if self.classes != "all":
-            names = [str(name) for name in self.classes]
-            if repeated := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"classes names {', '.join(repeated)} more than once")
-        if len(paths := self.own_paths) == 2:
-            if _same(*paths.values()):
-                raise ValueError(
-                    f"path and test_path are both {self.path}: leave test_path at {NO_PATH}, or name another"
-                )
-            _check_apart("path", self.path, "test_path", self.test_path)
+        if repeated := {name for name in self.names if self.names.count(name) > 1}:
+            raise ValueError(f"classes names {min(repeated)} more than once")
         return self
+
+    @property
+    def names(self) -> list[str]:
+        """The classes that are asked for by name, as text; empty for all."""
+        return [] if self.classes == "all" else [unicodedata.normalize("NFC", str(name)) for name in self.classes]
 
     @property
     def own(self) -> bool:
@@ -84,22 +71,16 @@ class Side(Section):
         return {name: path for name, path in paths.items() if path != NO_PATH}
 
     def check_paths(self, key: str) -> None:
-        """Check that the user's own images are where the section says, and can be read to their end.
+        """Check that the user's own images are where the section says.
 
         Raises:
             UserError: naming the path that leads nowhere, or to something else.
         """
         for name, text in self.own_paths.items():
-            path, kind = Path(text), "folder" if self.name == "folder" else "file"
-            try:
-                if path.is_dir() if kind == "folder" else path.is_file():
-                    if kind == "folder":
-                        refuse_endless(path, f"{PARAMS}: {key}.{name}")
-                    continue
-                what = f"is no {kind}" if path.exists() else "is not there"
-            except OSError as error:
-                what = f"cannot be read ({one_line(error)})"
-            raise UserError(f"{PARAMS}: {key}.{name} is {shown(path, 200)}, which {what}: name {_WANTED[self.name]}")
+            path, folder = Path(text), self.name == "folder"
+            if not (path.is_dir() if folder else path.is_file()):
+                what = f"is no {'folder' if folder else 'file'}" if path.exists() else "is not there"
+                raise UserError(f"{PARAMS}: {key}.{name} is {shown(path)}, which {what}: name {WANTED[self.name]}")
 
     def choose(self, found: Sequence[str], key: str) -> list[str]:
         """Names of the classes of the task, in its order.
@@ -111,33 +92,13 @@ class Side(Section):
         Raises:
             UserError: naming a class that the data lack, and the like of it that they have.
         """
-        if self.classes == "all":
-            return list(found)
-        names = [str(name) for name in self.classes]
-        if absent := [name for name in names if name not in set(found)]:
-            raise UserError(
-                f"{PARAMS}: {key}.classes names {written(absent[0])}, which is no class of it{_like(absent, found)}"
-            )
-        return names
-
-
-def _like(absent: Sequence[str], found: Collection[str]) -> str:
-    close = difflib.get_close_matches(absent[0], found, n=3, cutoff=0.5)
-    near = close if close and len(found) > 10 else [*close, *sorted(set(found) - set(close))][:10]
-    more = ", …" if len(near) < len(found) else ""
-    return f": there are {', '.join(map(shown, near))}{more}"
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two paths lead to one place, however they are written."""
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _check_apart(name: str, one: str, other_name: str, other: str) -> None:
-    """Refuse a folder inside of another, whose images would be taken for images of that one too."""
-    paths = [Path(os.path.realpath(path)) for path in (one, other)]
-    if paths[0] in paths[1].parents or paths[1] in paths[0].parents:
-        raise ValueError(f"{name} {one} and {other_name} {other} lie inside of each other: put them apart")
+        for name in self.names:
+            if name not in found:
+                there = shown(some(difflib.get_close_matches(name, found) or list(found), 10))
+                raise UserError(
+                    f"{PARAMS}: {key}.classes names {written(name)}, which is no class of it: there are {there}"
+                )
+        return self.names or list(found)
 
 
 class SourceSide(Side):
@@ -178,27 +139,15 @@ class Params(Section):
                 f"source and target are both {self.source.name}, and {', '.join(shared)} is a class of both: leave it "
                 "on one side only, or set target.shift"
             )
-        named = [set() if side.classes == "all" else set(map(str, side.classes)) for side in self.sides]
-        for one, other in product(self.source.own_paths.values(), self.target.own_paths.values()):
-            if _same(one, other) and (not all(named) or named[0] & named[1]):
-                both = f"source and target are both {one}"
-                raise ValueError(f"{both}: give each a list of classes, and no class to both")
-            _check_apart("source", one, "target", other)
         return self
 
     @property
     def shared(self) -> list[str]:
         """Classes that source and target take from the same built-in data set; their images are divided."""
-        if self.source.own or self.source.name != self.target.name:
+        if self.source.name != self.target.name or self.source.own:
             return []
         every = SETS[self.source.name].classes
-        chosen = [{str(name) for name in (every if side.classes == "all" else side.classes)} for side in self.sides]
-        return [name for name in every if name in chosen[0] & chosen[1]]
-
-    @property
-    def sides(self) -> tuple[Side, Side]:
-        """Source and target."""
-        return self.source, self.target
+        return [name for name in every if all(name in (side.names or every) for side in (self.source, self.target))]
 
     def shape(self, model: ModelShape | None) -> tuple[int, int, int]:
         """(height, width, channels) of what networks see.
@@ -214,26 +163,18 @@ class Params(Section):
                 f"{PARAMS}: data.source.name is none, but source.model is none, too: name the data to learn from"
             )
         source = SETS.get(self.source.name)
-        told = model or (source.shape if source else (None, None, None))
-        sides = [*told[:2]] if self.size == "auto" else [*self.size]
-        channels = told[2] if self.colour == "auto" else COLOURS[self.colour]
-        whose = "the source model" if model else "the source's data"
-        for key, value, form in (
-            ("size", sides[0], "[28, 28]"),
-            ("size", sides[1], "[28, 28]"),
-            ("colour", channels, "grey or rgb"),
-        ):
-            if value is None:
-                raise UserError(f"{PARAMS}: data.{key} is auto, but {whose} does not tell it: set it, as to {form}")
-        asked = (*sides, channels)
-        if model and any(known not in (None, want) for known, want in zip(model, asked, strict=True)):
-            takes = " × ".join("any" if known is None else str(known) for known in model)
+        known = model or (source.shape if source else (None, None, None))
+        height, width = known[:2] if self.size == "auto" else self.size
+        channels = known[2] if self.colour == "auto" else COLOURS[self.colour]
+        if height is None or width is None:
+            raise UserError(f"{PARAMS}: data.size is auto, but nothing tells it: set it, as to [28, 28]")
+        if channels is None:
+            raise UserError(f"{PARAMS}: data.colour is auto, but nothing tells it: set it to grey or rgb")
+        shape = height, width, channels
+        if model and any(takes not in (None, asked) for takes, asked in zip(model, shape, strict=True)):
+            asked, takes = (" × ".join(str(length or "any") for length in lengths) for lengths in (shape, model))
             raise UserError(
-                f"{PARAMS}: data.size and data.colour ask for {' × '.join(map(str, asked))}, but the source model "
-                f"takes {takes} (height × width × channels): leave them at auto"
+                f"{PARAMS}: data.size and data.colour ask for {asked}, but the source model takes {takes} "
+                "(height × width × channels): leave them at auto"
             )
-        return asked
-
-    def preprocessing(self, side: Side, shape: tuple[int, int, int]) -> Preprocessing:
-        """The form that the images of one side are brought to."""
-        return Preprocessing(*shape, fit=self.fit, polarity=side.polarity)
+        return shape

@@ -1,0 +1,187 @@
+"""Bring images, from files or arrays, to the form that a network takes.
+
+The rules, in this order, are the same for files and arrays:
+
+1. A file is what its content says: PNG, JPEG, BMP, WebP, GIF or TIFF, of at most 100 megapixels. The first frame or
+   page is taken, and turned as the camera noted (EXIF).
+2. To 8 bits: 16-bit grey is divided by 257, 1 bit becomes 0 or 255, numbers from 0 to 1 are multiplied by 255. Files of
+   32-bit numbers are refused, as nobody knows their range.
+3. What is transparent is laid on white; colour becomes grey by the luma of ITU-R BT.601, grey RGB by repetition.
+4. Height and width, bilinearly: `stretch` changes each for itself; `pad` keeps the shape and centres the image on the
+   median colour of its border; `crop` keeps the shape and cuts off, on both sides alike, what is too much.
+5. Polarity `inverted` makes 255 - x of every value.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from transfer.console import UserError, one_line
+from transfer.data.preprocessing import Preprocessing
+
+Shift = Literal["none", "rotated", "inverted", "noisy"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")  # no other decoder of Pillow is ever reached
+LARGEST = 100_000_000  # pixels of an image in a file
+ROTATION = 45  # degrees, counter-clockwise
+NOISE = 64  # standard deviation, of 0..255
+DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and light above the other
+SAMPLE = 1000  # images that tell the brightness of a border
+BILINEAR = Image.Resampling.BILINEAR
+
+
+def read_image(content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray:
+    """Decode an image file and bring it to the form that a network takes.
+
+    Args:
+        content: of the file.
+        preprocessing: that is wanted.
+        name: what the file is called in errors.
+
+    Returns:
+        (height, width, channels) uint8.
+
+    Raises:
+        UserError: if the image is damaged, too large, or of numbers whose range is not known.
+        PIL.UnidentifiedImageError: if it is no image of the `FORMATS`.
+    """
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > LARGEST:
+            raise Image.DecompressionBombError
+        if image.mode in ("I", "F"):
+            raise UserError(f"{name} is an image of 32-bit numbers: save it with 8 or 16 bits, grey or RGB")
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray(_eight_bit(np.asarray(image)))
+        return _prepared(image, preprocessing)
+    except (UserError, Image.UnidentifiedImageError):
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(f"{name} has more than {LARGEST // 1_000_000} megapixels: make it smaller") from None
+    except Exception as error:  # Pillow raises errors of many kinds on damaged files
+        raise UserError(f"{name} is damaged ({one_line(error)}): replace it, or take it out") from None
+
+
+def check(images: np.ndarray, name: str) -> None:
+    """Check that `convert` can take an array.
+
+    Raises:
+        UserError: if shape, type or values are not those of images; says which they are.
+    """
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
+        shape = " × ".join(map(str, images.shape))
+        raise UserError(
+            f"{name} has the shape {shape}, but must be images × height × width, for colour × 3, with transparency × 4"
+        )
+    if images.dtype.kind == "f":
+        if images.size and not (images.min() >= 0 and images.max() <= 1):  # so that NaN fails too
+            raise UserError(f"{name} holds floats that are not from 0 to 1: scale them, or make them uint8 (0 to 255)")
+    elif images.dtype not in (np.uint8, np.uint16, np.bool_):
+        raise UserError(f"{name} is of type {images.dtype}, but must be uint8, uint16, bool, or floats from 0 to 1")
+
+
+def convert(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Bring arrays of images to the form that a network takes.
+
+    Args:
+        images: (n, height, width) or (n, height, width, 1, 3 or 4), grey, RGB or RGB with transparency: uint8, uint16,
+            bool, or floats from 0 to 1; at least one.
+        preprocessing: that is wanted.
+
+    Returns:
+        (n, height, width, channels) uint8; the same array where nothing is to change.
+    """
+    images = images[..., None] if images.ndim == 3 else images
+    if images.dtype == np.uint8 and images.shape[1:] == preprocessing.shape:
+        return 255 - images if preprocessing.polarity == "inverted" else images
+    return np.stack([_prepared(_pillow(_eight_bit(image)), preprocessing) for image in images])
+
+
+def shifted(images: np.ndarray, shift: Shift, seed: int) -> np.ndarray:
+    """Put images under a distribution shift.
+
+    Args:
+        images: (n, height, width, 1 or 3) uint8.
+        shift: `rotated` by 45° counter-clockwise about the centre, bilinearly, with what comes in from outside black;
+            `inverted`, 255 - x; `noisy`, with Gaussian noise of standard deviation 64, cut off at 0 and 255; or `none`.
+        seed: of the noise.
+
+    Returns:
+        The same shape and type.
+    """
+    match shift:
+        case "rotated":
+            turned = [np.asarray(_pillow(image).rotate(ROTATION, BILINEAR)) for image in images]
+            return np.stack(turned).reshape(images.shape)
+        case "inverted":
+            return 255 - images
+        case "noisy":
+            noise = np.random.default_rng(seed).standard_normal(images.shape, np.float32)
+            return np.clip(np.rint(images + NOISE * noise), 0, 255).astype(np.uint8)
+    return images
+
+
+def looks_inverted(*sides: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether the images of one side have dark borders and those of the other light ones.
+
+    Args:
+        sides: of each, images, (n, height, width, channels) uint8, and rows of them, (m,); at most 1000, evenly
+            spread, are looked at.
+    """
+    dark, light = sorted(_brightness(*side) for side in sides)
+    return dark < DARK and light > LIGHT
+
+
+def _brightness(images: np.ndarray, rows: np.ndarray) -> float:
+    """The mean of the outermost pixels, 0 to 255."""
+    border = np.ones(images.shape[1:3], bool)
+    border[1:-1, 1:-1] = False
+    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]
+    return float(images[sample][:, border].mean())
+
+
+def _pillow(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+
+
+def _eight_bit(image: np.ndarray) -> np.ndarray:
+    """The values of one image as uint8; rule 2."""
+    match image.dtype.kind:
+        case "f":
+            image = np.rint(image.astype(np.float64) * 255)
+        case "b":
+            image = np.where(image, 255, 0)
+        case "u" if image.dtype.itemsize == 2:
+            image = np.rint(image / 257)
+    return image.astype(np.uint8)
+
+
+def _prepared(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Bring an image of 8-bit values to the form; rules 3 to 5."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if preprocessing.channels == 1 else "RGB")
+    size = preprocessing.width, preprocessing.height
+    match preprocessing.fit:
+        case "stretch":
+            image = image.resize(size, BILINEAR)
+        case "crop":
+            image = ImageOps.fit(image, size, BILINEAR)
+        case "pad":
+            image = ImageOps.pad(image, size, BILINEAR, color=_border_colour(image))
+    pixels = np.asarray(image).reshape(preprocessing.shape)
+    return 255 - pixels if preprocessing.polarity == "inverted" else pixels
+
+
+def _border_colour(image: Image.Image) -> tuple[int, ...]:
+    """The median of the outermost pixels, of each channel for itself."""
+    pixels = np.atleast_3d(np.asarray(image))
+    ring = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return tuple(np.median(ring, axis=0).astype(int).tolist())
