@@ -14,7 +14,7 @@ from transfer.console import UserError, run
 COMMANDS = {  # the module of each, and what it does
     "compare": ("transfer.compare.command", "compare the results of revisions"),
     "predict": ("transfer.serve.predict", "say what images show"),
-    "export": ("transfer.serve.export_command", "write a model as ONNX, TFLite or SavedModel"),
+    "export": ("transfer.serve.export", "write a model as ONNX, TFLite or SavedModel"),
     "serve": ("transfer.serve.command", "open a page where models answer what you draw or drop"),
 }
 DESCRIPTION = "Look at what a study has found, and use the models that it made."

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transfer.console import UserError, say
+from transfer.console import UserError, one_line, say
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
 
 DESCRIPTION = """\
 Open a page on this machine: draw, drop or choose an image, and see what the model of every strategy says of it. For
 programs, POST /predict takes the bytes of a file. Nothing is kept, and nothing leaves the machine. Ctrl-C ends it,
 with exit code 130."""
 EXAMPLE = "transfer serve --port 8000    # then open http://127.0.0.1:8000/"
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+EVERY = ("0.0.0.0", "::")  # addresses that stand for all of this machine's
+CONNECTIONS = 256  # at a time; who comes when there are as many is told to come again (503)
+GRACE = 3  # seconds that answers may still take after Ctrl-C
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,22 +53,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     host = arguments.host
-    if not 0 <= arguments.port <= 65535:
-        raise UserError(f"--port is {arguments.port}, but must be from 0 to 65535")
-    from transfer.serve.server import bind, server_of, url
-
-    with bind(host, arguments.port) as listener:
-        from transfer.serve import app
+    name = f"[{host}]" if ":" in host else host  # in a URL and in the header Host
+    with bind(host, arguments.port) as listener:  # before anything that takes time
+        from transfer.serve.app import build
         from transfer.serve.models import open_folder
 
         models, best = open_folder(arguments.models)
-        application = app.build(models, best, host)
-        if host not in app.LOOPBACK:
+        application = build(models, best, ["*"] if host in EVERY else [*LOOPBACK, name])
+        if name not in LOOPBACK:
             print(f"warning: with --host {host} whoever reaches this machine can use the page", file=sys.stderr)
-        names = ", ".join(model.metadata.strategy for model in models)
-        say(f"{names} answer on {url(host, listener)} until Ctrl-C")
+        strategies = ", ".join(model.metadata.strategy for model in models)
+        say(f"{strategies} answer on http://{name}:{listener.getsockname()[1]}/ until Ctrl-C")
         try:
             server_of(application).run([listener])
         except KeyboardInterrupt:
             return 130
     return 0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Listen on an address of this machine; port 0 takes a free one.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port is {port}, but must be from 0 to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"port {port} of {host} cannot be had ({one_line(error)}): name another with --host or --port"
+        ) from None
+
+
+def server_of(application: Starlette) -> uvicorn.Server:
+    """A server that keeps no log and says little of itself; its `run` ends with Ctrl-C, after the last answers."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        application,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        server_header=False,
+        proxy_headers=False,
+        headers=list(HEADERS.items()),
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=GRACE,
+    )
+    return uvicorn.Server(config)

@@ -11,8 +11,8 @@ import numpy as np
 
 from transfer.console import UserError
 from transfer.data.preprocessing import Preprocessing
-from transfer.models.manifest import read_manifest
 from transfer.models.metadata import Metadata, has_metadata, read_metadata
+from transfer.models.safety import read_model_file
 
 BEST = "best.keras"  # a copy of the recommended strategy's model
 
@@ -46,15 +46,12 @@ def open_model(path: Path) -> Model:
         preprocessing = Preprocessing.from_text(metadata.preprocessing)
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} takes images in a form that is not known here: make it again by `dvc repro`") from None
-    read_manifest(path)  # which lets no code through, whoever made the file
+    read_model_file(path)  # which lets no code through, whoever made the file
     from transfer.models.networks import load_model, predictor
 
     network = load_model(path)
-    shapes = [tuple(tensor.shape) for tensor in (*network.inputs, *network.outputs)]
-    if shapes != [(None, *preprocessing.shape), (None, len(metadata.classes))]:
-        raise UserError(f"{path} is not what it says of itself: delete it and run `dvc repro`")
-    call = predictor(network)
-    return Model(metadata, preprocessing, network, lambda images: call(images)[0])
+    predict = predictor(network)
+    return Model(metadata, preprocessing, network, lambda images: predict(images)[0])
 
 
 def open_folder(folder: Path) -> tuple[list[Model], str]:
@@ -68,18 +65,17 @@ def open_folder(folder: Path) -> tuple[list[Model], str]:
     Raises:
         UserError: if there is none, if one is damaged, or if two are of the same strategy.
     """
-    named: dict[str, Path] = {}
+    models: dict[str, Model] = {}
     for path in sorted(folder.glob("*.keras")):
-        if path.name == BEST or not has_metadata(path):
-            continue
-        strategy = read_metadata(path).strategy
-        if strategy in named:
-            raise UserError(f"{named[strategy]} and {path} are both of {strategy}: move one of them elsewhere")
-        named[strategy] = path
-    if not named:
+        if path.name != BEST and has_metadata(path):
+            model = open_model(path)
+            if model.metadata.strategy in models:
+                raise UserError(f"{folder} holds two models of {model.metadata.strategy}: move {path.name} elsewhere")
+            models[model.metadata.strategy] = model
+    if not models:
         raise UserError(f"{folder} holds no model of this study: run `dvc repro`, or name a folder with --models")
-    best = read_metadata(folder / BEST).strategy if (folder / BEST).is_file() else ""
-    return [open_model(path) for path in named.values()], best
+    best = folder / BEST
+    return list(models.values()), read_metadata(best).strategy if best.is_file() else ""
 
 
 def ranked(probabilities: np.ndarray, classes: Sequence[str], top: int | None = None) -> list[dict[str, Any]]:

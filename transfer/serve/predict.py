@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.cli import add_model
-from transfer.console import USER_ERROR, UserError, counted, one_line, shown
+from transfer.console import USER_ERROR, UserError, counted, shown
 
 DESCRIPTION = """\
 Say what images show. Their files are prepared exactly as those that the model was trained on. Of a folder, all images
@@ -34,16 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what the model says of every file that can be read; 2 if one could not be."""
     if arguments.top < 1:
         raise UserError(f"--top is {arguments.top}, but must be at least 1")
-    files = find_files(arguments.images)
     import numpy as np
 
     from transfer.data.folders import read_file
     from transfer.serve.models import open_model, ranked
 
+    files = list_files(arguments.images)
     model = open_model(arguments.model)
+    metadata = model.metadata
     failures = []
 
-    def read() -> Iterator[tuple[Path, Any]]:
+    def read() -> Iterator[tuple[Path, np.ndarray]]:
         for file in files:
             try:
                 yield file, read_file(file, model.preprocessing)
@@ -51,73 +52,49 @@ def run(arguments: argparse.Namespace) -> int:
                 failures.append(file)
                 print(f"error: {error}", file=sys.stderr, flush=True)
 
-    images, answers = read(), list[tuple[str, list[dict[str, Any]]]]()
+    images, answers = read(), []
     while batch := list(islice(images, BATCH)):
-        given = model.probabilities(np.stack([image for _, image in batch]))
-        answers += [
-            (str(file), ranked(row, model.metadata.classes, arguments.top))
-            for (file, _), row in zip(batch, given, strict=True)
-        ]
-    metadata = model.metadata
+        probabilities = model.probabilities(np.stack([image for _, image in batch]))
+        for (file, _), row in zip(batch, probabilities, strict=True):
+            answers.append({"file": str(file), "predictions": ranked(row, metadata.classes, arguments.top)})
     if arguments.json:
         facts = {"strategy": metadata.strategy, "shots": metadata.shots, "classes": metadata.classes}
-        listed = [{"file": file, "predictions": predictions} for file, predictions in answers]
-        print(json.dumps({"model": facts, "files": listed}, indent=2, allow_nan=False), flush=True)
+        print(json.dumps({"model": facts, "files": answers}, indent=2), flush=True)
     elif answers:
         print(table(f"{metadata.strategy}, {counted(metadata.shots, 'label')} per class", answers), end="", flush=True)
     return USER_ERROR if failures else 0
 
 
-def find_files(named: Sequence[Path]) -> list[Path]:
+def list_files(named: Sequence[Path]) -> list[Path]:
     """The files that are meant: those named, and of folders all images and recordings, by name.
 
     Raises:
-        UserError: if a folder holds none, or cannot be read.
+        UserError: if a folder holds none.
     """
-    from transfer.data.folders import READABLE, walk
+    from transfer.data.folders import READABLE, find_files, readable
 
     files = []
     for path in named:
-        if not _is_folder(path):
-            files.append(path)
-            continue
-        try:
-            found = sorted(root / name for root, _, names in walk(path) for name in names if names[name])
-        except OSError as error:
-            raise UserError(f"{shown(error.filename or path)} cannot be read: {one_line(error)}") from None
+        found = [file for file in find_files(path) if readable(file)] if path.is_dir() else [path]
         if not found:
             raise UserError(f"{shown(path)} holds no image or recording: they end in {', '.join(READABLE)}")
         files += found
     return files
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name that is too long, or a folder above that may not be entered: told when it is read
-        return False
-
-
-def table(title: str, answers: Sequence[tuple[str, list[dict[str, Any]]]]) -> str:
+def table(title: str, answers: Sequence[dict[str, Any]]) -> str:
     """What the model says, as a table for the terminal."""
     from transfer.report.blocks import Entry, Section, Table
     from transfer.report.terminal import text
 
     rows = [
         [
-            Entry(shown(file), file),
+            Entry(shown(answer["file"]), answer["file"]),
             Entry(shown(prediction["class"]), prediction["class"]),
             Entry(f"{prediction['probability']:.2%}", prediction["probability"]),
         ]
-        for file, predictions in answers
-        for prediction in predictions
+        for answer in answers
+        for prediction in answer["predictions"]
     ]
-    return text(
-        [
-            Section(
-                "answers",
-                shown(title),
-                [Table("answers", ["file", "class", "probability"], rows, words=2, verbatim=True)],
-            )
-        ]
-    )
+    answered = Table("answers", ["file", "class", "probability"], rows, words=2, verbatim=True)
+    return text([Section("answers", shown(title), [answered])])
