@@ -6,13 +6,12 @@ import argparse
 import json
 import math
 import sys
-from pathlib import Path
 
 from transfer.compare import changes
-from transfer.compare.repository import WORKSPACE, Repository
+from transfer.compare.revisions import WORKSPACE, read_revisions
 from transfer.compare.verdicts import METRICS
 from transfer.console import UserError
-from transfer.report import pages
+from transfer.report import pages, terminal
 
 TITLE = "Comparison of revisions"
 DESCRIPTION = """\
@@ -51,46 +50,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison; 1 on a regression, if that is asked for."""
-    repository = Repository(Path.cwd())
-    names = list(dict.fromkeys(arguments.revisions))
-    if len(arguments.revisions) > 1 and len(names) == 1:
-        raise UserError(f"{names[0]} cannot be compared with itself: name two revisions")
-    if len(names) < 2:
-        names = [*(names or [repository.default_branch()]), WORKSPACE]
     chosen = arguments.metric or ["accuracy"]
-    metrics = list(METRICS.values()) if "all" in chosen else [METRICS[name] for name in dict.fromkeys(chosen)]
+    metrics = [metric for name, metric in METRICS.items() if name in chosen or "all" in chosen]
     tolerance = parse_tolerance(arguments.tolerance)
-    comparison = changes.compare_all(repository.revisions(names), metrics, tolerance)
+    comparison = changes.compare_all(read_revisions(arguments.revisions), metrics, tolerance)
     print(_printed(comparison, arguments.form), end="", flush=True)
     if not arguments.fail_on_regression:
         return 0
     lines = changes.describe_regressions(comparison)
-    allowed = f" beyond {changes.tolerated(comparison)}" if tolerance else ""
+    allowed = f" beyond {arguments.tolerance}" if tolerance else ""
     for line in [f"regression{allowed}: {line}" for line in lines] or [f"no regression{allowed}"]:
-        print(line, file=sys.stderr, flush=True)
+        print(line, file=sys.stderr)
     return bool(lines)
 
 
-def _printed(comparison: changes.RevisionComparison, form: str | None) -> str:
+def _printed(comparison: changes.Comparison, form: str | None) -> str:
     if form == "json":
-        return (
-            json.dumps(changes.to_json(comparison), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-        )
+        return json.dumps(changes.to_json(comparison), indent=2, ensure_ascii=False, default=str) + "\n"
     sections = changes.write_changes(comparison)
     if form == "html":
         return pages.html(TITLE, sections)
-    if form == "md":
-        return pages.markdown(TITLE, sections)
-    from transfer.report.terminal import text
-
-    return text(sections)
+    return pages.markdown(TITLE, sections) if form == "md" else terminal.text(sections)
 
 
 def parse_tolerance(text: str) -> float:
     """A loss as in `0.005`, or in percent as in `0.5%`.
 
     Raises:
-        UserError: if it is no such number, or so large that nothing could be a regression of accuracy.
+        UserError: if it is no number of at least 0 and below 1.
     """
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,25 +16,23 @@ START, END = "<!-- made by `make reruns` -->\n", "<!-- end -->\n"
 HEAD = "| you edit | runs again | then, where what these write has changed |\n| --- | --- | --- |\n"
 
 
-def readers(stages: dict[str, Any], section: str, key: str) -> list[str]:
-    """The stages that read a parameter, in their order."""
-    parts = [section, *key.split(".")]
-    named = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}  # itself, and all that it is in
-    return [name for name, stage in stages.items() if named & set(stage.get("params", []))]
+def readers(stages: dict[str, Any], key: str) -> list[str]:
+    """The stages that read a parameter, by its dotted name, in their order."""
+    return [
+        name
+        for name, stage in stages.items()
+        if any(f"{key}.".startswith(f"{read}.") for read in stage.get("params", []))  # itself, or what it is in
+    ]
 
 
-def followers(stages: dict[str, Any], names: list[str]) -> list[str]:
-    """The stages that depend on what some stages write, directly or not, in the order of a run; those not included."""
-    reached, ahead = set[str](), set(names)
-    while ahead:
-        reached |= ahead
-        ahead = {name for name in stages for before in ahead if _follows(stages[name], stages[before])} - reached
-    return [name for name in stages if name in reached - set(names)]
-
-
-def _follows(stage: dict[str, Any], before: dict[str, Any]) -> bool:
-    made = [PurePosixPath(out) for out in outs(before)]
-    return any(PurePosixPath(dep) in (out, *out.parents) for dep in stage.get("deps", []) for out in made)
+def followers(stages: dict[str, Any], names: Iterable[str]) -> list[str]:
+    """The stages that depend on what some stages write, directly or not, those not included; `stages` in their order."""
+    made, found = [out for name in names for out in outs(stages[name])], list[str]()
+    for name, stage in stages.items():
+        if any(PurePosixPath(out).is_relative_to(dep) for dep in stage.get("deps", []) for out in made):
+            made += outs(stage)
+            found.append(name)
+    return [name for name in found if name not in names]
 
 
 def outs(stage: dict[str, Any]) -> list[str]:
@@ -47,24 +46,24 @@ def table(stages: dict[str, Any], params: dict[str, Any]) -> str:
     rows = []
     for section, content in params.items():
         answers: dict[tuple[str, ...], list[str]] = {}
-        for key in flatten(content):
-            answers.setdefault(tuple(readers(stages, section, key)), []).append(f"`{section}.{key}`")
-        for names, keys in answers.items():
-            after = followers(stages, list(names))
-            rows.append(f"| {', '.join(keys)} | {_listed(names)} | {_listed(after)} |\n")
+        for key in flatten(content, f"{section}."):
+            answers.setdefault(tuple(readers(stages, key)), []).append(key)
+        rows += [
+            f"| {_listed(keys)} | {_listed(names)} | {_listed(followers(stages, names))} |\n"
+            for names, keys in answers.items()
+        ]
     return HEAD + "".join(rows)
 
 
-def _listed(names: list[str] | tuple[str, ...]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "nothing"
 
 
 def main() -> None:
     """Put the table into its page."""
-    stages = read_params(Path("dvc.yaml"))["stages"]
     before, rest = PAGE.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    write_text(PAGE, before + START + table(stages, read_params()) + END + after)
+    write_text(PAGE, before + START + table(read_params(Path("dvc.yaml"))["stages"], read_params()) + END + after)
     say(f"reruns: {PAGE}")
 
 

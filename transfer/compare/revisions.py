@@ -1,19 +1,27 @@
-"""What Git holds of a study at a revision, and what differs of its parameters, code and data between revisions."""
+"""What Git holds of a study at a revision, and what differs of its parameters, code and test data between revisions."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import io
-import math
+import json
+import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from transfer.compare.verdicts import METRICS, Cells
-from transfer.console import UserError
+import pandas as pd
 
-SPECIMENS = ("article", "article_same_task")  # in older tables of cells: no strategies
+from transfer.compare.verdicts import METRICS, RUN
+from transfer.console import UserError, some
+from transfer.params import parse_params
+
+WORKSPACE = "workspace"
+RUNS, SCORES, PARAMS, LOCK = FILES = ("results/cells.csv", "results/metrics.json", "params.yaml", "dvc.lock")
+CODE = ("stages/", "transfer/")
+TEST_DATA = ("data/target_test_images.npz", "data/target_test_labels.npz")
+NO_STRATEGIES = ["article", "article_same_task"]  # rows of older tables
 
 
 @dataclass(frozen=True)
@@ -23,59 +31,98 @@ class Revision:
     Attributes:
         name: what the user calls it.
         place: where it is, in words.
-        cells: of its strategies.
+        runs: one row per run, with the columns `RUN` and those of `METRICS`; NaN where an older table lacks one.
         params: every parameter by its dotted name.
-        lock: the stages of `dvc.lock`, by name; empty where there is none.
+        stages: those of `dvc.lock`, by name; empty where there is none.
         source_accuracy: of its source model, if it is known.
         doubts: sentences on why its results may not be those of its code and parameters.
     """
 
     name: str
     place: str
-    cells: Cells
+    runs: pd.DataFrame
     params: dict[str, Any]
-    lock: dict[str, Any]
+    stages: dict[str, Any]
     source_accuracy: float | None
-    doubts: list[str] = field(default_factory=list)
+    doubts: list[str]
 
     @property
     def seeds(self) -> list[int]:
-        """Of all cells."""
-        return sorted({seed for values in self.cells.values() for seed in values})
+        """Of all runs."""
+        return sorted(self.runs["seed"].unique().tolist())
 
 
-def parse_cells(text: str, where: str) -> Cells:
-    """The cells of the strategies, from the text of `results/cells.csv`; specimens are left out.
+def read_revisions(names: Sequence[str]) -> list[Revision]:
+    """The study at every revision, as Git holds it: nothing is checked out.
+
+    Args:
+        names: of branches, tags, commits or DVC experiments, or `workspace`; one name stands for itself and the
+            workspace, none for the default branch and the workspace.
 
     Raises:
-        UserError: if the text is not a table of cells, or has a cell twice.
+        UserError: if this is no Git repository, there is no such revision, or it holds no results.
+    """
+    if not _git("rev-parse", "--git-dir"):
+        raise UserError(f"{Path.cwd()} is not in a Git repository: run this in a clone of the study")
+    if len(names) < 2:
+        names = [*(names or [_default_branch()]), WORKSPACE]
+    return [_read_revision(name) for name in names]
+
+
+def _git(*arguments: str) -> str:
+    """What Git prints; nothing where it fails."""
+    return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8").stdout
+
+
+def _commit(name: str) -> str:
+    """The commit of a branch, tag, commit or DVC experiment; nothing if there is none of this name."""
+    commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    return (commit or _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}")).strip()
+
+
+def _default_branch() -> str:
+    remote = _git("symbolic-ref", "--short", "refs/remotes/origin/HEAD").strip().removeprefix("origin/")
+    names = [name for name in (remote, "main", "master") if name]
+    for branch in (f"{place}{name}" for name in names for place in ("", "origin/")):
+        if _commit(branch):
+            return branch
+    raise UserError(f"there is no branch {' or '.join(names)} here: name a revision, as in `transfer compare HEAD`")
+
+
+def _read_revision(name: str) -> Revision:
+    commit = _commit("HEAD" if name == WORKSPACE else name)
+    if not commit:
+        raise UserError(f"there is no branch, tag or commit {name} here: fetch it, or see `git branch --all`")
+    place = f"at {commit[:7]}"
+    if name == WORKSPACE:
+        place = f"on {_git('branch', '--show-current').strip() or 'no branch'} {place}"
+        content = {path: Path(path).read_text("utf-8") if Path(path).exists() else "" for path in FILES}
+    else:
+        content = {path: _git("show", f"{commit}:./{path}") for path in FILES}
+    if not content[RUNS]:
+        raise UserError(f"{name} has no {RUNS}: run `dvc repro` there and commit results/")
+    runs = parse_runs(content[RUNS], f"{RUNS} of {name}")
+    params, lock = (parse_params(content[path] or "{}", f"{path} of {name}") for path in (PARAMS, LOCK))
+    params, stages = flatten(params), lock.get("stages", {})
+    edited = edited_params(params, stages) + (_edited_code(stages) if name == WORKSPACE else [])
+    doubts = [f"edited since its results were made: {some(edited)}; run `dvc repro`"] if edited else []
+    if _outs(stages).get(RUNS) not in (None, _md5(content[RUNS].encode())):
+        doubts.append(f"{RUNS} is not what {LOCK} records: run `dvc repro`")
+    source_accuracy = json.loads(content[SCORES] or "{}").get("source", {}).get("accuracy")
+    return Revision(name, place, runs, params, stages, source_accuracy, doubts)
+
+
+def parse_runs(text: str, where: str) -> pd.DataFrame:
+    """The runs of the strategies, from the text of `results/cells.csv`.
+
+    Raises:
+        UserError: if the text is not a table of runs.
     """
     try:
-        head, *rows = csv.reader(io.StringIO(text)) if text else [[]]
-    except csv.Error as error:
-        raise UserError(f"{where} is no table of cells ({error}): run `dvc repro` there") from None
-    if missing := {"strategy", "shots", "seed", "accuracy"} - set(head):
-        raise UserError(
-            f"{where} is no table of cells, as it has no column {sorted(missing)[0]}: run `dvc repro` there"
-        )
-    cells: Cells = {}
-    for number, entries in enumerate(rows, 2):
-        try:
-            row = dict(zip(head, entries, strict=True))
-            name, shots, seed = row["strategy"], int(row["shots"]), int(row["seed"])
-            values = {metric: float(row[metric] or "nan") for metric in METRICS if metric in row}
-        except (ValueError, KeyError):
-            raise UserError(f"{where}, line {number}, is no cell: run `dvc repro` there") from None
-        if not name or not math.isfinite(values["accuracy"]):
-            raise UserError(f"{where}, line {number}, is no cell: run `dvc repro` there")
-        if name in SPECIMENS:
-            continue
-        if seed in cells.setdefault((name, shots), {}):
-            raise UserError(f"{where}, line {number}, has {name} with {shots} shots and seed {seed} once more")
-        cells[name, shots][seed] = values
-    if not cells:
-        raise UserError(f"{where} has no cell: run `dvc repro` there")
-    return cells
+        table = pd.read_csv(io.StringIO(text)).astype({"strategy": str, "shots": int, "seed": int, "accuracy": float})
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{where} is not a table of runs: run `dvc repro` there ({error})") from None
+    return table[~table["strategy"].isin(NO_STRATEGIES)].reindex(columns=[*RUN, *METRICS])
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -86,85 +133,62 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """Paths and MD5 of a stage's `deps` or `outs` in `dvc.lock`."""
-    return {entry["path"]: entry.get("md5", "") for entry in stage.get(kind, [])}
-
-
-def code_of(lock: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """For every stage the files that it depends on and that no stage makes, with their MD5."""
-    outs = [PurePosixPath(path) for stage in lock.values() for path in _hashes(stage, "outs")]
-    made = {each.as_posix() for out in outs for each in (out, *out.parents)}  # a stage may depend on a whole folder
-    return {
-        name: {path: md5 for path, md5 in _hashes(stage, "deps").items() if path not in made}
-        for name, stage in lock.items()
-    }
-
-
-def code_changes(base: Revision, other: Revision) -> dict[str, list[str]]:
-    """What differs of the stages' code: for each stage that differs its files, or that it is new or gone."""
-    changes: dict[str, list[str]] = {}
-    before, after = code_of(base.lock), code_of(other.lock)
-    for stage in [*base.lock, *(name for name in other.lock if name not in base.lock)]:
-        if stage not in base.lock or stage not in other.lock:
-            changes[stage] = ["the stage is new" if stage in other.lock else "the stage is gone"]
-            continue
-        old, new = before[stage], after[stage]
-        differ = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
-        if base.lock[stage].get("cmd") != other.lock[stage].get("cmd"):
-            differ.insert(0, "its command")
-        if differ:
-            changes[stage] = differ
-    return changes
-
-
 def differing_params(revisions: Sequence[Revision]) -> dict[str, list[Any]]:
     """Parameters that are not the same in all revisions, with their value in each; None where there is none."""
-    names = list(dict.fromkeys(name for revision in revisions for name in revision.params))
+    names = sorted({name for revision in revisions for name in revision.params})
     values = {name: [revision.params.get(name) for revision in revisions] for name in names}
     return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
 
 
-TEST = ("data/target_test_images.npz", "data/target_test_labels.npz")
-DRAWS = "data/target_train"
-OF_DATA = ("data.", "download.", "source.", "split.")
-GRID = ("split.seeds", "split.shots")  # more of them leave the draws that were there as they were
+def edited_params(params: Mapping[str, Any], stages: Mapping[str, Any]) -> list[str]:
+    """Parameters whose value is not that with which the stages of `dvc.lock` ran."""
+    recorded = [flatten(section) for stage in stages.values() for section in stage.get("params", {}).values()]
+    return sorted({name for used in recorded for name in used if params.get(name, used[name]) != used[name]})
 
 
-def unpaired_because(base: Revision, other: Revision) -> list[str]:
-    """Why the seeds of two revisions do not stand for the same draws and images; empty where they do.
-
-    By what `dvc.lock` records of the split, and by the parameters of the data where one of them has no such record.
-    Where another file of draws cannot be explained by more seeds or shots alone, the draws may be others.
-    """
-    old, new = (revision.lock.get("split", {}) for revision in (base, other))
-    if not old or not new:
-        names = {name for name in base.params.keys() | other.params.keys() if name.startswith(OF_DATA)}
-        differ = any(base.params.get(name) != other.params.get(name) for name in names.difference(GRID))
-        return ["its data may be others"] if differ else []
-    made = [_hashes(stage, "outs") for stage in (old, new)]
-    reasons = []
-    if any(made[0].get(path) != made[1].get(path) for path in TEST):
-        reasons.append("its test images are others")
-    origins = [(_hashes(stage, "deps"), _settings(stage)) for stage in (old, new)]
-    if made[0].get(DRAWS) != made[1].get(DRAWS) and origins[0] != origins[1]:
-        reasons.append("its label draws may be others")
-    return reasons
+def code_changes(base: Revision, other: Revision) -> dict[str, list[str]]:
+    """What differs of the stages' code, by `dvc.lock`: for each stage its files, or that it is new or gone."""
+    changes: dict[str, list[str]] = {}
+    for stage in dict.fromkeys([*base.stages, *other.stages]):
+        if stage not in base.stages or stage not in other.stages:
+            changes[stage] = ["the stage is new" if stage in other.stages else "the stage is gone"]
+            continue
+        old, new = (_code(revision.stages[stage]) for revision in (base, other))
+        if differ := sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path)):
+            changes[stage] = differ
+    return changes
 
 
-def _recorded(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage's parameters in `dvc.lock`, by their dotted names."""
-    return flatten({name: value for file in stage.get("params", {}).values() for name, value in file.items()})
+def has_other_test_data(base: Revision, other: Revision) -> bool:
+    """Whether the target's test images or labels are others, by `dvc.lock`."""
+    old, new = _outs(base.stages), _outs(other.stages)
+    return any(old[path] != new[path] for path in TEST_DATA if path in old and path in new)
 
 
-def _settings(stage: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in _recorded(stage).items() if name not in GRID}
+def _outs(stages: Mapping[str, Any]) -> dict[str, str]:
+    """Paths and MD5 of all that the stages of `dvc.lock` wrote."""
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def edited_params(params: Mapping[str, Any], lock: Mapping[str, Any]) -> list[str]:
-    """Parameters that are not what `dvc.lock` was made with, by name."""
-    edited = {name for stage in lock.values() for name, value in _recorded(stage).items() if params.get(name) != value}
-    whole = {name for stage in lock.values() for file in stage.get("params", {}).values() for name in file}
-    known = {name for stage in lock.values() for name in _recorded(stage)}
-    new = {name for name in params if name.split(".")[0] in whole and name not in known}
-    return sorted(edited | new)
+def _code(stage: Mapping[str, Any]) -> dict[str, str]:
+    """Paths and MD5 of the code that a stage of `dvc.lock` ran."""
+    return {dep["path"]: dep["md5"] for dep in stage.get("deps", []) if dep["path"].startswith(CODE)}
+
+
+def _edited_code(stages: Mapping[str, Any]) -> list[str]:
+    """The files and folders of code in the workspace that are not those which the stages ran."""
+    recorded = {path: md5 for stage in stages.values() for path, md5 in _code(stage).items()}
+    return sorted(path for path, md5 in recorded.items() if _md5_of(Path(path)) != md5)
+
+
+def _md5_of(path: Path) -> str:
+    """What DVC records of a file or a folder."""
+    if path.is_file():
+        return _md5(path.read_bytes())
+    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    entries = [{"md5": _md5(file.read_bytes()), "relpath": file.relative_to(path).as_posix()} for file in files]
+    return f"{_md5(json.dumps(sorted(entries, key=lambda entry: entry['relpath'])).encode())}.dir"
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
