@@ -14,17 +14,17 @@ from transfer.data.pool import EITHER, TEST, TRAIN, Pool, digests
 from transfer.data.target import Target, few_shot
 from transfer.params import Section
 
-Part = Annotated[float, Field(ge=1e-6, le=0.999)]  # one fold of its reciprocal, where groups are kept whole
+Part = Annotated[float, Field(ge=1e-6, le=0.999)]
 
 
 class Params(Section):
-    """The `split` section: what is held out, and the study's grid of cells."""
+    """The `split` section: what is held out, and the numbers of shots and draws of the study."""
 
     test: Part
     test_seed: Annotated[int, Field(ge=0, lt=2**31)]
     duplicates: Literal["drop", "refuse"]
     source_validation: Part
-    shots: Annotated[list[Annotated[int, Field(ge=1, le=10**12)]], Field(min_length=1, max_length=100)]
+    shots: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=100)]
     seeds: Annotated[int, Field(ge=1, le=1000)]
 
     @model_validator(mode="after")
@@ -67,34 +67,33 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
     Raises:
         UserError: if a class or a group does not allow it, or images are there twice and are to be refused.
     """
-    if len(pool.labels) == 0:
-        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", digests(pool.images))
     known = digests(pool.images)
+    if len(known) == 0:
+        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", known)
+    first = np.sort(np.unique(known, return_index=True)[1])  # of each image that is there more than once
     if np.any(pool.part == EITHER):
-        rows = np.sort(np.unique(known, return_index=True)[1])
-        held = hold_out(pool, rows, params.test, params.test_seed, f"{key}, split.test")
-        train, test = (rows[part] for part in held)
-        groups = ", groups kept whole" if pool.grouped else ""
-        how = f"{len(test) / len(rows):.0%} of the images, by seed {params.test_seed}{groups}"
-        dropped = len(known) - len(rows)
+        held = hold_out(pool, first, params.test, params.test_seed, f"{key}, split.test")
+        train, test = (first[part] for part in held)
+        how = f"{len(test) / len(first):.0%} of the images, by seed {params.test_seed}"
+        how += ", groups kept whole" if pool.grouped else ""
+        among = len(known) - len(test)
     else:
         train, test = (np.flatnonzero(pool.part == part) for part in (TRAIN, TEST))
-        how, dropped = "the data's own test images", 0
-        if shared := set(pool.groups[train][pool.groups[train] >= 0]) & set(pool.groups[test]):
+        how, among = "the data's own test images", len(train)
+        if shared := set(pool.groups[train]) & set(pool.groups[test]) - {-1}:
             also = f"{counted(len(shared), 'group')} of the test images have training images too"
             raise UserError(f"{key}: {also}: put each on one side")
-    first = np.zeros(len(train), bool)
-    first[np.unique(known[train], return_index=True)[1]] = True
     hidden = known[test] if others is None else np.concatenate([known[test], others])
-    kept = train[first & ~np.isin(known[train], hidden)]
-    dropped += len(train) - len(kept)
+    train = train[np.sort(np.unique(known[train], return_index=True)[1])]
+    train = train[~np.isin(known[train], hidden)]
+    dropped = among - len(train)
     if dropped and params.duplicates == "refuse":
         also = "test images" if others is None else "test images or the target's"
         raise UserError(
             f"{key}: {counted(dropped, 'image')} are there twice, in the form that the model takes, or are {also} too: "
             "take them out, or set split.duplicates to drop"
         )
-    for rows, what in ((kept, "training"), (test, "test")):
+    for rows, what in ((train, "training"), (test, "test")):
         counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))
         if not counts.all():
             why = f", after {counted(dropped, 'duplicate')} were dropped" if dropped else ""
@@ -102,7 +101,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
                 f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
                 f"out of {key}.classes"
             )
-    return Parts(kept, test, dropped, how, known)
+    return Parts(train, test, dropped, how, known)
 
 
 def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +119,7 @@ def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str)
         Which of the rows to train on and which are held out, both ascending, int64.
 
     Raises:
-        UserError: if a class would keep no image on either side, or there are too few groups.
+        UserError: if a class would keep no image to train on, or there are too few groups.
     """
     labels = pool.labels[rows]
     if pool.grouped:
@@ -141,18 +140,17 @@ def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str)
 def _hold_out_groups(
     labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
 
     alone = np.flatnonzero(groups < 0)
     every = groups.astype(np.int64)
     every[alone] = groups.max() + 1 + np.arange(len(alone))
-    folds, count = max(2, round(1 / fraction)), len(np.unique(every))
+    folds = StratifiedGroupKFold(max(2, round(1 / fraction)), shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds: checked for later
-            found = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, every)
-            train, held = next(iter(found))
+            train, held = next(folds.split(labels, labels, every))
     except ValueError:
-        what = f"{counted(count, 'group')} cannot be divided to hold out {fraction}"
+        what = f"{counted(len(np.unique(every)), 'group')} cannot be divided to hold out {fraction}"
         raise UserError(f"{key}: {what}: change it, or give test images apart") from None
     return np.sort(train), np.sort(held)
 
@@ -169,7 +167,5 @@ def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarr
 
 def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
     """The target task: the images to draw from, and the draws; no test image, no other label."""
-    images = np.asarray(pool.images[parts.train])
-    return few_shot(
-        images, pool.labels[parts.train], pool.classes.tolist(), params.shots, params.seeds, str(pool.preprocessing)
-    )
+    images, labels = np.asarray(pool.images[parts.train]), pool.labels[parts.train]
+    return few_shot(images, labels, pool.classes.tolist(), params.shots, params.seeds, str(pool.preprocessing))

@@ -11,7 +11,7 @@ import numpy as np
 from transfer.console import UserError
 from transfer.files import axes, read_folder, write_folder
 
-CALIBRATION_IMAGES = 100  # per class: enough for the one number that is fitted on them
+CALIBRATION_IMAGES = 100  # per class, or all that the smallest has: enough for the one number that is fitted on them
 CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
 
 
@@ -77,12 +77,7 @@ class Target:
         return self.calibration_rows.ravel()[order], labels[order]
 
     def to_predict(self, test: np.ndarray, train: np.ndarray) -> np.ndarray:
-        """What a strategy predicts: the test images, and after them those for calibration.
-
-        Args:
-            test: images or features, (test images, …).
-            train: the same of the target's own images, (n, …).
-        """
+        """What a strategy predicts: the images, or features, of the test and after them those for calibration."""
         return np.concatenate([test, train[self.calibration()[0]]])
 
 
@@ -107,13 +102,14 @@ def few_shot(
     Raises:
         UserError: as `nested_draws` does.
     """
-    draws = nested_draws(labels, max(shots), seeds)  # refuses what would overflow below
+    draws = nested_draws(labels, max(shots), seeds)
+    of_smallest = int(np.bincount(labels).min())
     return Target(
         images=images,
         classes=np.array(classes, dtype=np.str_),
         shots=np.array(shots, np.int32),
         draws=draws,
-        calibration_rows=calibration_draw(labels),
+        calibration_rows=_draw(labels, min(CALIBRATION_IMAGES, of_smallest), CALIBRATION_SEED),
         preprocessing=np.array(preprocessing),
     )
 
@@ -143,18 +139,6 @@ def nested_draws(labels: np.ndarray, largest: int, seeds: int) -> np.ndarray:
     return np.stack([_draw(labels, largest, seed) for seed in range(seeds)])
 
 
-def calibration_draw(labels: np.ndarray) -> np.ndarray:
-    """Choose the images for calibration: `CALIBRATION_IMAGES` of each class, or all that the smallest class has.
-
-    Args:
-        labels: as in `nested_draws`.
-
-    Returns:
-        Rows of the images, (classes, images) int32.
-    """
-    return _draw(labels, min(CALIBRATION_IMAGES, int(np.bincount(labels).min())), CALIBRATION_SEED)
-
-
 def _draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """The first rows of every class in an order of its own, (classes, count) int32."""
     classes = range(int(labels.max()) + 1)
@@ -168,9 +152,5 @@ def write_target(path: Path, target: Target) -> None:
 
 
 def read_target(path: Path) -> Target:
-    """Read what `write_target` wrote, all but the images, which stay in their file.
-
-    Raises:
-        UserError: if a file is missing or damaged; of the images when they are used.
-    """
+    """Read what `write_target` wrote, all but the images, which stay in their file; a `UserError` if it cannot be."""
     return read_folder(path, Target, "images")
