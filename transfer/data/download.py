@@ -77,7 +77,7 @@ def fetch(name: str, params: Params) -> tuple[Arrays, str]:
         except UserError as error:
             say(f"not kept for another time: {error}")
         return arrays, f"{kind} {address}"
-    files = " or ".join(", ".join(form.files) for form in FORMS[name].values())
+    files = ", or ".join(" and ".join(form.files) for form in FORMS[name].values())
     folder = sources.get("folder", f"a folder that download.sources.{name}.folder names")
     reasons = "\n  ".join(failures)
     raise UserError(f"no source has {SETS[name].title}:\n  {reasons}\nPut {files} into {folder} and run again")

@@ -83,10 +83,12 @@ IDX_FILES = (
 
 def read_npz(paths: Sequence[Path]) -> Arrays:
     """Keras' file of MNIST."""
-    with np.load(paths[0], allow_pickle=False) as archive:
-        return {
-            name: archive[key] for name, key in zip(ARRAYS, ("x_train", "y_train", "x_test", "y_test"), strict=True)
-        }
+    arrays = {}
+    with zipfile.ZipFile(paths[0]) as archive:
+        for name, key in zip(ARRAYS, ("x_train", "y_train", "x_test", "y_test"), strict=True):
+            with archive.open(f"{key}.npy") as stream:  # np.load would advise to unpickle what is no such file
+                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
 
 
 def read_idx(paths: Sequence[Path]) -> Arrays:
