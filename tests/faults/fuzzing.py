@@ -73,7 +73,7 @@ def params() -> Target:
 
 
 def model(suffix: str) -> Target:
-    from transfer.models.manifest import read_manifest
+    from transfer.models.safety import read_model_file
 
     number = iter(range(1 << 62))  # a name is read only once
 
@@ -81,7 +81,7 @@ def model(suffix: str) -> Target:
         parts = ("config.json", "model.weights.h5", "metadata.json")
         path = written(f"{next(number)}{suffix}", zipped(content, *parts) if suffix == ".keras" else content)
         try:
-            read_manifest(path)
+            read_model_file(path)
         finally:
             path.unlink()
 

@@ -11,7 +11,6 @@ from transfer.models.backend import keras
 
 WIDEST = 20_000  # numbers per image of a layer that is taken without being asked for
 MOST = 8  # layers that are taken without being asked for
-FIXED = "fixed_"  # begins the name of a layer of ours whose weights no training changes
 PASSES_ON = {  # no features are taken from these: they give what they take, in another shape or with something left out
     *("AlphaDropout", "Cropping2D", "Dropout", "Flatten", "GaussianDropout", "GaussianNoise", "InputLayer"),
     *("Permute", "Reshape", "SpatialDropout2D", "ZeroPadding2D"),
@@ -47,7 +46,7 @@ def find_layers(body: keras.Model) -> tuple[list[str], str]:
         model goes on from there with what is pooled, or the first that is narrow enough after it.
     """
     line = [layer for layer in trunk(body) if type(layer).__name__ not in PASSES_ON]
-    learnt = next((place for place, layer in enumerate(line) if _learns(layer)), 0)
+    learnt = next((place for place, layer in enumerate(line) if layer.weights), 0)
     line = line[learnt:] or [body.layers[-1]]
     ends = [place for place in range(len(line) - 1) if _ends_a_part(line[place], line[place + 1])]
     narrow = [place for place in ends if _width(line[place]) <= WIDEST]
@@ -55,10 +54,6 @@ def find_layers(body: keras.Model) -> tuple[list[str], str]:
     dense = next((place for place, layer in enumerate(line) if _is_dense(layer)), len(line))
     first = next((place for place in places if place >= dense - 1), places[-1])
     return [line[place].name for place in places], line[first].name
-
-
-def _learns(layer: keras.Layer) -> bool:
-    return bool(layer.weights) and type(layer).__name__ != "Normalization" and not layer.name.startswith(FIXED)
 
 
 def _ends_a_part(layer: keras.Layer, following: keras.Layer) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
 from transfer.console import UserError, shown
-from transfer.models.manifest import Manifest, read_manifest
+from transfer.models.safety import ModelFile, read_model_file
 from transfer.params import PARAMS, Section, written
 
 NONE = "none"  # no file: the stage `pretrain` trains the source CNN; no network
@@ -36,6 +37,7 @@ class Params(Section):
     model: Annotated[str, Field(min_length=1)]
     network: str
     range: Literal["auto"] | Pixels
+    head: Annotated[str, Field(min_length=1)]
     layers: Literal["auto"] | Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
 
     @property
@@ -51,16 +53,14 @@ def image_shape(params: Params) -> tuple[int | None, int | None, int | None] | N
         (height, width, channels), None for each that is free to choose; None where the source CNN is trained.
 
     Raises:
-        UserError: if the file is no model, or no model that can be taken over; says why.
+        UserError: if the file is no model, or no model that can be used; says why.
     """
-    manifest = manifest_of(params)
-    if manifest is None:
+    if (file := told(params)) is None:
         return None
-    if manifest.input_shape is None:
-        classifies = any(len(shape) == 2 for shape in manifest.shapes)  # as dense layers do, which these end in
-        side = NETWORKS[params.network][0] if classifies else None
+    if file.input_shape is None:
+        side = NETWORKS[params.network][0] if file.dense else None
         return side, side, 3
-    height, width, *channels = manifest.input_shape
+    height, width, *channels = file.input_shape
     return height, width, channels[0] if channels else 1
 
 
@@ -70,17 +70,19 @@ def check(params: Params) -> None:
     Raises:
         UserError: for what can be known to fail before anything runs.
     """
-    manifest = manifest_of(params)
-    if manifest is None:
-        for name, value in (("network", NONE), ("range", AUTO), ("layers", AUTO)):
+    if (file := told(params)) is None:
+        for name, value in (("network", NONE), ("range", AUTO), ("head", AUTO), ("layers", AUTO)):
             if getattr(params, name) != value:
                 raise UserError(f"{PARAMS}: source.{name} is for a model of yours: set it to {value}, or source.model")
         return
-    scale_of(params, manifest)
-    names = {name for _, name in manifest.layers}
-    for layer in () if params.layers == AUTO or manifest.weights_only else params.layers:
-        if layer not in names and layer.removeprefix("source_") not in names | {"pooled"}:
-            raise UserError(f"{PARAMS}: source.layers names {written(layer)}, which is no layer of {params.file}")
+    scale_of(params, file)
+    if file.weights_only:
+        return
+    known = {name for _, name in file.layers} | {AUTO, "pooled"}
+    for key, names in (("head", [params.head]), ("layers", [] if params.layers == AUTO else params.layers)):
+        for name in names:
+            if name not in known and re.sub(r"_\d+$", "", name) not in known:  # of two layers of one name
+                raise UserError(f"{PARAMS}: source.{key} names {written(name)}, which is no layer of {params.file}")
 
 
 def known_layers(params: Params, trained: list[str]) -> list[str] | None:
@@ -95,7 +97,7 @@ def known_layers(params: Params, trained: list[str]) -> list[str] | None:
     return None if params.layers == AUTO else list(params.layers)
 
 
-def manifest_of(params: Params) -> Manifest | None:
+def told(params: Params) -> ModelFile | None:
     """What the model's file says of itself, if there is one; raises as `image_shape` does."""
     if params.file is None:
         return None
@@ -103,18 +105,18 @@ def manifest_of(params: Params) -> Manifest | None:
         known = ", ".join(NETWORKS)
         raise UserError(f"{PARAMS}: source.network is {written(params.network)}, but must be none or one of {known}")
     try:
-        manifest = read_manifest(params.file)
+        file = read_model_file(params.file)
     except UserError as error:
         raise UserError(f"{PARAMS}: source.model: {shown(error)}") from None
-    if manifest.weights_only and params.network == NONE:
+    if file.weights_only and params.network == NONE:
         raise UserError(
             f"{params.file} holds weights alone: name their keras.applications network as source.network, or save the "
             "whole model"
         )
-    return manifest
+    return file
 
 
-def scale_of(params: Params, manifest: Manifest) -> Scale:
+def scale_of(params: Params, file: ModelFile) -> Scale:
     """What is to be done to raw pixels.
 
     Raises:
@@ -122,7 +124,7 @@ def scale_of(params: Params, manifest: Manifest) -> Scale:
     """
     if params.range != "auto":
         return params.range
-    if manifest.scales:
+    if file.scales:
         return "inside"
     if params.network != NONE:
         return NETWORKS[params.network][1]
