@@ -93,12 +93,13 @@ def _metric(comparison: Comparison, metric: Metric) -> Section:
     for group in sorted(set().union(*by_group)):
         changes = [changes_of.get(group) for changes_of in by_group]
         base = next(change for change in changes if change)
-        entries = [_value(base.before, base.before_margin, metric)]
-        for change in changes:  # which one of several others may lack
-            entries += (
-                [_value(change.after, change.after_margin, metric), _difference(change)] if change else [NONE] * 2
-            )
-        rows.append([plain(group[0]), plain(group[1]), *entries])
+        row = [plain(group[0]), plain(group[1]), _value(base.before, base.before_margin, metric)]
+        for change in changes:
+            if change is None:  # which another revision has
+                row += [NONE, NONE]
+            else:
+                row += [_value(change.after, change.after_margin, metric), _difference(change)]
+        rows.append(row)
     head = ["strategy", "labels per class", comparison.base.name]
     for other in comparison.others:
         head += [other.name, f"{other.name} − {comparison.base.name}"]

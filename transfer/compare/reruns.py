@@ -26,7 +26,7 @@ def readers(stages: dict[str, Any], key: str) -> list[str]:
 
 
 def followers(stages: dict[str, Any], names: Iterable[str]) -> list[str]:
-    """The stages that depend on what some stages write, directly or not, those not included; `stages` in their order."""
+    """The stages that depend on what others write, directly or not, those not included; all in the order of a run."""
     made, found = [out for name in names for out in outs(stages[name])], list[str]()
     for name, stage in stages.items():
         if any(PurePosixPath(out).is_relative_to(dep) for dep in stage.get("deps", []) for out in made):
@@ -48,10 +48,8 @@ def table(stages: dict[str, Any], params: dict[str, Any]) -> str:
         answers: dict[tuple[str, ...], list[str]] = {}
         for key in flatten(content, f"{section}."):
             answers.setdefault(tuple(readers(stages, key)), []).append(key)
-        rows += [
-            f"| {_listed(keys)} | {_listed(names)} | {_listed(followers(stages, names))} |\n"
-            for names, keys in answers.items()
-        ]
+        for names, keys in answers.items():
+            rows.append(f"| {_listed(keys)} | {_listed(names)} | {_listed(followers(stages, names))} |\n")
     return HEAD + "".join(rows)
 
 

@@ -71,13 +71,14 @@ def read_revisions(names: Sequence[str]) -> list[Revision]:
 
 def _git(*arguments: str) -> str:
     """What Git prints; nothing where it fails."""
-    return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8").stdout
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8")
+    return "" if done.returncode else done.stdout
 
 
 def _commit(name: str) -> str:
     """The commit of a branch, tag, commit or DVC experiment; nothing if there is none of this name."""
     commit = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    return (commit or _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}")).strip()
+    return (commit or _git("for-each-ref", "--count=1", "--format=%(objectname)", f"refs/exps/*/*/{name}")).strip()
 
 
 def _default_branch() -> str:
