@@ -7,8 +7,9 @@ from pathlib import Path
 
 from transfer.console import counted, run, say
 from transfer.files import read_arrays, write_json
-from transfer.models import cnn, model_file, pretrained
+from transfer.models import cnn, model_file
 from transfer.models.networks import predictor, save_model, without_head, write_layers
+from transfer.models.pretrained import Pretrained, load_pretrained
 from transfer.models.versions import made_with
 from transfer.params import read_section
 from transfer.training import precision, pretrain
@@ -16,64 +17,48 @@ from transfer.training.threads import set_threads
 from transfer.training.trainer import Trainer
 
 MODELS = Path("models")
-SOURCE = Path("data/source.npz")
 
 
 def main() -> None:
-    """Train, save the model, and write down its accuracy."""
+    """Train or load, save the model, and write down its accuracy."""
     params = read_section("pretrain", pretrain.Params)
     architecture = read_section("cnn", cnn.Params)
     chosen = read_section("training", precision.Params).precision
-    model = read_section("source", model_file.Params)
+    given = read_section("source", model_file.Params)
     set_threads(params.threads)
-    if model.file:
-        take_over(model)
-        return
-
-    source = read_arrays(SOURCE)
-    images, labels, classes = source["train_images"], source["train_labels"], source["classes"].tolist()
-    how = f"{chosen}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
-    say(f"pretrain: {counted(len(images), 'image')} of {len(classes)} classes, {how}")
-    network = cnn.build(architecture, image_shape=images.shape[1:], classes=len(classes))
-    betas = params.beta_1, params.beta_2
-    trainer = Trainer(network, shift=params.shift, betas=betas, precision=chosen)
-    for epoch, loss in enumerate(pretrain.train_source(trainer, images, labels, params), 1):
-        accuracy = pretrain.accuracy(trainer.predict(source["validation_images"]), source["validation_labels"])
-        say(f"pretrain: epoch {epoch} of {params.epochs}, loss {loss:.4f}, validation accuracy {accuracy:.4f}")
-    test_accuracy = pretrain.accuracy(trainer.predict(source["test_images"]), source["test_labels"])
-
-    save_model(MODELS / "source.keras", network)
-    write_layers(MODELS / "network.json", without_head(network))  # the same whatever the source's classes
-    known = cnn.feature_layers(architecture)
-    facts = {"accuracy": test_accuracy, "validation_accuracy": accuracy, "classes": classes}
-    facts |= {"layers": known, "layer": known[len(architecture.blocks) - 1]}
-    sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
-    write_json(MODELS / "source.json", facts | made_with(sections, chosen))
-    tested = counted(len(source["test_labels"]), "test image")
-    say(f"pretrain: models/source.keras, accuracy {test_accuracy:.4f} on {tested}")
-
-
-def take_over(params: model_file.Params) -> None:
-    """Write somebody's own model as the source model, and measure it if it tells the source's classes apart."""
-    model_file.check(params)
-    source = read_arrays(SOURCE)
-    taken = pretrained.load_pretrained(params, source["train_images"].shape[1:])
-    head = f"without its head {taken.head}" if taken.head else "whole, as it ends in no classifier"
-    say(f"pretrain: nothing to train: {params.model} is taken over, {head}; layers {', '.join(taken.layers)}")
-
-    accuracies: list[float | None] = [None, None]
+    source = read_arrays(Path("data/source.npz"))
     classes = source["classes"].tolist()
-    if taken.classes == len(classes):
-        predict = predictor(taken.model)
-        for number, part in enumerate(("test", "validation")):
-            if len(images := source[f"{part}_images"]):
-                accuracies[number] = pretrain.accuracy(predict(images)[0], source[f"{part}_labels"])
-    save_model(MODELS / "source.keras", taken.model)
-    write_layers(MODELS / "network.json", taken.fresh)
-    facts = dict(zip(("accuracy", "validation_accuracy"), accuracies, strict=True)) | {"classes": classes}
-    facts |= {"layers": taken.layers, "layer": taken.layer}
-    write_json(MODELS / "source.json", facts | made_with({"source": params.model_dump(mode="json")}))
-    known = "" if accuracies[0] is None else f", accuracy {accuracies[0]:.4f} on test images of {len(classes)} classes"
+    if given.file:
+        model_file.check(given)
+        model = load_pretrained(given, source["train_images"].shape[1:])
+        head = f"without its head {model.head}" if model.head else "whole, as it ends in no classifier"
+        say(f"pretrain: nothing to train: {given.model} is taken over, {head}; layers {', '.join(model.layers)}")
+        made = made_with({"source": given.model_dump(mode="json")})
+    else:
+        images, labels = source["train_images"], source["train_labels"]
+        how = f"{chosen}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
+        say(f"pretrain: {counted(len(images), 'image')} of {len(classes)} classes, {how}")
+        network = cnn.build(architecture, image_shape=images.shape[1:], classes=len(classes))
+        betas = params.beta_1, params.beta_2
+        trainer = Trainer(network, shift=params.shift, betas=betas, precision=chosen)
+        for epoch, loss in enumerate(pretrain.train_source(trainer, images, labels, params), 1):
+            accuracy = pretrain.accuracy(trainer.predict(source["validation_images"]), source["validation_labels"])
+            say(f"pretrain: epoch {epoch} of {params.epochs}, loss {loss:.4f}, validation accuracy {accuracy:.4f}")
+        layers = cnn.feature_layers(architecture)
+        model = Pretrained(network, without_head(network), layers, layers[len(architecture.blocks) - 1], "logits")
+        sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
+        made = made_with(sections, chosen)
+
+    facts: dict = {"accuracy": None, "validation_accuracy": None, "classes": classes}
+    predict = predictor(model.model)
+    for key, part in (("accuracy", "test"), ("validation_accuracy", "validation")):
+        if model.classes == len(classes) and len(images := source[f"{part}_images"]):
+            facts[key] = pretrain.accuracy(predict(images)[0], source[f"{part}_labels"])
+    save_model(MODELS / "source.keras", model.model)
+    write_layers(MODELS / "network.json", model.fresh)
+    write_json(MODELS / "source.json", facts | {"layers": model.layers, "layer": model.layer} | made)
+    tested = counted(len(source["test_labels"]), "test image")
+    known = "" if facts["accuracy"] is None else f", accuracy {facts['accuracy']:.4f} on {tested}"
     say(f"pretrain: models/source.keras{known}")
 
 

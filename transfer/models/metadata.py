@@ -1,4 +1,4 @@
-"""What a shipped model file says of itself beside its network: its classes, and how raw files are brought to it.
+"""What a model of a study says of itself beside its network: its classes, and how raw files are brought to it.
 
 It stands in the `.keras` archive as a file of its own, which Keras passes over.
 """
@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from transfer.console import UserError, one_line
-from transfer.files import write_whole, zip_member
+from transfer.console import UserError
+from transfer.files import decoding, write_whole, zip_member
 
 MEMBER = "transfer.json"
-LARGEST = 10 << 20  # bytes of that file
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a shipped model says of itself.
+    """What a model of a study says of itself.
 
     Attributes:
         strategy: that made it.
@@ -41,49 +39,31 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
     def write(partial: Path) -> None:
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(partial, "w") as new:
             for name in sorted({*old.namelist(), MEMBER}):
-                content = json.dumps(vars(metadata), indent=2) if name == MEMBER else old.read(name)
+                content = json.dumps(asdict(metadata), indent=2) if name == MEMBER else old.read(name)
                 new.writestr(zip_member(name), content)
 
     write_whole(path, write)
-
-
-def _check_kind(path: Path) -> None:
-    """Refuse a pipe or a device, whose end would be waited for."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file: name a .keras file")
 
 
 def has_metadata(path: Path) -> bool:
     """Whether a `.keras` file says what it is.
 
     Raises:
-        UserError: if the file cannot be read, is damaged, or is a folder or a pipe.
+        UserError: if the file cannot be read or is damaged.
     """
-    _check_kind(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return MEMBER in archive.namelist()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
-    except Exception as error:  # as zipfile raises what it likes on hostile bytes
-        raise UserError(f"{path} is damaged ({one_line(error)}): delete it and run `dvc repro`") from None
+    with decoding(path), zipfile.ZipFile(path) as archive:
+        return MEMBER in archive.namelist()
 
 
 def read_metadata(path: Path) -> Metadata:
     """Read it.
 
     Raises:
-        UserError: if the file is missing, is no file, is no `.keras` file, or does not say what it is.
+        UserError: if the file is missing, is no `.keras` file, or does not say what it is.
     """
-    _check_kind(path)
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as stream:
-            content: dict[str, Any] = json.loads(stream.read(LARGEST))
-        classes = tuple(str(name) for name in content["classes"])
+    if not has_metadata(path):
+        raise UserError(f"{path} is no model of this study: name a .keras file from its models folder")
+    with decoding(path), zipfile.ZipFile(path) as archive:
+        content = json.loads(archive.read(MEMBER))
+        classes = tuple(map(str, content["classes"]))
         return Metadata(str(content["strategy"]), int(content["shots"]), classes, str(content["preprocessing"]))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: `dvc repro` makes it") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
-    except Exception:  # zipfile, zlib and json raise a dozen types on hostile bytes
-        raise UserError(f"{path} is no model of this study: name a .keras file from its models folder") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +12,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from transfer.console import UserError, one_line
-from transfer.files import read_facts, write_json, write_whole, zip_member
+from transfer.files import decoding, read_facts, write_json, write_whole, zip_member
 from transfer.models.backend import keras, tf
 
 
@@ -75,32 +75,25 @@ def save_model(path: Path, model: keras.Model) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-
-    def write(partial: Path) -> None:
-        saved = partial.with_name(f"{partial.name}.keras")
-        try:
-            model.save(saved)
-            _make_repeatable(saved, partial)
-        finally:
-            saved.unlink(missing_ok=True)
-
-    write_whole(path, write)
-
-
-def _make_repeatable(saved: Path, destination: Path) -> None:
     numbers: dict[str, int] = {}  # of objects that several layers share, which Keras calls by their address
 
     def renumber(match: re.Match[str]) -> str:
         return f"{match[1]}{numbers.setdefault(match[2], len(numbers))}"
 
-    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(destination, "w") as new:
-        for name in sorted(old.namelist()):
-            content = old.read(name)
-            if name == "metadata.json":
-                content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
-            if name == "config.json":
-                content = re.sub(r'("shared_object_id": )(\d+)', renumber, content.decode()).encode()
-            new.writestr(zip_member(name), content)
+    def write(partial: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder, "model.keras")
+            model.save(saved)
+            with zipfile.ZipFile(saved) as old, zipfile.ZipFile(partial, "w") as new:
+                for name in sorted(old.namelist()):
+                    content = old.read(name)
+                    if name == "metadata.json":
+                        content = json.dumps(json.loads(content) | {"date_saved": "1980-01-01@00:00:00"}).encode()
+                    if name == "config.json":
+                        content = re.sub(r'("shared_object_id": )(\d+)', renumber, content.decode()).encode()
+                    new.writestr(zip_member(name), content)
+
+    write_whole(path, write)
 
 
 def load_model(path: Path) -> keras.Model:
@@ -109,14 +102,10 @@ def load_model(path: Path) -> keras.Model:
     Raises:
         UserError: if the file is missing or cannot be loaded safely.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is missing: `dvc repro` makes it")
-    try:
+    with decoding(path):
+        if not path.exists():
+            raise FileNotFoundError
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the part that failed raises
-        raise UserError(
-            f"{path} is not a model that can be loaded ({one_line(error)}): delete it and run `dvc repro`"
-        ) from None
 
 
 def images_at_once(model: keras.Model) -> int:
