@@ -9,7 +9,6 @@ import io
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,17 +19,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import browser, check_by_axe  # noqa: F401  # the first is a fixture
+from conftest import ROOT, refused
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare, write_sides
-from test_page import browser, check_by_axe  # noqa: F401  # the first is a fixture
 
-from transfer.console import UserError
-from transfer.serve import app as application
-from transfer.serve.models import Model, open_folder
-from transfer.serve.server import bind, server_of, url
+from transfer.serve.app import build
+from transfer.serve.command import HEADERS, bind, server_of
+from transfer.serve.models import open_folder
 
-ROOT = Path(__file__).resolve().parents[1]
 EVIL = '<img src=x onerror="window.hacked=1">'
 
 
@@ -48,38 +46,34 @@ class Server:
     """One that is running."""
 
     port: int
-    models: list[Model]
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
-    def ask(
-        self, method: str, path: str, body: Any = None, chunked: bool = False, **headers: str
-    ) -> tuple[int, dict[str, str], bytes]:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an answer; names of headers to send have _ for -."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, named, encode_chunked=chunked)
+            connection.request(method, path, body, named, encode_chunked="Transfer-Encoding" in named)
             response = connection.getresponse()
             return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
-    def predict(self, body: Any, kind: str = "image/png", **headers: str) -> tuple[int, Any]:
+    def predict(self, body: Any, kind: str = "image/png", **headers: str) -> tuple[int, str]:
         status, _, content = self.ask("POST", "/predict", body, Content_Type=kind, **headers)
-        return status, json.loads(content)
+        return status, content.decode()
 
 
 @contextlib.contextmanager
-def served(folder: Path, host: str = "127.0.0.1") -> Iterator[Server]:
-    """In a thread of this process, so that tests can change its limits."""
+def served(folder: Path) -> Iterator[Server]:
     models, best = open_folder(folder)
     with bind("127.0.0.1", 0) as listener:
-        server = server_of(application.build(models, best, host))
+        server = server_of(build(models, best, ["127.0.0.1"]))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            yield Server(listener.getsockname()[1], models)
+            yield Server(listener.getsockname()[1])
         finally:
             server.should_exit = True
             thread.join()
@@ -104,38 +98,40 @@ def server(folder: Path) -> Iterator[Server]:
 # Programs.
 
 
-def test_every_strategy_answers_with_all_its_classes_the_most_probable_first(server: Server) -> None:
-    for body, kind, first in [(LEFT, "image/png", "left"), (RIGHT, "application/octet-stream", "right")]:
-        status, answer = server.predict(body, kind)
-        assert status == 200
-        assert list(answer) == ["end_to_end", "scratch"]
-        for classes in answer.values():
-            assert classes[0]["class"] == first
-            assert {each["class"] for each in classes} == set(SIDES)
-            assert classes[0]["probability"] > classes[1]["probability"]
-            assert sum(each["probability"] for each in classes) == pytest.approx(1, abs=1e-5)
+@pytest.mark.parametrize(
+    ("body", "kind", "first"),
+    [(LEFT, "image/png", "left"), (RIGHT, "application/octet-stream", "right")],
+    ids=SIDES,
+)
+def test_every_strategy_answers_with_all_its_classes_the_most_probable_first(
+    server: Server, body: bytes, kind: str, first: str
+) -> None:
+    status, content = server.predict(body, kind)
+    answer = json.loads(content)
+    assert status == 200
+    assert list(answer) == ["end_to_end", "scratch"]
+    for classes in answer.values():
+        assert classes[0]["class"] == first
+        assert {each["class"] for each in classes} == set(SIDES)
+        assert sum(each["probability"] for each in classes) == pytest.approx(1, abs=1e-5)
+
+
+def test_recordings_are_answered_too(server: Server) -> None:
+    assert server.predict(recording(), "audio/wav")[0] == 200
 
 
 def test_health_names_the_models(server: Server) -> None:
-    status, headers, body = server.ask("GET", "/health")
-    assert status == 200
-    assert headers["content-type"] == "application/json"
-    assert json.loads(body) == {"status": "ok", "models": ["end_to_end", "scratch"]}
+    status, _, body = server.ask("GET", "/health")
+    assert (status, json.loads(body)) == (200, {"status": "ok", "models": ["end_to_end", "scratch"]})
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/", 200),
-        ("HEAD", "/", 200),
-        ("GET", "/page.css", 200),
-        ("GET", "/page.js", 200),
+        ("GET", "/page/page.js", 200),
+        ("GET", "/page/../app.py", 404),
         ("GET", "/predict", 405),
-        ("POST", "/", 405),
-        ("DELETE", "/health", 405),
-        ("GET", "/nowhere", 404),
-        ("GET", "/health/", 404),
-        ("GET", "/../pyproject.toml", 404),
         ("POST", "/predict", 415),
     ],
 )
@@ -144,125 +140,71 @@ def test_every_answer_has_its_status_and_the_headers_that_protect(
 ) -> None:
     found, headers, body = server.ask(method, path)
     assert found == status
-    for name, value in application.HEADERS.items():
-        assert headers[name.lower()] == value
+    assert {name: headers.get(name.lower()) for name in HEADERS} == HEADERS
     assert "server" not in headers
-    if status >= 400:
-        assert set(json.loads(body)) == {"error"}
-    if status == 405:
-        assert headers["allow"]
+    assert status == 200 or set(json.loads(body)) == {"error"}
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
-    [
-        (b"", "is empty"),
-        (b"no image", "is no image of a kind that can be read"),
-        (LEFT[:-30], "is damaged"),
-        (b"RIFF\x00\x00\x00\x00WAVE", ""),
-        (b'{"image": "aGVsbG8="}', "is no image"),
-    ],
+    [(b"", "is empty"), (b"no image", "be read"), (LEFT[:-30], "is damaged"), (recording()[:40], "")],
+    ids=["empty", "text", "damaged image", "damaged recording"],
 )
 def test_what_cannot_be_read_is_400_and_one_line(server: Server, body: bytes, said: str) -> None:
-    status, answer = server.predict(body, "application/octet-stream")
+    status, content = server.predict(body, "application/octet-stream")
+    error = json.loads(content)["error"]
     assert status == 400
-    assert said in answer["error"]
-    assert answer["error"].isprintable()
+    assert said in error
+    assert error.isprintable()
 
 
-@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/json", "image"])
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x"])
 def test_kinds_that_a_foreign_form_could_send_are_refused(server: Server, kind: str) -> None:
     assert server.predict(LEFT, kind)[0] == 415
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize(("size", "status"), [(10 << 20, 400), ((10 << 20) + 1, 413), (30 << 20, 413)])
-def test_no_more_than_ten_megabytes_are_taken(server: Server, size: int, status: int, chunked: bool) -> None:
-    parts = (bytes(min(1 << 16, size - start)) for start in range(0, size, 1 << 16))
-    body = parts if chunked else bytes(size)
-    found, _, content = server.ask("POST", "/predict", body, chunked, Content_Type="image/png")
-    assert found == status
-    assert "error" in json.loads(content)
-
-
-def test_recordings_are_answered_too(server: Server) -> None:
-    assert server.predict(recording(), "audio/wav")[0] == 200
-
-
-def test_an_upload_without_end_is_cut_off(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
-        head = f"POST /predict HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Type: image/png\r\n"
-        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
-        sent = 0
-        with contextlib.suppress(ConnectionError):
-            while sent < 4 * application.DRAINED:
-                connection.sendall(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
-                sent += 1 << 20
-    assert sent < 2 * application.DRAINED
-    assert server.ask("GET", "/health")[0] == 200
+@pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}])
+@pytest.mark.parametrize(("size", "status"), [(10 << 20, 400), ((10 << 20) + 1, 413)])
+def test_no_more_than_ten_megabytes_are_taken(server: Server, size: int, status: int, headers: dict[str, str]) -> None:
+    body = (bytes(min(1 << 16, size - start)) for start in range(0, size, 1 << 16))
+    assert server.predict(body if headers else bytes(size), **headers)[0] == status
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "192.168.0.7:{port}", "[", "a@[::1"]
+    ("host", "status"),
+    [("127.0.0.1:{port}", 200), ("evil.example", 400), ("127.0.0.1.evil.example", 400), ("[", 400)],
 )
-def test_a_request_that_names_another_server_is_refused(server: Server, host: str) -> None:
-    assert server.ask("GET", "/", Host=host.format(port=server.port))[0] == 403
-    assert server.predict(LEFT, Host=host.format(port=server.port))[0] == 403
-
-
-@pytest.mark.parametrize("host", ["localhost:{port}", "127.0.0.1:{port}", "[::1]:{port}", "LOCALHOST"])
-def test_a_request_that_names_this_machine_is_answered(server: Server, host: str) -> None:
-    assert server.predict(LEFT, Host=host.format(port=server.port))[0] == 200
+def test_only_a_request_that_names_this_server_is_answered(server: Server, host: str, status: int) -> None:
+    assert server.predict(LEFT, Host=host.format(port=server.port))[0] == status
+    assert server.ask("GET", "/", Host=host.format(port=server.port))[0] == status
 
 
 @pytest.mark.parametrize(
-    "origin", ["null", "", "http://evil.example", "http://127.0.0.1:1", "http://localhost:{port}", "file://"]
+    ("origin", "status"),
+    [("http://127.0.0.1:{port}", 200), ("null", 403), ("http://evil.example", 403), ("http://127.0.0.1:1", 403)],
 )
-def test_a_request_from_another_page_is_refused(server: Server, origin: str) -> None:
-    assert server.predict(LEFT, Origin=origin.format(port=server.port))[0] == 403
+def test_only_this_server_s_own_page_is_answered(server: Server, origin: str, status: int) -> None:
+    assert server.predict(LEFT, Origin=origin.format(port=server.port))[0] == status
 
 
 def test_a_port_in_use_and_a_host_that_is_not_here_are_one_line() -> None:
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        assert url("127.0.0.1", listener) == f"http://127.0.0.1:{port}/"
-        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1 is in use: name another with --port"):
-            bind("127.0.0.1", port)
-    with pytest.raises(UserError, match=r"--host 203\.0\.113\.1 is no address of this machine"):
-        bind("203.0.113.1", 0)
-    with pytest.raises(UserError, match=r"--host nowhere\.invalid is no name or address that is known here"):
-        bind("nowhere.invalid", 0)
+        refused(lambda: bind("127.0.0.1", port), f"port {port} of 127.0.0.1 cannot be had (", "in use", "name another")
+    refused(lambda: bind("203.0.113.1", 0), "port 0 of 203.0.113.1 cannot be had (", "name another with --host")
 
 
-Start = Callable[..., tuple[subprocess.Popen[str], int]]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts the command, and ends it if the test did not."""
-    started = []
-
-    def begin(*arguments: str) -> tuple[subprocess.Popen[str], int]:
-        command = [sys.executable, "-m", "transfer.cli", "serve", "--port", "0", *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(process)
+def test_another_host_is_served_under_any_name_with_a_warning(folder: Path) -> None:
+    command = [sys.executable, "-m", "transfer.cli", "serve", "--port", "0", "--models", str(folder)]
+    command += ["--host", "0.0.0.0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.fullmatch(r"end_to_end, scratch answer on http://[^:]+:(\d+)/ until Ctrl-C\n", line)
+        found = re.fullmatch(r"end_to_end, scratch answer on http://0\.0\.0\.0:(\d+)/ until Ctrl-C\n", line)
         assert found, line
-        return process, int(found[1])
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_another_host_is_served_with_a_warning(folder: Path, start: Start) -> None:
-    process, port = start("--models", str(folder), "--host", "0.0.0.0")
-    assert Server(port, []).predict(LEFT)[0] == 200
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+        assert Server(int(found[1])).predict(LEFT, Host="my-machine.local")[0] == 200
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "warning: with --host 0.0.0.0 whoever reaches this machine can use the page\n"
 
@@ -312,10 +254,6 @@ def says(page: Page, text: str) -> None:
     page.locator("#summary", has_text=text).wait_for(timeout=10_000)
 
 
-def firsts(page: Page) -> list[str]:
-    return page.locator("#answers ol li:first-child .class").all_inner_texts()
-
-
 EDGE = ((0.1, 0.2), (0.1, 0.8))  # a stroke on the left
 
 
@@ -326,10 +264,9 @@ def test_a_drawing_is_answered_by_every_strategy(opened: Open) -> None:
     page.locator("#centre").uncheck()
     draw(page, *EDGE)
     says(page, "All 2 models say left")
-    assert firsts(page) == ["left", "left"]
+    assert page.locator("#answers ol li:first-child .class").all_inner_texts() == ["left", "left"]
     numbers = page.locator("#answers ol li > span:nth-child(2)").all_inner_texts()
     assert all(re.fullmatch(r"\d+\.\d %", number) for number in numbers)
-    assert len(numbers) == 4
     assert page.locator("#sent img").is_visible()
     draw(page, (0.9, 0.1), (0.9, 0.9), (0.8, 0.1), (0.8, 0.9))
     says(page, "All 2 models say right")
@@ -337,48 +274,42 @@ def test_a_drawing_is_answered_by_every_strategy(opened: Open) -> None:
     says(page, "All 2 models say left")
     page.get_by_role("button", name="Clear").click()
     says(page, "Nothing is asked yet.")
-    assert firsts(page) == []
+    assert page.locator("#answers ol li").count() == 0
 
 
-def sent(page: Page, do: Callable[[], None]) -> np.ndarray:
-    """The image that the page sends when something is done; (height, width) uint8."""
-    seen: list[str] = []
-    page.expose_function("keep", lambda text: seen.append(text))
-    page.evaluate("""() => {
-        const real = window.fetch;
-        window.fetch = async (address, request) => {
-            const bytes = new Uint8Array(await request.body.arrayBuffer());
-            await window.keep(btoa(String.fromCharCode(...bytes)));
-            return real(address, request);
-        };
+def sent(page: Page) -> np.ndarray:
+    """The image that was sent last, as the page shows it; (height, width) uint8."""
+    page.locator("#answers ol li").first.wait_for()
+    content = page.locator("#sent img").evaluate("""(image) => {
+        const canvas = document.createElement("canvas");
+        [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+        canvas.getContext("2d").drawImage(image, 0, 0);
+        return canvas.toDataURL("image/png").split(",")[1];
     }""")
-    with page.expect_response("**/predict"):
-        do()
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(seen[-1]))).convert("L"))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L"))
 
 
 def test_ink_is_scaled_and_its_centre_of_mass_put_in_the_middle_as_in_mnist(opened: Open) -> None:
     page = opened()
-    image = sent(page, lambda: draw(page, (0.1, 0.1), (0.1, 0.3), (0.25, 0.3))).astype(float)
+    draw(page, (0.1, 0.1), (0.1, 0.3), (0.25, 0.3))
+    image = sent(page).astype(float)
     rows, columns = np.nonzero(image > 30)
     side = max(np.ptp(rows), np.ptp(columns)) + 1
     assert side / image.shape[0] == pytest.approx(20 / 28, abs=0.03)
     mass = [np.average(np.arange(len(image)) + 0.5, weights=image.sum(axis=axis)) for axis in (0, 1)]
     assert mass == pytest.approx([len(image) / 2] * 2, abs=2)
-    assert ((image > 0) & (image < 255)).any()  # its edges are smooth
 
 
-@pytest.mark.parametrize("polarity", ["same", "inverted"])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("polarity", "dark"), [("same", False), ("same", True), ("inverted", False)])
 def test_models_see_light_where_the_canvas_is_light(opened: Open, tmp_path: Path, polarity: Any, dark: bool) -> None:
-    write_sides(
-        tmp_path / "end_to_end.keras", preprocessing=replace(PREPROCESSING, polarity=polarity, height=10, width=20)
-    )
+    preprocessing = replace(PREPROCESSING, polarity=polarity, height=10, width=20)
+    write_sides(tmp_path / "end_to_end.keras", preprocessing=preprocessing)
     with served(tmp_path) as other:
         page = opened(other)
         page.locator("#centre").uncheck()
         page.locator("#dark").set_checked(dark)
-        image = sent(page, lambda: draw(page, *EDGE))
+        draw(page, *EDGE)
+        image = sent(page)
         assert image.shape == (140, 280)
         assert image[-1, -1] == (255 if dark != (polarity == "inverted") else 0)
         says(page, f"The model says {'right' if dark else 'left'}")
@@ -390,10 +321,8 @@ def drop(page: Page, content: bytes, name: str, kind: str) -> None:
             const carried = new DataTransfer();
             const content = Uint8Array.from(atob(bytes), (sign) => sign.charCodeAt(0));
             carried.items.add(new File([content], name, { type: kind }));
-            for (const event of ["dragover", "drop"]) {
-                const options = { dataTransfer: carried, bubbles: true, cancelable: true };
-                document.body.dispatchEvent(new DragEvent(event, options));
-            }
+            const options = { dataTransfer: carried, bubbles: true, cancelable: true };
+            document.body.dispatchEvent(new DragEvent("drop", options));
         }""",
         [base64.b64encode(content).decode(), name, kind],
     )
@@ -401,19 +330,16 @@ def drop(page: Page, content: bytes, name: str, kind: str) -> None:
 
 def test_a_file_is_dropped_or_chosen(opened: Open, tmp_path: Path) -> None:
     page = opened()
-    drop(page, RIGHT, "photo.jpg", "image/jpeg")
-    says(page, "All 2 models say right")
-    assert page.locator("#sent figcaption").inner_text() == "photo.jpg"
-    assert page.evaluate("document.querySelector('#sent img').naturalWidth") == 40
     (tmp_path / "left.png").write_bytes(LEFT)
     for _ in range(2):  # the same file again
-        page.get_by_label("Or choose a file").set_input_files(tmp_path / "left.png")
-        says(page, "All 2 models say left")
         drop(page, RIGHT, "photo.jpg", "")  # of a kind that the browser does not know
         says(page, "All 2 models say right")
+        assert page.locator("#sent figcaption").inner_text() == "photo.jpg"
+        page.get_by_label("Or choose a file").set_input_files(tmp_path / "left.png")
+        says(page, "All 2 models say left")
 
 
-def test_a_bad_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Open) -> None:
+def test_a_large_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Open) -> None:
     page = opened()
     page.evaluate("""() => {
         const pasted = new DataTransfer();
@@ -421,7 +347,6 @@ def test_a_bad_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Open
         dispatchEvent(new ClipboardEvent("paste", { clipboardData: pasted }));
     }""")
     page.get_by_role("alert").get_by_text("large.png is larger than 10 MB").wait_for()
-    says(page, "No answer.")
     draw(page, *EDGE)
     page.locator("#answers ol li").first.wait_for()
     assert not page.get_by_role("alert").is_visible()
@@ -430,9 +355,9 @@ def test_a_bad_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Open
 def test_what_the_server_says_of_a_bad_file_is_shown(browser: Browser, server: Server) -> None:  # noqa: F811
     page = browser.new_page()  # whose console tells of the status 400
     page.goto(server.address)
-    drop(page, b"no image", "notes.png", "image/png")
+    drop(page, LEFT[:-30], "photo.png", "image/png")
     says(page, "No answer.")
-    assert "is no image of a kind that can be read" in page.get_by_role("alert").inner_text()
+    assert "is damaged" in page.get_by_role("alert").inner_text()
     page.close()
 
 
@@ -446,36 +371,24 @@ def test_names_of_classes_and_strategies_are_shown_and_do_nothing(opened: Open, 
         assert page.locator("#answers ol li").count() == 3
         assert page.evaluate("window.hacked") is None
         assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
-        assert page.locator("img").count() == 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 def test_axe_finds_no_serious_fault_and_nothing_overflows(opened: Open, width: int, scheme: str) -> None:
     page = opened(width=width, color_scheme=scheme)
-    check_by_axe(page)
     draw(page, *EDGE)
     page.locator("#answers ol li").first.wait_for()
     check_by_axe(page)
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
-def test_the_keyboard_reaches_all_and_clears(opened: Open) -> None:
+def test_the_keyboard_reaches_all(opened: Open) -> None:
     page = opened()
     reached = []
     for _ in range(7):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
     assert reached == ["skip", "theme", "clear", "undo", "centre", "dark", "file"]
-    draw(page, *EDGE)
-    page.locator("#answers ol li").first.wait_for()
-    page.locator("#dark").focus()
-    page.keyboard.press("Space")
-    assert page.locator("#dark").is_checked()
-    page.locator("#clear").focus()
-    page.keyboard.press("Enter")
-    says(page, "Nothing is asked yet.")
-    assert page.evaluate("document.activeElement.id") == "clear"  # focus is not lost
 
 
 def test_a_finger_draws_without_moving_the_page(opened: Open) -> None:
