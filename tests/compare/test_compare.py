@@ -251,37 +251,27 @@ def test_what_cannot_be_compared_is_one_line(repository: Repository, tmp_path: P
     (repository.root / "params.yaml").write_text("a: [")
     assert "params.yaml of workspace is not valid YAML" in repository.compare(code=2)
     (repository.root / "results/cells.csv").unlink()
-    assert "workspace has no results/cells.csv: run `dvc repro`" in repository.compare(code=2)
+    assert "workspace has no results/cells.csv in this folder: run `dvc repro`" in repository.compare(code=2)
     assert "is not in a Git repository" in Repository(tmp_path).compare(code=2)
-
-
-@pytest.mark.parametrize(("text", "value"), [("0", 0), ("0.005", 0.005), ("0.5%", 0.005)])
-def test_tolerances(text: str, value: float) -> None:
-    assert parse_tolerance(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["1", "-0.1", "nan", "x", "100%"])
 def test_what_is_no_tolerance_is_refused(text: str) -> None:
+    assert parse_tolerance("0.5%") == parse_tolerance("0.005") == 0.005
     with pytest.raises(UserError, match="must be at least 0 and below 1, or in percent"):
         parse_tolerance(text)
 
 
-def test_hostile_names_are_shown_and_do_nothing(repository: Repository) -> None:
+def test_hostile_names_are_shown_and_do_nothing_and_the_page_needs_nothing_else(repository: Repository) -> None:
     evil = "<script>alert(1)</script>|[x](y)"
     repository.write(runs().replace("scratch", evil))
     repository.commit("<b>")
     page = repository.compare("main", "<b>", "--html")
+    assert page.startswith("<!doctype html>")
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
     assert evil not in page
     assert html.escape(evil) in page
     assert r"\<script\>alert(1)\</script\>\|\[x\](y)" in repository.compare("main", "<b>", "--md")
-    assert f"{evil} " in repository.compare("main", "<b>")
-
-
-def test_the_html_page_needs_nothing_else(repository: Repository) -> None:
-    page = repository.compare("main", "gain", "--html")
-    assert page.startswith("<!doctype html>")
-    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
-    assert len(page) < 60_000  # no chart library
 
 
 def test_plain_text_is_not_wrapped_in_a_pipe(repository: Repository) -> None:

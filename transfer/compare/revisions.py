@@ -101,7 +101,7 @@ def _read_revision(name: str) -> Revision:
     else:
         content = {path: _git("show", f"{commit}:./{path}") for path in FILES}
     if not content[RUNS]:
-        raise UserError(f"{name} has no {RUNS}: run `dvc repro` there and commit results/")
+        raise UserError(f"{name} has no {RUNS} in this folder: run `dvc repro` there and commit results/")
     runs = parse_runs(content[RUNS], f"{RUNS} of {name}")
     params, lock = (parse_params(content[path] or "{}", f"{path} of {name}") for path in (PARAMS, LOCK))
     params, stages = flatten(params), lock.get("stages", {})
