@@ -11,60 +11,18 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import ROOT, Study, copy_of, make_study
-from hypothesis import given
-from hypothesis import strategies as st
+from reports import check_numbers, check_sentences
 from ruamel.yaml import YAML
-from test_report import check_cell_numbers, check_sentences
 
-from transfer.compare.reruns import END, PAGE, START, followers, readers, table
-from transfer.compare.revisions import flatten
+from transfer.compare.reruns import followers, readers
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-PARAMS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
-TABLE = (ROOT / PAGE).read_text(encoding="utf-8").split(START)[1].split(END)[0]
 TRAINING = ["pretrain", "feature_extraction", "dense_head", "end_to_end", "scratch"]
-
-
-def test_the_table_in_the_docs_is_what_dvc_yaml_and_params_yaml_say() -> None:
-    assert table(STAGES, PARAMS) == TABLE, "run `make reruns`"
-
-
-def test_the_table_answers_for_every_parameter_once() -> None:
-    named = re.findall(r"`([a-z_]+\.[a-z0-9_.]+)`", "".join(row.split("|")[1] for row in TABLE.splitlines()))
-    assert sorted(named) == sorted(flatten(PARAMS))
-
-
-chains = st.lists(st.sets(st.integers(0, 5)), min_size=1, max_size=6)
-
-
-@given(chains)
-def test_followers_are_all_that_can_be_reached(after: list[set[int]]) -> None:
-    """Stage i depends on the stages in `after[i]` with smaller numbers; compared with a walk from every stage."""
-    stages = {
-        str(i): {"deps": [f"out/{j}" for j in wanted if j < i] + ["code.py"], "outs": [f"out/{i}"]}
-        for i, wanted in enumerate(after)
-    }
-
-    def reaches(start: int, end: int) -> bool:
-        return any(j < end and (j == start or reaches(start, j)) for j in after[end])
-
-    for start in range(len(after)):
-        assert followers(stages, [str(start)]) == [str(end) for end in range(len(after)) if reaches(start, end)]
-
-
-def test_a_stage_follows_what_is_in_a_folder_that_it_depends_on() -> None:
-    stages = {
-        "a": {"outs": ["parts/a.npz"]},
-        "b": {"deps": ["parts"], "outs": [{"b.csv": {"cache": False}}]},
-        "c": {"deps": ["b.csv"]},
-    }
-    assert followers(stages, ["a"]) == ["b", "c"]
-    assert followers(stages, ["b"]) == ["c"]
 
 
 def answer(section: str, key: str) -> tuple[list[str], list[str]]:
     """What the table says for a parameter."""
-    names = readers(STAGES, section, key)
+    names = readers(STAGES, f"{section}.{key}")
     return names, followers(STAGES, names)
 
 
@@ -152,7 +110,7 @@ def test_more_seeds_and_shots_train_the_new_runs_alone_and_give_the_bytes_of_one
     assert len(cells) == 2 * len(TRAINING[1:])
     assert "±" not in page.split("## How it was measured")[0]
     assert "One label draw tells nothing of the next" in page
-    check_cell_numbers(page, cells)
+    check_numbers(page, cells)
     check_sentences(page, cells)
 
     study.set(split__seeds=2, split__shots=[1, 3, 4])
