@@ -1,4 +1,4 @@
-"""Stage `evaluate`: score every cell on the target test labels, which no other stage may read."""
+"""Stage `evaluate`: score every run on the target test labels, which no other stage may read."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from transfer.data.predictions import read_predictions
 from transfer.evaluation.outcomes import Probes
 from transfer.evaluation.scores import (
     check_predictions,
-    check_same_cells,
+    check_same_runs,
     headline,
     outcomes_of,
-    score_cells,
     score_probes,
+    score_runs,
     temperature_scale,
 )
 from transfer.files import digest, read_arrays, read_facts, read_record, write_json, write_record, write_text
@@ -23,7 +23,7 @@ TARGET_LABELS = Path("data/target_test_labels.npz")
 
 
 def main() -> None:
-    """Read every strategy's predictions and the test labels; write one row per cell, the headline and the outcomes."""
+    """Read every strategy's predictions and the test labels; write a row per run, the headline and the outcomes."""
     files = sorted(Path("data/predictions").glob("[!.]*.npz"))
     test = read_arrays(TARGET_LABELS, "labels", "classes")
     labels = test["labels"]
@@ -34,16 +34,14 @@ def main() -> None:
     for file in files:
         check_predictions(file, predictions[file.stem], len(labels), len(test["classes"]))
     scaled = {name: temperature_scale(given) for name, given in predictions.items()}
-    scored = [score_cells(name, given, scaled[name], labels) for name, given in predictions.items()]
-    cells = pd.concat(scored, ignore_index=True)
-    check_same_cells(cells)
-    probes = score_probes(read_record(Path("data/probes.npz"), Probes), labels)
+    scored = [score_runs(name, given, scaled[name], labels) for name, given in predictions.items()]
+    runs = pd.concat(scored, ignore_index=True)
+    check_same_runs(runs)
 
+    write_table("cells", runs)
+    write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels))
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
-    write_table("cells", cells)
-    write_table("probes", probes)
-    metrics = headline(cells, source_accuracy)
-    write_json(RESULTS / "metrics.json", metrics)
+    write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
     outcomes = outcomes_of(predictions, scaled, labels, test["classes"], digest(RESULTS / "cells.csv"))
     write_record(Path("data/outcomes.npz"), outcomes)
 

@@ -1,4 +1,4 @@
-"""Stage `report`: turn the cells into a page that people can read, as Markdown with charts and as one HTML file."""
+"""Stage `report`: turn the runs into a page that people can read, as Markdown with charts and as one HTML file."""
 
 import shutil
 from functools import partial
@@ -7,13 +7,12 @@ from pathlib import Path
 from transfer.console import UserError, counted, run, say
 from transfer.evaluation.comparison import compare
 from transfer.evaluation.outcomes import Outcomes, Probes
-from transfer.evaluation.selection import Params, choose_strategies, read_cells
+from transfer.evaluation.selection import Params, choose_strategies, read_runs
 from transfer.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
 from transfer.params import read_section
-from transfer.report import pages, vega
+from transfer.report import pages
 from transfer.report.card import recommended, write_card
-from transfer.report.charts import charts_of
-from transfer.report.sections import write_report
+from transfer.report.sections import charts_of, write_report
 from transfer.report.study import Study
 
 MODELS, RESULTS = Path("models"), Path("results")
@@ -24,15 +23,15 @@ def main() -> None:
     """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
-    cells = read_cells(RESULTS / "cells.csv", str(outcomes.table))
-    strategies = choose_strategies(cells, None if params.strategies == "all" else params.strategies)
-    say(f"report: {counted(len(cells), 'run')}; {', '.join(strategies)}")
+    runs = read_runs(RESULTS / "cells.csv", str(outcomes.table))
+    strategies = choose_strategies(runs, None if params.strategies == "all" else params.strategies)
+    say(f"report: {counted(len(runs), 'run')}; {', '.join(strategies)}")
 
     study = Study(
-        comparison=compare(cells, outcomes, strategies, params.replicates),
-        cells=cells,
+        comparison=compare(runs, outcomes, strategies, params.replicates),
+        runs=runs,
         outcomes=outcomes,
-        views=read_record(Path("data/probes.npz"), Probes),
+        probes=read_record(Path("data/probes.npz"), Probes),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
         source=read_facts(Path("models/source.json"), "accuracy", "classes", "params", "versions"),
         data=read_facts(Path("data/about.json"), "source", "target", "notes"),
@@ -42,7 +41,7 @@ def main() -> None:
     write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
     write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies))
     for chart in charts_of(sections):
-        write_text(RESULTS / "charts" / f"{chart.name}.svg", vega.svg(chart.whole()) + "\n")
+        write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg())
     best = recommended(study.comparison).strategy
     take_away(best, study.made_with[best]["model"])
     write_text(MODELS / "best.md", pages.markdown(f"The model `best.keras`: {best}", write_card(study)))

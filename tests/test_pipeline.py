@@ -197,10 +197,10 @@ def test_long_stages_say_how_far_they_are(finished: Study) -> None:
 
 
 def test_the_page_of_a_study_follows_from_its_runs(finished: Study) -> None:
-    from test_report import check_cell_numbers, check_sentences
+    from reports import check_numbers, check_sentences
 
     page, cells = finished.read("results/report.md").decode(), pd.read_csv(finished.root / "results/cells.csv")
-    assert check_cell_numbers(page, cells) > 100
+    assert check_numbers(page, cells) > 100
     check_sentences(page, cells)
     assert "With 2 draws no signed-rank test can be significant" in page
 

@@ -2,74 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from transfer.console import UserError
 from transfer.evaluation.metrics import reliability
 from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
 from transfer.evaluation.selection import BASELINE, CALIBRATION
-from transfer.evaluation.statistics import (
-    Estimate,
-    Pair,
-    Sample,
-    Spread,
-    bootstrap_means,
-    compare_pairs,
-    label_equivalence,
-    pareto_front,
-    spread,
-)
+from transfer.evaluation.statistics import Sample, bootstrap_means, compare_pairs, label_equivalence, pareto_front
 
 SEED = 0  # of the bootstrap
-ROOM = 40  # classes that a chart or a table of them can show
-OTHER_STUDY = "is not of the study that was evaluated: run `dvc repro evaluate`"
+MOST_CLASSES = 40  # that a chart or a table can show
 
 
-@dataclass(frozen=True)
-class Result:
-    """One strategy at one budget.
-
-    Attributes:
-        strategy: its name.
-        shots: labelled images per class.
-        accuracy: mean over the seeds, a fraction.
-        spread: of the seeds.
-        best: whether its mean is the highest of the budget.
-        level: whether it is not separated from the best, or the best itself; with one seed only the best is.
-        gain: against the baseline; None for the baseline itself and where there is none.
-        equivalent: labels per class that the baseline needs for the same accuracy; None as for `gain`.
-        costs: of one training, medians over the seeds.
-        effort: trained parameters times images seen, which grows as the arithmetic of the updates.
-        on_front: whether no other strategy of the budget has less effort and at least the accuracy.
-        calibration: means over the seeds; NaN where a temperature could not be fitted.
-    """
-
-    strategy: str
-    shots: int
-    accuracy: Estimate
-    spread: Spread
-    best: bool
-    level: bool
-    gain: Pair | None
-    equivalent: Estimate | None
-    costs: dict[str, int]
-    effort: int
-    on_front: bool
-    calibration: dict[str, float]
-
-    @property
-    def possible(self) -> Estimate:
-        """The accuracy with an interval that keeps to fractions, as it is drawn and listed."""
-        return self.accuracy.within(0, 1)
-
-    @property
-    def negative(self) -> bool:
-        """Whether this is negative transfer: worse than the baseline, and separated from it."""
-        return self.gain is not None and self.gain.verdict == "worse"
+def rows_of(frame: pd.DataFrame) -> list[Any]:
+    """The rows of a table as named tuples."""
+    return list(frame.itertuples())
 
 
 @dataclass(frozen=True)
@@ -80,25 +31,25 @@ class Comparison:
         strategies: names, the baseline last.
         shots: budgets, ascending.
         seeds: the number of label draws.
-        results: by strategy and shots.
-        pairs: of each budget, the baseline second.
+        results: a row per budget and strategy, see `compare`.
+        pairs: a row per budget and pair of strategies: `shots`, and what `compare_pairs` gives.
     """
 
     strategies: list[str]
     shots: list[int]
     seeds: int
-    results: dict[tuple[str, int], Result]
-    pairs: dict[int, list[Pair]]
+    results: pd.DataFrame
+    pairs: pd.DataFrame
 
-    def of(self, strategy: str, shots: int) -> Result:
-        """One result."""
-        return self.results[strategy, shots]
+    def at(self, shots: int) -> list[Any]:
+        """The results of one budget as named tuples, in the order of the strategies."""
+        return rows_of(self.results[self.results["shots"] == shots])
 
-    def at(self, shots: int) -> list[Result]:
-        """The results of one budget, in the order of the strategies."""
-        return [self.of(name, shots) for name in self.strategies]
+    def of(self, strategy: str) -> list[Any]:
+        """The results of one strategy as named tuples, by ascending budget."""
+        return rows_of(self.results[self.results["strategy"] == strategy])
 
-    def best(self, shots: int) -> Result:
+    def best(self, shots: int) -> Any:
         """The result of the highest mean."""
         return next(result for result in self.at(shots) if result.best)
 
@@ -118,78 +69,92 @@ class Comparison:
         return self.shots[(len(self.shots) - 1) // 2]
 
 
-def compare(cells: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], replicates: int) -> Comparison:
+def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], replicates: int) -> Comparison:
     """Compare strategies.
 
     Args:
-        cells: one row per cell.
-        outcomes: the same cells, image by image.
+        runs: a row per run, as in results/cells.csv.
+        outcomes: the same runs, image by image.
         strategies: names, in the order of the report.
         replicates: of the bootstrap.
 
-    Raises:
-        UserError: if the cells and the outcomes are not of the same study.
-    """
-    cells = cells[cells["strategy"].isin(strategies)]
-    shots, seeds = sorted(cells["shots"].unique().tolist()), sorted(cells["seed"].unique().tolist())
-    samples = _samples(cells, outcomes, [(name, count) for name in strategies for count in shots], seeds, replicates)
+    Returns:
+        Its `results` have the columns
 
-    pairs = {count: compare_pairs({name: samples[name, count] for name in strategies}) for count in shots}
-    baseline = {count: samples[BASELINE, count] for count in shots} if BASELINE in strategies else {}
-    medians = cells.groupby(["strategy", "shots"])[list(COSTS)].median().astype(int)
-    calibration = cells.groupby(["strategy", "shots"])[list(CALIBRATION)].mean()
-    results = {}
-    for count in shots:
-        at = [samples[name, count] for name in strategies]
-        best = strategies[int(np.argmax([float(sample.mean) for sample in at]))]
-        level = {best} | {
-            name
-            for pair in pairs[count]
-            if best in (pair.first, pair.second) and pair.verdict == "not separated"
-            for name in (pair.first, pair.second)
-        }
-        costs = {name: medians.loc[(name, count)].to_dict() for name in strategies}
-        efforts = {name: cost["trainable_parameters"] * cost["examples_seen"] for name, cost in costs.items()}
-        front = pareto_front(np.array(list(efforts.values())), np.array([float(sample.mean) for sample in at]))
-        gains = {pair.first: pair for pair in pairs[count] if pair.second == BASELINE}
-        for name, sample, on_front in zip(strategies, at, front, strict=True):
-            results[name, count] = Result(
-                strategy=name,
-                shots=count,
-                accuracy=sample.estimate(),
-                spread=spread(sample.values),
-                best=name == best,
-                level=name in level,
-                gain=gains.get(name),
-                equivalent=label_equivalence(sample, baseline) if name in gains else None,
-                costs=costs[name],
-                effort=efforts[name],
-                on_front=bool(on_front),
-                calibration=calibration.loc[(name, count)].to_dict(),
-            )
+        - strategy, shots.
+        - accuracy: mean over the seeds, a fraction; margin: half of its 95 % interval, NaN with one seed, as all
+          margins; low, high: the interval's ends, within 0 and 1.
+        - deviation, lowest, median, highest: of the accuracies of single seeds; the deviation is NaN with one.
+        - best: whether its mean is the highest of the budget; level: whether it is the best or not separated from it,
+          with one seed the best only.
+        - gain, gain_margin, verdict: against the baseline, paired, corrected over the pairs of the budget; NaN and ""
+          for the baseline itself and where there is none.
+        - equivalent, equivalent_low, equivalent_high: labels per class that the baseline needs for the same accuracy;
+          NaN likewise.
+        - the `COSTS`: of one training, medians over the seeds.
+        - effort: trained parameters times images seen, which grows as the arithmetic of the updates.
+        - on_front: whether no other strategy of the budget has less effort and at least the accuracy.
+        - the scores of `CALIBRATION`: means over the seeds; NaN where a temperature could not be fitted.
+    """
+    runs = runs[runs["strategy"].isin(strategies)]
+    shots, seeds = sorted(runs["shots"].unique().tolist()), sorted(runs["seed"].unique().tolist())
+    samples = _samples(outcomes, [(name, count) for count in shots for name in strategies], seeds, replicates)
+    pairs = pd.concat(
+        [compare_pairs({name: samples[name, count] for name in strategies}).assign(shots=count) for count in shots],
+        ignore_index=True,
+    )
+
+    results = pd.DataFrame(list(samples), columns=["strategy", "shots"])
+    results["accuracy"] = [float(sample.mean) for sample in samples.values()]
+    results["margin"] = [float(sample.margin()) for sample in samples.values()]
+    results["low"] = (results["accuracy"] - results["margin"]).clip(lower=0)
+    results["high"] = (results["accuracy"] + results["margin"]).clip(upper=1)
+    results["best"] = results.index.isin(results.groupby("shots")["accuracy"].idxmax())
+    best = {shots: strategy for strategy, shots in results.loc[results["best"], ["strategy", "shots"]].to_numpy()}
+    level = {(strategy, shots) for shots, strategy in best.items()}
+    for pair in rows_of(pairs[pairs["verdict"] == "not separated"]):
+        if best[pair.shots] in (pair.first, pair.second):
+            level |= {(pair.first, pair.shots), (pair.second, pair.shots)}
+    results["level"] = [group in level for group in samples]
+
+    groups = runs.groupby(["strategy", "shots"])
+    spread = groups["accuracy"].agg(deviation="std", lowest="min", median="median", highest="max")
+    costs, calibration = groups[list(COSTS)].median().astype(int), groups[list(CALIBRATION)].mean()
+    for columns in (_gains(pairs, samples), spread, costs, calibration):
+        results = results.merge(columns, on=["strategy", "shots"], how="left")
+    results["verdict"] = results["verdict"].fillna("")
+    results["effort"] = results["trainable_parameters"] * results["examples_seen"]
+    budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
+    results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets])
     return Comparison(list(strategies), shots, len(seeds), results, pairs)
 
 
 def _samples(
-    cells: pd.DataFrame, outcomes: Outcomes, groups: list[tuple[str, int]], seeds: list[int], replicates: int
+    outcomes: Outcomes, groups: list[tuple[str, int]], seeds: list[int], replicates: int
 ) -> dict[tuple[str, int], Sample]:
-    """The accuracies of every strategy and budget, after a check that cells and outcomes are of the same study."""
-    grid = cells.set_index(["strategy", "shots", "seed"]).sort_index()
-    place = {key: i for i, key in enumerate(zip(outcomes.strategy, outcomes.shots, outcomes.seed, strict=True))}
-    try:
-        order = [[place[name, count, seed] for seed in seeds] for name, count in groups]
-        expected = np.array([[grid.loc[(*group, seed), "accuracy"] for seed in seeds] for group in groups], float)
-    except KeyError:
-        raise UserError(f"results/cells.csv {OTHER_STUDY}") from None
+    """The accuracies of every strategy and budget; not rounded as in the table of runs, which would break ties."""
+    keys = zip(outcomes.strategy.tolist(), outcomes.shots.tolist(), outcomes.seed.tolist(), strict=True)
+    place = {key: i for i, key in enumerate(keys)}
+    order = [[place[name, count, seed] for seed in seeds] for name, count in groups]
     correct = (outcomes.predicted == outcomes.labels)[order]
-    accuracies = correct.mean(axis=2)  # not rounded as in the cells, which would break ties
-    if not np.allclose(accuracies, expected, atol=2e-6):
-        raise UserError(f"results/cells.csv {OTHER_STUDY}")
     resampled = bootstrap_means(correct, replicates, SEED)
-    return {group: Sample(*rows) for group, *rows in zip(groups, accuracies, resampled, strict=True)}
+    return {group: Sample(*rows) for group, *rows in zip(groups, correct.mean(axis=2), resampled, strict=True)}
 
 
-def _rows_of(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:
+def _gains(pairs: pd.DataFrame, samples: Mapping[tuple[str, int], Sample]) -> pd.DataFrame:
+    """A row for every budget and strategy that can be compared with the baseline."""
+    baseline = {shots: sample for (name, shots), sample in samples.items() if name == BASELINE}
+    rows = []
+    for pair in rows_of(pairs[pairs["second"] == BASELINE]):
+        equivalent = label_equivalence(samples[pair.first, pair.shots], baseline)
+        rows.append((pair.first, pair.shots, pair.difference, pair.corrected, pair.verdict, *equivalent))
+    numbers = ["gain", "gain_margin", "equivalent", "equivalent_low", "equivalent_high"]
+    names = ["strategy", "shots", "gain", "gain_margin", "verdict", "equivalent", "equivalent_low", "equivalent_high"]
+    types = {"strategy": str, "shots": int, "verdict": str} | dict.fromkeys(numbers, float)
+    return pd.DataFrame(rows, columns=names).astype(types)
+
+
+def _runs_of(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:
     return (outcomes.strategy == strategy) & (outcomes.shots == shots)
 
 
@@ -199,7 +164,7 @@ def confusion(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:
     Returns:
         (true classes, predicted classes) float64; the diagonal is each class's recall. NaN for a class without images.
     """
-    predicted = outcomes.predicted[_rows_of(outcomes, strategy, shots)]
+    predicted = outcomes.predicted[_runs_of(outcomes, strategy, shots)]
     classes = len(outcomes.classes)
     flat = (outcomes.labels * classes + predicted).ravel()
     counts = np.bincount(flat, minlength=classes**2).reshape(classes, classes)
@@ -208,35 +173,16 @@ def confusion(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:
 
 
 def shown_classes(outcomes: Outcomes, strategies: Sequence[str], shots: int) -> np.ndarray:
-    """Which classes to show: all or, of more than `ROOM`, those with the lowest recall, mean over the strategies.
+    """Which classes to show: all or, of more than `MOST_CLASSES`, those with the lowest recall over the strategies.
 
     Returns:
         Their numbers, ascending, (classes,) int64.
     """
     recalls = np.mean([confusion(outcomes, name, shots).diagonal() for name in strategies], axis=0)
-    return np.sort(np.argsort(recalls, kind="stable")[:ROOM])
+    return np.sort(np.argsort(recalls, kind="stable")[:MOST_CLASSES])
 
 
-@dataclass(frozen=True)
-class HardImage:
-    """A test image that most trainings get wrong.
-
-    Attributes:
-        row: among the test images.
-        label: its class.
-        mistaken_for: the class that it is most often taken for by mistake.
-        wrong: the number of trainings that get it wrong.
-        trainings: of how many.
-    """
-
-    row: int
-    label: int
-    mistaken_for: int
-    wrong: int
-    trainings: int
-
-
-def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int, most: int = 24) -> list[HardImage]:
+def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int, most: int = 24) -> pd.DataFrame:
     """The test images that more than half of the trainings of a budget get wrong, the worst first.
 
     Args:
@@ -244,39 +190,39 @@ def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int, most:
         strategies: whose trainings count.
         shots: the budget.
         most: how many images at most.
+
+    Returns:
+        Columns `row` (among the test images), `label`, `mistaken_for` (the class that it is most often taken for by
+        mistake), and `wrong` (the number of trainings that get it wrong).
     """
     predicted = outcomes.predicted[np.isin(outcomes.strategy, strategies) & (outcomes.shots == shots)]
     wrong = (predicted != outcomes.labels).sum(axis=0)
     worst = np.argsort(-wrong, kind="stable")[:most]
-    images = []
-    for row in worst[wrong[worst] > len(predicted) / 2]:
-        mistakes = predicted[predicted[:, row] != outcomes.labels[row], row]
-        mistaken_for = int(np.bincount(mistakes).argmax())
-        images.append(HardImage(int(row), int(outcomes.labels[row]), mistaken_for, int(wrong[row]), len(predicted)))
-    return images
+    rows = worst[wrong[worst] > len(predicted) / 2]
+    labels = outcomes.labels[rows]
+    mistakes = [taken[taken != label] for taken, label in zip(predicted[:, rows].T, labels, strict=True)]
+    mistaken_for = [int(np.bincount(each).argmax()) for each in mistakes]
+    return pd.DataFrame({"row": rows, "label": labels, "mistaken_for": mistaken_for, "wrong": wrong[rows]})
 
 
 def reliability_of(outcomes: Outcomes, strategy: str, shots: int) -> pd.DataFrame:
     """Confidence beside accuracy in bins of equal mass, all seeds together, as given and temperature-scaled.
 
     Returns:
-        Columns `scaled` (bool), `confidence`, `accuracy`, `images`.
+        Columns `probabilities` ("as given" or "temperature-scaled"), `confidence`, `accuracy`.
     """
-    rows = _rows_of(outcomes, strategy, shots)
-    correct = (outcomes.predicted[rows] == outcomes.labels).ravel()
+    own = _runs_of(outcomes, strategy, shots)
+    correct = (outcomes.predicted[own] == outcomes.labels).ravel()
     frames = []
-    for scaled, confidence in ((False, outcomes.confidence), (True, outcomes.scaled)):
-        if not np.isnan(confidence[rows]).any():
-            columns = zip(
-                ("confidence", "accuracy", "images"), reliability(confidence[rows].ravel(), correct), strict=True
-            )
-            frames.append(pd.DataFrame({"scaled": scaled} | dict(columns)))
+    for kind, every in (("as given", outcomes.confidence), ("temperature-scaled", outcomes.scaled)):
+        if not np.isnan(every[own]).any():
+            confidence, accuracy, _ = reliability(every[own].ravel(), correct)
+            frames.append(pd.DataFrame({"probabilities": kind, "confidence": confidence, "accuracy": accuracy}))
     return pd.concat(frames, ignore_index=True)
 
 
-def probe_accuracies(views: Probes, labels: np.ndarray, replicates: int) -> dict[str, Estimate]:
-    """Accuracy of every layer's linear probe on the sampled test images."""
-    correct = views.predicted == labels[views.rows]
-    resampled = bootstrap_means(correct, replicates, SEED)
-    means = correct.mean(axis=2)
-    return {str(layer): Sample(*rows).estimate() for layer, *rows in zip(views.names, means, resampled, strict=True)}
+def probe_accuracies(probes: Probes, labels: np.ndarray, replicates: int) -> pd.DataFrame:
+    """Accuracy of every layer's linear probe on the sampled test images: columns `layer`, `accuracy`, `margin`."""
+    correct = probes.predicted == labels[probes.rows]
+    samples = Sample(correct.mean(axis=2), bootstrap_means(correct, replicates, SEED))
+    return pd.DataFrame({"layer": probes.names, "accuracy": samples.mean, "margin": samples.margin()})

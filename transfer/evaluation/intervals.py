@@ -1,36 +1,14 @@
-"""Estimates with their intervals, and verdicts that are right together; nothing heavy is imported here."""
+"""Intervals whose verdicts are right together; nothing heavy is imported here."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 LEVEL = 0.95
 ALPHA = 0.05  # family-wise, of all comparisons that are judged together
-
-
-class Estimate(NamedTuple):
-    """A mean with its interval; without an interval (`low` and `high` are None) where there is one seed only."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-    def within(self, least: float, most: float) -> Estimate:
-        """The same with an interval that keeps to values which can be."""
-        if self.low is None or self.high is None:
-            return self
-        return Estimate(self.mean, max(self.low, least), min(self.high, most))
-
-
-def verdict(difference: Estimate) -> str | None:
-    """Better, worse or not separated, for a difference of which more is better; None without an interval."""
-    if difference.low is None or difference.high is None:
-        return None
-    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not separated"
 
 
 def clearness(mean: float, margin: float) -> float:
@@ -43,9 +21,9 @@ def clearness(mean: float, margin: float) -> float:
 def holm_levels(count: int, clearness_at: Callable[[int, float], float]) -> np.ndarray:
     """The level of every comparison in Holm's step-down procedure (1979): then all verdicts hold together at `LEVEL`.
 
-    The k-th clearest of m (k = 0, 1, …) gets the level 1 − 0.05 / (m − k) as long as it and all before it are clear;
-    the first that is not hands its level on to all that follow. So an interval at this level excludes 0 where Holm
-    rejects, and nowhere else.
+    The k-th clearest of m (k = 0, 1, …) gets the level 1 − 0.05 / (m − k) as long as it and all before it are clear.
+    The first that is not clear hands its level on to all that follow. So an interval at this level excludes 0 where
+    Holm rejects, and nowhere else.
 
     Args:
         count: of the comparisons.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 TEMPERATURES = (0.05, 20.0)  # the range that is searched
 
@@ -31,16 +33,9 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean distance between confidence and accuracy over bins of equal mass (Nguyen & O'Connor 2015, section 3.2).
-
-    Args:
-        probabilities: (n, classes).
-        labels: (n,).
-        bins: how many; images are sorted by their confidence and divided as evenly as possible.
-    """
-    confidence, accuracies, counts = reliability(
-        probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins
-    )
+    """Mean distance between confidence and accuracy over bins of equal mass (Nguyen & O'Connor 2015, section 3.2)."""
+    correct = probabilities.argmax(axis=1) == labels
+    confidence, accuracies, counts = reliability(probabilities.max(axis=1), correct, bins)
     return float(np.average(np.abs(confidence - accuracies), weights=counts))
 
 
@@ -72,24 +67,17 @@ def temperature_scaled(probabilities: np.ndarray, temperature: float) -> np.ndar
         probabilities: (…, classes).
         temperature: above 1 makes them less certain, below 1 more; NaN leaves none.
     """
-    return np.moveaxis(_softmax(_logits(probabilities) / temperature), 0, -1)
+    return softmax(_logits(probabilities) / temperature, axis=-1)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
-    """Classes first, as sums over them are faster so, float64."""
-    return np.log(np.maximum(np.moveaxis(probabilities, -1, 0).astype(np.float64, order="C"), 1e-30))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=0))
-    return powers / powers.sum(axis=0)
+    return np.log(np.maximum(probabilities.astype(np.float64), 1e-30))
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of least log loss, within `TEMPERATURES` (Guo et al. 2017, section 4.2).
 
-    The loss is convex in the temperature's inverse: Newton's method, and a bisection where that leaves the interval in
-    which the least loss is known to be. Importing SciPy's search would take longer than all fits of a study.
+    The loss is convex in the temperature's inverse, so it is least where its slope is 0.
 
     Args:
         probabilities: for images that the model was not trained on, (n, classes).
@@ -101,16 +89,14 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     if not len(labels):
         return float("nan")
     logits = _logits(probabilities)
-    right = logits[labels, np.arange(len(labels))].mean()
-    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    inverse, step = 1.0, np.inf
-    while abs(step) > 1e-6 * inverse:
-        weights = _softmax(inverse * logits)
-        expected = (weights * logits).sum(axis=0)
-        slope = expected.mean() - right
-        curvature = ((weights * logits**2).sum(axis=0) - expected**2).mean()
-        low, high = (low, inverse) if slope > 0 else (inverse, high)
-        newton = inverse - slope / curvature if curvature > 0 else np.nan
-        nearer = newton if low <= newton <= high else np.sqrt(low * high)
-        step, inverse = nearer - inverse, nearer
-    return float(1 / inverse)
+    right = logits[np.arange(len(labels)), labels].mean()
+
+    def slope(inverse: float) -> float:
+        return float((softmax(inverse * logits, axis=1) * logits).sum(axis=1).mean() - right)
+
+    least, most = TEMPERATURES
+    if slope(1 / least) <= 0:
+        return least
+    if slope(1 / most) >= 0:
+        return most
+    return 1 / brentq(slope, 1 / most, 1 / least, xtol=1e-12)

@@ -1,4 +1,4 @@
-"""How every test image fared: what the report draws pictures from, beside the cells."""
+"""How every test image fared: what the report draws pictures from, beside the table of runs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import numpy as np
 
 from transfer.files import axes
 
-COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every cell
+COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every run
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The cells of every strategy, image by image; made by `evaluate`, and for `report` alone, as the labels are in it.
+    """The runs of every strategy, image by image; made by `evaluate`, and for `report` alone, as the labels are in it.
 
     Attributes:
-        strategy: of each cell, (cells,) str.
-        shots: labelled images per class of each cell, (cells,) int32.
-        seed: of each cell's draw, (cells,) int32.
-        predicted: the most probable class, (cells, test images) int16.
-        confidence: its probability, (cells, test images) float32.
-        scaled: the same after temperature scaling, NaN without a temperature, (cells, test images) float32.
+        strategy: of each run, (runs,) str.
+        shots: labelled images per class of each run, (runs,) int32.
+        seed: of each run's draw, (runs,) int32.
+        predicted: the most probable class, (runs, test images) int16.
+        confidence: its probability, (runs, test images) float32.
+        scaled: the same after temperature scaling, NaN without a temperature, (runs, test images) float32.
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
-        table: SHA-256 of the file of their cells, so that a report is drawn from what was measured, () str.
+        table: SHA-256 of results/cells.csv, so that a report is drawn from what was measured, () str.
     """
 
-    strategy: np.ndarray = axes("str", "cells")
-    shots: np.ndarray = axes("int32", "cells")
-    seed: np.ndarray = axes("int32", "cells")
-    predicted: np.ndarray = axes("int16", "cells", "test images")
-    confidence: np.ndarray = axes("float32", "cells", "test images")
-    scaled: np.ndarray = axes("float32", "cells", "test images")
+    strategy: np.ndarray = axes("str", "runs")
+    shots: np.ndarray = axes("int32", "runs")
+    seed: np.ndarray = axes("int32", "runs")
+    predicted: np.ndarray = axes("int16", "runs", "test images")
+    confidence: np.ndarray = axes("float32", "runs", "test images")
+    scaled: np.ndarray = axes("float32", "runs", "test images")
     labels: np.ndarray = axes("int32", "test images")
     classes: np.ndarray = axes("str", "classes")
     made_with: np.ndarray = axes("str")

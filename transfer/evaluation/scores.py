@@ -1,4 +1,4 @@
-"""Score every cell of every strategy on the target test set."""
+"""Score every run of every strategy on the target test set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from transfer.console import UserError
-from transfer.data.predictions import Predictions, are_probabilities
+from transfer.data.predictions import Predictions
 from transfer.evaluation import metrics
 from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
 
@@ -21,16 +21,15 @@ SCORES = {
     "brier": metrics.brier,
     "ece": metrics.expected_calibration_error,
 }
-AGAIN = "delete it and run `dvc repro`"
-TEMPERATURE_SCALED = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
+SCALED_SCORES = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
 
 
 class TemperatureScaled(NamedTuple):
-    """What mended probabilities of one strategy's cells would be.
+    """The probabilities of one strategy's runs after temperature scaling.
 
     Attributes:
-        temperature: of each cell, NaN where no image was left to fit it on, (cells,) float64.
-        probabilities: for the test images, NaN without a temperature, (cells, test images, classes) float64.
+        temperature: of each run, NaN where no image was left to fit it on, (runs,) float64.
+        probabilities: for the test images, NaN without a temperature, (runs, test images, classes) float64.
     """
 
     temperature: np.ndarray
@@ -38,20 +37,19 @@ class TemperatureScaled(NamedTuple):
 
 
 def temperature_scale(predictions: Predictions) -> TemperatureScaled:
-    """Fit a temperature for all cells of a number of shots together, on calibration images, and apply it.
+    """Fit one temperature for all runs of a number of shots, on calibration images, and apply it.
 
-    No test label has a part in it; a cell counts only the images that it was not trained on.
+    Test labels have no part in it; a run counts only the images that it was not trained on.
     """
     temperature = np.empty(len(predictions.shots))
     for shots in np.unique(predictions.shots):
-        cells = predictions.shots == shots
-        unseen = predictions.calibration_labels[cells] >= 0
-        temperature[cells] = metrics.fit_temperature(
-            predictions.calibration[cells][unseen], predictions.calibration_labels[cells][unseen]
+        runs = predictions.shots == shots
+        unseen = predictions.calibration_labels[runs] >= 0
+        temperature[runs] = metrics.fit_temperature(
+            predictions.calibration[runs][unseen], predictions.calibration_labels[runs][unseen]
         )
-    return TemperatureScaled(
-        temperature, np.stack(list(map(metrics.temperature_scaled, predictions.probabilities, temperature)))
-    )
+    scaled = map(metrics.temperature_scaled, predictions.probabilities, temperature)
+    return TemperatureScaled(temperature, np.stack(list(scaled)))
 
 
 def check_predictions(path: Path, predictions: Predictions, test_images: int, classes: int) -> None:
@@ -59,76 +57,62 @@ def check_predictions(path: Path, predictions: Predictions, test_images: int, cl
 
     Args:
         path: of their file, which bears the strategy's name.
-        predictions: of all of its cells.
+        predictions: of all of its runs.
         test_images: how many they must be for.
         classes: likewise.
 
     Raises:
-        UserError: if the predictions are for other test images or classes, or those of a cell are no probabilities.
+        UserError: if the predictions are for other test images or classes, or a training diverged.
     """
-    _, images, told = predictions.probabilities.shape
-    if (images, told) != (test_images, classes):
+    _, *found = predictions.probabilities.shape
+    if found != [test_images, classes]:
         raise UserError(
-            f"{path} is for {images} test images of {told} classes, not {test_images} of {classes}: rerun its stage, "
-            "or delete the file if the strategy is gone"
+            f"{path} is for {found[0]} test images of {found[1]} classes, not {test_images} of {classes}: rerun its "
+            "stage, or delete the file if the strategy is gone"
         )
-    for cell, (shots, seed) in enumerate(zip(predictions.shots, predictions.seed, strict=True)):
-        each = f"{path.stem} with {shots} labels per class and seed {seed}"
-        both = predictions.probabilities[cell], predictions.calibration[cell]
+    runs = zip(predictions.shots, predictions.seed, predictions.probabilities, predictions.calibration, strict=True)
+    for shots, seed, *both in runs:
         if not all(np.isfinite(part).all() for part in both):
             raise UserError(
-                f"{each} diverged: its probabilities are no numbers; change its section of params.yaml, most likely "
-                "its peak_rate"
+                f"{path.stem} with {shots} labels per class and seed {seed} diverged: its probabilities are no "
+                "numbers; change its section of params.yaml, most likely its peak_rate"
             )
-        if not all(map(are_probabilities, both)):
-            raise UserError(f"{path} is damaged: what it has of {each} are no probabilities: {AGAIN}")
-    if wrong := _impossible(predictions, classes):
-        raise UserError(f"{path} is damaged: {wrong}: {AGAIN}")
 
 
-def _impossible(predictions: Predictions, classes: int) -> str:
-    """What no stage would write about its cells; empty if there is nothing."""
-    cells = list(zip(predictions.shots.tolist(), predictions.seed.tolist(), strict=True))
-    if len(set(cells)) < len(cells):
-        return "it has a cell twice"
-    lowest = dict.fromkeys(COSTS, 0) | {"shots": 1, "seed": 0, "calibration_labels": -1}
-    if wrong := [name for name, least in lowest.items() if getattr(predictions, name).min(initial=least) < least]:
-        return f"{wrong[0]} is too small"
-    if predictions.calibration_labels.max(initial=-1) >= classes:
-        return "calibration_labels are of other classes"
-    try:
-        made = json.loads(str(predictions.made_with))
-    except (ValueError, RecursionError):
-        made = None
-    return (
-        "" if isinstance(made, dict) and made.keys() >= {"params", "versions"} else "made_with lacks what it must have"
-    )
+def check_same_runs(runs: pd.DataFrame) -> None:
+    """Check that every strategy has the same runs, so that differences are paired.
+
+    Raises:
+        UserError: naming the strategy that differs.
+    """
+    grids = {name: set(zip(rows["shots"], rows["seed"], strict=True)) for name, rows in runs.groupby("strategy")}
+    widest = max(grids.values(), key=len)
+    if differing := [name for name, grid in grids.items() if grid != widest]:
+        raise UserError(
+            f"data/predictions/{differing[0]!s}.npz has other shots or seeds than the rest: rerun its stage, or delete "
+            "the file if the strategy is gone"
+        )
 
 
-def score_cells(strategy: str, predictions: Predictions, scaled: TemperatureScaled, labels: np.ndarray) -> pd.DataFrame:
-    """One row per cell: its strategy, shots and seed, its scores, its costs, and how its probabilities can be mended.
+def score_runs(strategy: str, predictions: Predictions, scaled: TemperatureScaled, labels: np.ndarray) -> pd.DataFrame:
+    """A row per run: its strategy, shots and seed, its scores, its costs, and its scores after temperature scaling.
 
     Args:
         strategy: its name.
-        predictions: for every cell and test image.
-        scaled: the same, mended; `log_loss_tempered` and `ece_tempered` are its scores, NaN without a temperature.
+        predictions: for every run and test image.
+        scaled: the same after temperature scaling.
         labels: true classes of the test images, (test images,) int32.
     """
-    scores = {name: [score(cell, labels) for cell in predictions.probabilities] for name, score in SCORES.items()}
-    costs = {name: getattr(predictions, name) for name in COSTS}
-    mended = {
-        name: [np.nan if np.isnan(cell).any() else score(cell, labels) for cell in scaled.probabilities]
-        for name, score in TEMPERATURE_SCALED.items()
-    }
-    cells = pd.DataFrame(
-        {"strategy": strategy, "shots": predictions.shots, "seed": predictions.seed}
-        | scores
-        | costs
-        | {"temperature": scaled.temperature}
-        | mended
-    )
-    # Rounded here, so that whatever is computed from the file of cells is computed from the same numbers.
-    return cells.round(6).sort_values(["shots", "seed"], ignore_index=True)
+    runs = pd.DataFrame({"strategy": strategy, "shots": predictions.shots, "seed": predictions.seed})
+    for name, score in SCORES.items():
+        runs[name] = [score(run, labels) for run in predictions.probabilities]
+    for name in COSTS:
+        runs[name] = getattr(predictions, name)
+    runs["temperature"] = scaled.temperature
+    for name, score in SCALED_SCORES.items():
+        runs[name] = [np.nan if np.isnan(run).any() else score(run, labels) for run in scaled.probabilities]
+    # Rounded here, so that whatever is computed from results/cells.csv is computed from the same numbers.
+    return runs.round(6).sort_values(["shots", "seed"], ignore_index=True)
 
 
 def outcomes_of(
@@ -138,14 +122,14 @@ def outcomes_of(
     classes: np.ndarray,
     table: str,
 ) -> Outcomes:
-    """Every cell of every strategy, image by image.
+    """Every run of every strategy, image by image.
 
     Args:
         predictions: by strategy.
-        scaled: the same, mended.
+        scaled: the same after temperature scaling.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
-        table: SHA-256 of the file of their cells.
+        table: SHA-256 of the table of runs.
     """
     every = list(predictions.values())
     return Outcomes(
@@ -162,51 +146,31 @@ def outcomes_of(
     )
 
 
-def score_probes(views: Probes, labels: np.ndarray) -> pd.DataFrame:
-    """One row per layer and seed: the accuracy of its linear probe on the sampled test images.
-
-    Raises:
-        UserError: if the probes are of images that are not there.
-    """
-    if views.rows.min(initial=0) < 0 or views.rows.max(initial=0) >= len(labels):
-        raise UserError(f"data/probes.npz is for other test images: {AGAIN}")
-    correct = views.predicted == labels[views.rows]
+def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
+    """One row per layer and seed: the accuracy of its linear probe on the sampled test images."""
+    accuracies = (probes.predicted == labels[probes.rows]).mean(axis=2).round(6)
+    layers, seeds = accuracies.shape
     return pd.DataFrame(
-        [
-            (layer, int(views.shots), seed, round(float(accuracy), 6))
-            for layer, seeds in zip(views.names, correct.mean(axis=2), strict=True)
-            for seed, accuracy in enumerate(seeds)
-        ],
-        columns=["layer", "shots", "seed", "accuracy"],
+        {
+            "layer": np.repeat(probes.names, seeds),
+            "shots": int(probes.shots),
+            "seed": np.tile(np.arange(seeds), layers),
+            "accuracy": accuracies.ravel(),
+        }
     )
 
 
-def check_same_cells(cells: pd.DataFrame) -> None:
-    """Check that every strategy has the same cells, so that differences are paired.
-
-    Raises:
-        UserError: naming the strategy that differs.
-    """
-    grids = {name: set(zip(rows["shots"], rows["seed"], strict=True)) for name, rows in cells.groupby("strategy")}
-    widest = max(grids.values(), key=len)
-    if differing := [name for name, grid in grids.items() if grid != widest]:
-        raise UserError(
-            f"data/predictions/{differing[0]!s}.npz has other shots or seeds than the rest: rerun its stage, or delete "
-            "the file if the strategy is gone"
-        )
-
-
-def headline(cells: pd.DataFrame, source_accuracy: float | None) -> dict[str, dict[str, float]]:
+def headline(runs: pd.DataFrame, source_accuracy: float | None) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics diff` shows: mean accuracy per strategy and number of shots.
 
     Args:
-        cells: one row per cell.
+        runs: a row per run.
         source_accuracy: of the source model on its own task; None where it is not known.
     """
-    means = cells.groupby(["strategy", "shots"], as_index=False)["accuracy"].mean()
     table: dict[str, dict[str, float]] = {}
     if source_accuracy is not None:
         table["source"] = {"accuracy": round(source_accuracy, 6)}
-    for strategy, shots, mean in zip(means["strategy"], means["shots"], means["accuracy"], strict=True):
+    means = runs.groupby(["strategy", "shots"], as_index=False)["accuracy"].mean()
+    for strategy, shots, mean in means.itertuples(index=False):
         table.setdefault(strategy, {})[f"shots_{shots}"] = round(float(mean), 6)
     return table

@@ -1,4 +1,4 @@
-"""Which cells and strategies the report is about."""
+"""Which runs and strategies the report is about."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator
 
 from transfer.console import UserError
-from transfer.evaluation.outcomes import COSTS
 from transfer.files import digest
 from transfer.params import Section
 
@@ -34,40 +33,36 @@ class Params(Section):
         return names
 
 
-def read_cells(path: Path, sha256: str) -> pd.DataFrame:
-    """Read the file of cells that `evaluate` writes.
+def read_runs(path: Path, sha256: str) -> pd.DataFrame:
+    """Read the table of runs that `evaluate` writes.
 
     Args:
         path: of the file.
         sha256: of its content, as `evaluate` noted it.
 
     Raises:
-        UserError: if the file is missing, is another, or lacks a column.
+        UserError: if the file is missing or is another.
     """
     import pandas as pd  # a quarter of a second, which who only checks parameters need not spend
 
-    columns = ["strategy", "shots", "seed", "accuracy", *COSTS, *CALIBRATION]
     if digest(path) != sha256:
         raise UserError(f"{path} is not the one that was measured: delete it and run `dvc repro`")
-    try:
-        return pd.read_csv(path)[columns]
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{path} lacks one of {', '.join(columns)}: delete it and run `dvc repro`") from None
+    return pd.read_csv(path)
 
 
-def choose_strategies(cells: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
+def choose_strategies(runs: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
     """The strategies to compare, by name, the baseline last.
 
     Args:
-        cells: one row per cell.
-        wanted: names; None for all that the cells have.
+        runs: a row per run.
+        wanted: names; None for all that have runs.
 
     Raises:
-        UserError: if a name is not among the cells.
+        UserError: if a name has no runs.
     """
-    known = sorted(set(cells["strategy"]))
+    known = sorted(set(runs["strategy"]))
     if missing := [name for name in wanted or () if name not in known]:
         raise UserError(
-            f"params.yaml: report.strategies names {missing[0]!r}, which has no cells; choose from {', '.join(known)}"
+            f"params.yaml: report.strategies names {missing[0]!r}, which has no runs; choose from {', '.join(known)}"
         )
     return sorted(wanted or known, key=lambda name: (name == BASELINE, name))

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 from scipy.special import nctdtrinc, ndtri, stdtrit
 
-from transfer.evaluation.intervals import LEVEL, Estimate, clearness, holm_levels, verdict
+from transfer.evaluation.intervals import LEVEL, clearness, holm_levels
 
 POWER = 0.8
 MIN_SEEDS = 6  # with 5 the signed-rank test cannot get below 2 / 2⁵ = 0.0625, whatever the data
@@ -24,45 +25,12 @@ CHUNK = 128  # bootstrap replicates at a time: bounds the memory, and changes no
 PARTS = 64  # into which a segment between two budgets is cut, where equivalent numbers of labels are looked for
 
 
-class Spread(NamedTuple):
-    """How much single seeds differ; `deviation` (the sample's, n - 1) is None where there is one seed only."""
-
-    deviation: float | None
-    minimum: float
-    median: float
-    maximum: float
-
-
-class Pair(NamedTuple):
-    """Two strategies at one budget.
-
-    Attributes:
-        first: name of a strategy.
-        second: name of another.
-        difference: first − second, with a 95 % interval of its own.
-        corrected: the same at the level that Holm's procedure gives it among the pairs.
-        probability: that the first beats the second with the same label draw; ties count half.
-        p_value: of the two-sided signed-rank test over the seeds, Holm-corrected; None with fewer than `MIN_SEEDS`.
-        detectable: the smallest true difference found with 80 % power at the corrected level; None with one seed.
-        verdict: "better", "worse" or "not separated", first against second, by `corrected`; None with one seed.
-    """
-
-    first: str
-    second: str
-    difference: Estimate
-    corrected: Estimate
-    probability: float
-    p_value: float | None
-    detectable: float | None
-    verdict: str | None
-
-
 @dataclass(frozen=True, eq=False)
 class Sample:
     """A quantity measured once per seed; differences of samples are paired, as samples are.
 
     Attributes:
-        values: one per seed, (…, seeds) float64; leading axes hold several quantities, and no `estimate` then.
+        values: one per seed, (…, seeds) float64; leading axes hold several quantities.
         replicates: bootstrap replicates of the mean over the seeds, (…, replicates) float64; empty with one seed.
     """
 
@@ -92,8 +60,8 @@ class Sample:
         """Half the width of an interval around the mean, (…), from what it would be if one part of the error were all.
 
         Howe's (1974) way for a sum of two variables: squares of half-widths add up. Satterthwaite's (1946) degrees of
-        freedom, the common way, fail where few seeds misjudge their own part: of simulated verdicts on 4 equal
-        strategies, 37 % held an error with 2 seeds, 15 % with 3 and 7 % with 5, where 5 % should; here, 5 % at most.
+        freedom, the common way, fail with few seeds: of simulated verdicts on 4 equal strategies, 37 % held an error
+        with 2 seeds, 15 % with 3 and 7 % with 5, where 5 % should; here, 5 % at most.
 
         Args:
             of_seeds: the half-width in standard errors if only seeds mattered.
@@ -103,17 +71,14 @@ class Sample:
         return np.sqrt(of_seeds**2 * seeds + of_images**2 * (self.standard_error**2 - seeds))
 
     def margin(self, level: float = LEVEL) -> np.ndarray:
-        """Half the width of the two-sided interval, (…): Student's t for the seeds, the normal for the many images."""
+        """Half the width of the two-sided interval, (…): Student's t for the seeds, the normal for the many images.
+
+        NaN with one seed.
+        """
+        if self.seeds == 1:
+            return np.full(self.values.shape[:-1], np.nan)
         tail = (1 + level) / 2
         return self.half_width(stdtrit(self.seeds - 1, tail), ndtri(tail))
-
-    def estimate(self, level: float = LEVEL) -> Estimate:
-        """The mean with its two-sided interval."""
-        mean = float(self.mean)
-        if self.seeds == 1:
-            return Estimate(mean, None, None)
-        margin = float(self.margin(level))
-        return Estimate(mean, mean - margin, mean + margin)
 
 
 def bootstrap_means(correct: np.ndarray, replicates: int, seed: int) -> np.ndarray:
@@ -153,58 +118,60 @@ def _times_drawn(rng: np.random.Generator, replicates: int, draws: int, n: int) 
     return np.bincount(drawn.ravel(), minlength=replicates * n).reshape(replicates, n)
 
 
-def spread(values: np.ndarray) -> Spread:
-    """How much single seeds differ.
+def compare_pairs(samples: Mapping[str, Sample]) -> pd.DataFrame:
+    """Every strategy against every other at one budget.
 
-    Args:
-        values: one per seed, (seeds,).
-    """
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else None
-    return Spread(deviation, float(values.min()), float(np.median(values)), float(values.max()))
-
-
-def compare_pairs(samples: Mapping[str, Sample]) -> list[Pair]:
-    """Every strategy against every other at one budget, in the order of `itertools.combinations`.
-
-    Verdicts are those of Holm's procedure, as `holm_levels` says: with a probability of 95 %, none of them is wrong.
+    With a probability of 95 %, none of the verdicts is wrong: they are those of Holm's procedure, see `holm_levels`.
 
     Args:
         samples: accuracies per strategy, over the same seeds and images.
+
+    Returns:
+        A row per pair, in the order of `itertools.combinations`:
+
+        - first, second: names.
+        - difference: mean of first − second.
+        - margin: half of its 95 % interval; NaN with one seed, as all margins.
+        - corrected: half of its interval at the level that Holm's procedure gives it.
+        - verdict: "better", "worse" or "not separated", first against second, by `corrected`; "" with one seed.
+        - wins: how often the first beats the second with the same label draw, a fraction; ties count half.
+        - detectable: the smallest true difference found with 80 % power at the corrected level; NaN with one seed.
+        - p_value: of the two-sided signed-rank test over the seeds, Holm-corrected; NaN with fewer than `MIN_SEEDS`.
     """
     names = list(combinations(samples, 2))
     differences = [samples[first] - samples[second] for first, second in names]
-    rows = zip(names, differences, _holm_levels(differences), _signed_rank_p_values(differences), strict=True)
-    return [
-        Pair(
-            *pair,
-            difference=difference.estimate(),
-            corrected=difference.estimate(level),
-            probability=float(np.heaviside(_exact(difference), 0.5).mean()),
-            p_value=p_value,
-            detectable=_detectable(difference, level),
-            verdict=verdict(difference.estimate(level)),
-        )
-        for pair, difference, level, p_value in rows
-    ]
+    levels = holm_levels(len(names), lambda i, level: _clearness(differences[i], level))
+    at_level = list(zip(differences, levels, strict=True))
+    pairs = pd.DataFrame(names, columns=["first", "second"], dtype=str)
+    pairs["difference"] = [float(each.mean) for each in differences]
+    pairs["margin"] = [float(each.margin()) for each in differences]
+    pairs["corrected"] = [float(each.margin(level)) for each, level in at_level]
+    pairs["verdict"] = [verdict(*each) for each in zip(pairs["difference"], pairs["corrected"], strict=True)]
+    pairs["wins"] = [float(np.heaviside(_exact(each), 0.5).mean()) for each in differences]
+    pairs["detectable"] = [_detectable(each, level) for each, level in at_level]
+    pairs["p_value"] = holm_p_values(np.array([_signed_rank_p_value(_exact(each)) for each in differences]))
+    return pairs
 
 
-def _holm_levels(differences: list[Sample]) -> np.ndarray:
-    """Every pair's level in `compare_pairs`, (pairs,)."""
-    return holm_levels(len(differences), lambda i, level: _clearness(differences[i], level))
+def verdict(difference: float, margin: float) -> str:
+    """Better, worse or not separated, for a difference of which more is better; empty where the margin is NaN."""
+    if math.isnan(margin):
+        return ""
+    return "better" if difference - margin > 0 else "worse" if difference + margin < 0 else "not separated"
 
 
 def _clearness(difference: Sample, level: float) -> float:
     return 0.0 if difference.seeds == 1 else clearness(float(difference.mean), float(difference.margin(level)))
 
 
-def _detectable(difference: Sample, level: float) -> float | None:
+def _detectable(difference: Sample, level: float) -> float:
     """The true difference that is found at `level` with 80 % power.
 
-    By the noncentral t distribution for the seeds (statsmodels' `solve_power` stops short with few of them) and the
-    normal one for the images, combined as the interval is; the power is then between 80 and 82 %, by simulation.
+    By the noncentral t distribution for the seeds and the normal one for the images, combined as the interval is; the
+    power is then between 80 and 82 %, by simulation.
     """
     if difference.seeds == 1:
-        return None
+        return math.nan
     tail, freedom = (1 + level) / 2, difference.seeds - 1
     of_seeds = nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, tail))
     return float(difference.half_width(of_seeds, ndtri(tail) + ndtri(POWER)))
@@ -215,11 +182,12 @@ def _exact(difference: Sample) -> np.ndarray:
     return np.round(difference.values, 12)
 
 
-def _signed_rank_p_values(differences: list[Sample]) -> list[float] | list[None]:
-    """Holm-corrected over the pairs; None each with fewer than `MIN_SEEDS`."""
-    if min((difference.seeds for difference in differences), default=0) < MIN_SEEDS:
-        return [None] * len(differences)
-    return holm_p_values(np.array([signed_rank_p_value(_exact(d)) for d in differences])).tolist()
+def _signed_rank_p_value(differences: np.ndarray) -> float:
+    """Two-sided p value of Wilcoxon's signed-rank test (1945), exact up to 13 seeds; zeros are left out, as he does."""
+    if len(differences) < MIN_SEEDS:
+        return math.nan
+    nonzero = differences[differences != 0]
+    return float(stats.wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
 
 
 def holm_p_values(p_values: np.ndarray) -> np.ndarray:
@@ -230,32 +198,12 @@ def holm_p_values(p_values: np.ndarray) -> np.ndarray:
     return np.minimum(corrected, 1)
 
 
-def signed_rank_p_value(differences: np.ndarray) -> float:
-    """Two-sided p value of Wilcoxon's signed-rank test (1945); zeros are left out, as he does, and ties share ranks.
-
-    Exact with ties too, by the shift algorithm of Streitberg & Röhmel (1986): the null distribution of the rank sum is
-    built rank by rank, each with either sign. `scipy.stats.wilcoxon` would take a second per call, or approximate.
-
-    Args:
-        differences: one per seed, (seeds,).
-    """
-    nonzero = differences[differences != 0]
-    _, which, counts = np.unique(abs(nonzero), return_inverse=True, return_counts=True)
-    ranks = (2 * counts.cumsum() - counts + 1)[which]  # doubled, for ties have half ranks
-    distribution = np.zeros(ranks.sum() + 1)
-    distribution[0] = 1
-    for rank in ranks:
-        distribution = (distribution + np.roll(distribution, rank)) / 2
-    rank_sum = ranks[nonzero > 0].sum()
-    return min(1.0, 2 * float(min(distribution[: rank_sum + 1].sum(), distribution[rank_sum:].sum())))
-
-
 def smallest_p_value(seeds: int, pairs: int) -> float:
     """The smallest Holm-corrected p value that the signed-rank test can give: all seeds differ in the same sense."""
     return min(1.0, pairs * 2 / 2**seeds)
 
 
-def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> Estimate:
+def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> tuple[float, float, float]:
     """How many labels per class the baseline needs to be as accurate as the strategy is.
 
     The baseline's means are interpolated linearly on the logarithm of the number of labels; the answer is the first
@@ -268,13 +216,14 @@ def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> Estim
         baseline: its accuracy per number of labels per class, over the same seeds and images.
 
     Returns:
-        Labels per class. 0 stands for fewer than the baseline's smallest budget, infinity for more than its largest.
+        Labels per class, and the ends of the interval, NaN with one seed. 0 stands for fewer than the baseline's
+        smallest budget, infinity for more than its largest.
     """
     shots = np.array(sorted(baseline))
     curve = [baseline[n] for n in shots]
     mean = _first_reach(shots, np.array([float(sample.mean) for sample in curve]), float(strategy.mean))
     if strategy.seeds == 1:
-        return Estimate(mean, None, None)
+        return mean, math.nan, math.nan
     segments = len(shots) - 1
     place = np.linspace(0, segments, PARTS * segments + 1)  # from budget to budget
     weights = np.stack([np.interp(place, range(len(shots)), unit) for unit in np.eye(len(shots))], axis=1)
@@ -288,7 +237,7 @@ def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> Estim
     # At the ends, a baseline that is separated from the strategy on the wrong side leaves only what lies beyond.
     possible = np.concatenate([low[:1] <= 0, (low <= 0) & (high >= 0), high[-1:] >= 0])
     labels = np.concatenate([[0], np.exp(weights @ np.log(shots)), [np.inf]])[possible]
-    return Estimate(mean, float(labels.min(initial=mean)), float(labels.max(initial=mean)))
+    return mean, float(labels.min(initial=mean)), float(labels.max(initial=mean))
 
 
 def _first_reach(shots: np.ndarray, curve: np.ndarray, level: float) -> float:

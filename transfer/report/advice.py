@@ -2,80 +2,66 @@
 
 from __future__ import annotations
 
-from transfer.evaluation.comparison import Comparison, Result
-from transfer.evaluation.intervals import Estimate
+import math
+from typing import Any
+
+from transfer.evaluation.comparison import Comparison
 from transfer.evaluation.selection import BASELINE
-from transfer.report.words import half_width, listed, number, per_class
+from transfer.report.words import listed, number, per_class, percent
 
 
-def labels(estimate: Estimate, largest: int) -> str:
-    """A number of labels per class with its interval, as in `12 (9.1 to 17)`.
+def labels(result: Any, largest: int) -> str:
+    """How many labels per class the baseline needs, with the interval, as in `12 (9.1 to 17)`.
 
     Args:
-        estimate: as `transfer.evaluation.statistics.label_equivalence` gives it.
+        result: a row of `Comparison.results`.
         largest: the largest budget.
     """
 
     def one(value: float) -> str:
         if value == 0:
             return "fewer than the fewest"
-        return (
-            f"more than {largest:,}" if value > largest else number(value, 0 if value >= 100 else 1).removesuffix(".0")
-        )
+        if value > largest:
+            return f"more than {largest:,}"
+        return number(value, 0 if value >= 100 else 1).removesuffix(".0")
 
-    if estimate.low is None or estimate.high is None:
-        return one(estimate.mean)
-    low, high = one(estimate.low), one(estimate.high)
-    return one(estimate.mean) + (f" ({low} to {high})" if low != high else "")
+    mean, low, high = one(result.equivalent), one(result.equivalent_low), one(result.equivalent_high)
+    return mean if low == high or math.isnan(result.equivalent_low) else f"{mean} ({low} to {high})"
 
 
 def advise(comparison: Comparison, shots: int) -> str:
     """Which strategy to use at one budget: one sentence, and a second where a cheaper one will do."""
-    best = comparison.best(shots)
+    best, every = comparison.best(shots), comparison.at(shots)
     budget = f"With {per_class(shots)}"
-    accuracy = f"{number(100 * best.accuracy.mean)} %" + half_width(best.accuracy)
-    if len(comparison.strategies) == 1:
+    accuracy = f"{percent(best.accuracy, best.margin)} %"
+    if len(every) == 1:
         return f"{budget} {best.strategy} reaches {accuracy}."
     if comparison.seeds == 1:
         return f"{budget} {best.strategy} came out highest, at {accuracy}, in the only draw: too little for advice."
-    ties = [result for result in comparison.at(shots) if result.level and not result.best]
-    if len(ties) == len(comparison.strategies) - 1:
+    ties = [result for result in every if result.level and not result.best]
+    if len(ties) == len(every) - 1:
         sentence = f"{budget} nothing is separated: {best.strategy} is highest, at {accuracy}"
     elif best.strategy == BASELINE:
-        sentence = f"{budget} train from {BASELINE}: {accuracy}" + _lead_over_transfer(comparison, best)
+        sentence = f"{budget} train from {BASELINE}: {accuracy}{_lead_over_transfer(every)}"
     else:
-        sentence = f"{budget} use {best.strategy}: {accuracy}" + _gain(best)
-    others = [result.strategy for result in ties if result.strategy != BASELINE or best.gain is None]
-    if others and len(ties) < len(comparison.strategies) - 1:
-        sentence += f", not separated from {listed(others)}"
-    return f"{sentence}." + _cheapest([best, *ties])
+        lead = "" if best.verdict != "better" else f", {number(100 * best.gain)} points above training from {BASELINE}"
+        sentence = f"{budget} use {best.strategy}: {accuracy}{lead}"
+    if 0 < len(ties) < len(every) - 1:
+        sentence += f", not separated from {listed([result.strategy for result in ties])}"
+    cheapest = min([best, *ties], key=lambda result: result.effort)
+    if cheapest.best:
+        return f"{sentence}."
+    parameters = f"{cheapest.trainable_parameters:,} parameters"
+    return f"{sentence}. The cheapest of these to train is {cheapest.strategy}, with {parameters}."
 
 
-def _gain(best: Result) -> str:
-    if best.gain is None:
-        return ""
-    if best.gain.verdict == "not separated":
-        return f", not separated from training from {BASELINE}"
-    return f", {number(100 * best.gain.difference.mean)} points above training from {BASELINE}"
-
-
-def _lead_over_transfer(comparison: Comparison, best: Result) -> str:
-    losers = [result for result in comparison.at(best.shots) if result.negative]
+def _lead_over_transfer(results: list[Any]) -> str:
+    losers = [result for result in results if result.verdict == "worse"]
     if not losers:
         return ""
-    closest = max(losers, key=lambda result: result.accuracy.mean)
-    assert closest.gain is not None
-    lead = number(-100 * closest.gain.difference.mean)
+    closest = max(losers, key=lambda result: result.accuracy)
     name = closest.strategy if len(losers) == 1 else f"{closest.strategy}, the closest of those that lose to it"
-    return f", {lead} points above {name}"
-
-
-def _cheapest(results: list[Result]) -> str:
-    cheapest = min(results, key=lambda result: result.effort)
-    if cheapest.best:
-        return ""
-    parameters = cheapest.costs["trainable_parameters"]
-    return f" The cheapest of these to train is {cheapest.strategy}, with {parameters:,} parameters."
+    return f", {number(-100 * closest.gain)} points above {name}"
 
 
 def conclude(comparison: Comparison) -> str:
@@ -94,20 +80,12 @@ def _transfer_in_all(comparison: Comparison) -> str:
     """Where the best transfer beats the baseline, ties with it, and loses."""
     if not comparison.has_gains:
         return ""
-    where: dict[str | None, list[int]] = {}
+    where: dict[str, list[int]] = {}
     for shots in comparison.shots:
-        transfers = [result for result in comparison.at(shots) if result.gain is not None]
-        best = max(transfers, key=lambda result: result.accuracy.mean)
-        where.setdefault(best.gain.verdict if best.gain else None, []).append(shots)
-    clauses = [
-        f"{verb} with {per_class(*where[verdict])}"
-        for verdict, verb in (
-            ("better", "beats it"),
-            ("not separated", "is not separated from it"),
-            ("worse", "loses to it"),
-        )
-        if verdict in where
-    ]
+        transfers = [result for result in comparison.at(shots) if result.strategy != BASELINE]
+        where.setdefault(max(transfers, key=lambda result: result.accuracy).verdict, []).append(shots)
+    verbs = {"better": "beats it", "not separated": "is not separated from it", "worse": "loses to it"}
+    clauses = [f"{verb} with {per_class(*where[verdict])}" for verdict, verb in verbs.items() if verdict in where]
     return f"Against training from {BASELINE}, the best transfer {listed(clauses)}."
 
 
@@ -115,7 +93,7 @@ def negative_transfer(comparison: Comparison) -> str:
     """Where a strategy is worse than the baseline, and separated from it; empty if nowhere."""
     places: dict[tuple[int, ...], list[str]] = {}
     for name in comparison.transfers:
-        if worse := tuple(shots for shots in comparison.shots if comparison.of(name, shots).negative):
+        if worse := tuple(result.shots for result in comparison.of(name) if result.verdict == "worse"):
             places.setdefault(worse, []).append(name)
     if not places:
         return ""
@@ -127,13 +105,11 @@ def _one_for_all(comparison: Comparison) -> str:
     """The strategy that is best, or not separated from the best, at the most budgets."""
     if len(comparison.strategies) == 1 or len(comparison.shots) == 1:
         return ""
-    counts = {
-        name: sum(comparison.of(name, shots).level for shots in comparison.shots) for name in comparison.strategies
-    }
+    counts = {name: sum(result.level for result in comparison.of(name)) for name in comparison.strategies}
     most = max(counts.values())
     names = [name for name, count in counts.items() if count == most]
     where = "all" if most == len(comparison.shots) else f"{most} of"
-    budgets = f"{where} {len(comparison.shots)} numbers of labels"
+    verb = "is" if len(names) == 1 else "are each"
     return (
-        f"{listed(names)} {'is' if len(names) == 1 else 'are each'} the best, or not separated from it, at {budgets}."
+        f"{listed(names)} {verb} the best, or not separated from it, at {where} {len(comparison.shots)} label budgets."
     )

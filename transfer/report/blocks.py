@@ -1,19 +1,18 @@
-"""What a report is put together from: sections of texts, lists, tables, charts and pictures; not how they look."""
+"""What a report is put together from: sections of texts, lists, tables and charts; not how they look."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from transfer.report.words import number
 
-if TYPE_CHECKING:
-    from transfer.report.charts import Chart
-
 
 class Entry(NamedTuple):
-    """A cell of a table.
+    """An entry of a table.
 
     Attributes:
         text: what it shows.
@@ -49,6 +48,20 @@ class Table:
     verbatim: bool = False
 
 
+def table_of(frame: pd.DataFrame, caption: str, decimals: dict[str, int] | None = None, **options: Any) -> Table:
+    """A table of a data frame, whose columns are named as the table's.
+
+    Args:
+        frame: of entries, words and numbers; NaN stands for none.
+        caption: of the table.
+        decimals: of columns that do not show 2.
+        options: others of the table.
+    """
+    head = [str(name) for name in frame]
+    columns = [[plain(value, (decimals or {}).get(name, 2)) for value in frame[name]] for name in head]
+    return Table(caption, head, [list(row) for row in zip(*columns, strict=True)], **options)
+
+
 class Text(NamedTuple):
     """A paragraph; `code` stands between backticks."""
 
@@ -68,21 +81,6 @@ class Details(NamedTuple):
     blocks: list[Any]
 
 
-class Picture(NamedTuple):
-    """A test image with its caption and a description for those who do not see it."""
-
-    address: str
-    caption: str
-    description: str
-
-
-class Pictures(NamedTuple):
-    """Test images: one by one on the page, as a chart beside the Markdown."""
-
-    pictures: list[Picture]
-    chart: Chart
-
-
 @dataclass(frozen=True)
 class Section:
     """A section of the report."""
@@ -92,16 +90,15 @@ class Section:
     blocks: list[Any] = field(default_factory=list)
 
 
-def plain(value: str | int) -> Entry:
-    """An entry that shows a word or a count as it is."""
-    return Entry(f"{value:,}" if isinstance(value, int) else value, value)
-
-
-def decimal(value: float | None, decimals: int, scale: float = 1) -> Entry:
-    """An entry that shows a number, or a dash where there is none."""
-    if value is None or math.isnan(value):
-        return Entry("–", -math.inf)
-    return Entry(number(scale * value, decimals), value)
+def plain(value: str | float | Entry, decimals: int = 2) -> Entry:
+    """An entry that shows a word, a count or a number as it is, and a dash where there is none."""
+    if isinstance(value, Entry):
+        return value
+    if isinstance(value, str):
+        return Entry(value, value)
+    if isinstance(value, int):
+        return Entry(f"{value:,}", value)
+    return Entry("–", -math.inf) if math.isnan(value) else Entry(number(value, decimals), value)
 
 
 def key(mark: str) -> str:

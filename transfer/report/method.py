@@ -1,36 +1,37 @@
-"""The report's last sections: the article that its methods come from, and how everything was measured."""
+"""The report's last sections: the data, the article that its methods come from, and how everything was measured."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from transfer.console import counted, some
-from transfer.report.blocks import Bullets, Details, Entry, Section, Table, Text, plain
+from transfer.report.blocks import Bullets, Details, Section, Text, table_of
 from transfer.report.study import Study
 from transfer.report.words import listed, number
 
+SIDES = {"source": "Source", "target": "Target"}
 ARTICLE = [
     (
         "Feature extraction",
-        "feature_extraction",
+        "`feature_extraction`",
         "a classifier is fitted to what the frozen network gives",
         "it takes the source model's softmax output, saturated probabilities of other classes; here features come "
         "from a layer before the head",
     ),
     (
         "A dense head",
-        "dense_head",
+        "`dense_head`",
         "new dense layers are trained on the frozen network",
         "nothing is frozen, because `trainable` is set after compiling or not at all, and a softmax is stacked on the "
         "source model's softmax; here features are computed once, so that nothing can move, and heads give logits",
     ),
     (
         "End-to-end fine-tuning",
-        "end_to_end",
+        "`end_to_end`",
         "all layers are trained on",
         "again under a second softmax, on the task that the source was trained on; here the old head is replaced, and "
         "the target is another task",
@@ -40,20 +41,15 @@ ARTICLE = [
 
 def article() -> Section:
     """The article's three methods, and what is wrong with its code."""
-    methods = Table(
-        "The article's three methods",
-        ["method", "here", "the idea", "its printed code, and the repair"],
-        [[plain(text) if i != 1 else Entry(f"`{text}`", text) for i, text in enumerate(row)] for row in ARTICLE],
-        words=4,
-    )
+    frame = pd.DataFrame(ARTICLE, columns=["method", "here", "the idea", "its printed code, and the repair"])
     measured = Text("`python -m benchmarks.article` measures what the printed code does.")
-    return Section("article", "The article's methods", [methods, measured])
+    table = table_of(frame, "The article's three methods", words=4)
+    return Section("article", "The article's methods", [table, measured])
 
 
 def source_model(study: Study) -> str:
     """A sentence on the source model."""
-    source = study.source
-    classes, accuracy = few(source["classes"]), source["accuracy"]
+    classes, accuracy = few(study.source["classes"]), study.source["accuracy"]
     if study.given is None:
         right = f"right on {number(100 * accuracy)} % of held-out images of them"
         return f"Source: a CNN trained on many labels of its classes, {classes}; {right}."
@@ -75,48 +71,36 @@ def few(names: Sequence[object], most: int = 12) -> str:
     return some(words, most) if len(words) > most else listed(words) if words else "none"
 
 
-SIDES = {"source": "Source", "target": "Target"}
-
-
 def data(study: Study) -> Section:
     """What source and target are made of, how they were divided, and what was noticed about them."""
-    rows = [
-        [
-            plain(title),
-            plain(study.data[side]["title"]),
-            plain(few(study.data[side]["classes"])),
-            plain(study.data[side]["how"]),
-            plain(study.data[side]["train"]),
-            plain(study.data[side]["test"]),
-            plain(study.data[side]["dropped"]),
-        ]
-        for side, title in SIDES.items()
-    ]
-    head = ["", "data", "classes", "test images are", "to train on", "to test on", "duplicates dropped"]
+    sides = [study.data[side] for side in SIDES]
+    frame = pd.DataFrame(
+        {
+            "": list(SIDES.values()),
+            "data": [side["title"] for side in sides],
+            "classes": [few(side["classes"]) for side in sides],
+            "test images are": [side["how"] for side in sides],
+            "to train on": [side["train"] for side in sides],
+            "to test on": [side["test"] for side in sides],
+            "duplicates dropped": [side["dropped"] for side in sides],
+        }
+    )
+    note = (
+        "Duplicates: images that are, pixel by pixel in the form that the model takes, there before, or among the test "
+        "images of the target or of their own side."
+    )
     arrays = {title: study.data[side]["raw"] for side, title in SIDES.items()}
     if arrays["Source"] == arrays["Target"]:
         arrays = {"Both": arrays["Source"]}
-    hashes = [
-        [plain(title), plain(name), plain(" × ".join(map(str, part["shape"]))), plain(part["sha256"])]
+    rows = [
+        (title, name, " × ".join(map(str, part["shape"])), part["sha256"])
         for title, parts in arrays.items()
         for name, part in parts.items()
     ]
-    return Section(
-        "data",
-        "The data",
-        [
-            *(Text(f"**Warning.** {note}") for note in study.data["notes"]),
-            Table(
-                "Source and target",
-                head,
-                rows,
-                words=4,
-                note="Duplicates: images that are, in the form that the model takes and pixel by pixel, there before, "
-                "or among the test images of the target or of their own side.",
-            ),
-            Details("Every array", [Table("Data by their SHA-256", ["", "part", "shape", "SHA-256"], hashes, words=4)]),
-        ],
-    )
+    hashes = table_of(pd.DataFrame(rows, columns=["", "part", "shape", "SHA-256"]), "Data by their SHA-256", words=4)
+    warnings = [Text(f"**Warning.** {note}") for note in study.data["notes"]]
+    table = table_of(frame, "Source and target", words=4, note=note)
+    return Section("data", "The data", [*warnings, table, Details("Every array", [hashes])])
 
 
 def method(study: Study) -> Section:
@@ -131,21 +115,18 @@ def method(study: Study) -> Section:
         "every strategy; a draw's number also seeds the training.",
         f"{counted(len(comparison.results) * comparison.seeds, 'training')}: "
         f"{len(comparison.strategies)} × {len(comparison.shots)} × {comparison.seeds} strategies, budgets and draws.",
-    ]
-    if comparison.seeds > 1:
-        facts.append(
-            f"Intervals: {study.replicates:,} bootstrap replicates that draw seeds and test images anew (crossed; Owen "
-            "2007), Student's t for the draws and the normal distribution for the images, combined (Howe 1974). "
-            "Verdicts: Holm's procedure over the comparisons at each number of labels."
-        )
-    facts += [
+        f"Intervals: {study.replicates:,} bootstrap replicates that draw seeds and test images anew (crossed; Owen "
+        "2007), Student's t for the draws and the normal distribution for the images, combined (Howe 1974). "
+        "Verdicts: Holm's procedure over the comparisons at each number of labels.",
         "The penalty of `feature_extraction` is chosen by cross-validation inside the labels of its draw.",
-        "Unlabelled target images are seen by `feature_extraction` and `dense_head`, which scale their features with "
-        "statistics of all of them; `end_to_end` and `scratch` do not see them.",
+        "`feature_extraction` and `dense_head` scale their features with statistics of all unlabelled target images; "
+        "`end_to_end` and `scratch` do not see those.",
     ]
+    if comparison.seeds == 1:
+        facts = [fact for fact in facts if not fact.startswith("Intervals")]
     never = [
-        "Test labels: only the evaluation reads them, after all trainings; no training, choice of a penalty or "
-        "temperature saw one.",
+        "Test labels: only the evaluation reads them, after all trainings. No training, and no choice of a penalty or "
+        "a temperature, saw one.",
         "Target results: what `params.yaml` calls rehearsed was chosen on tasks among the digits 0 to 4 of MNIST, and "
         "on nothing else. That holds as long as nobody edits it after a look at this page.",
     ]
@@ -158,15 +139,14 @@ def method(study: Study) -> Section:
     ]
     if study.data["target"]["grouped"]:
         limits.append(
-            "Test images of one group are alike, and are counted as if each told something of its own: the intervals "
-            "are too narrow for other groups. Inside the training images, draws and cross-validation do not mind "
-            "groups."
+            "Test images of one group are alike, but are counted as independent: the intervals are too narrow for "
+            "other groups. Draws and cross-validation inside the training images do not keep groups together."
         )
+    sections = study.source["params"] | {name: study.made_with[name]["params"] for name in comparison.strategies}
     parameters = [
-        [plain(section), plain(name), plain(json.dumps(value))]
-        for section, content in _parameters(study).items()
-        for name, value in content.items()
+        (section, name, json.dumps(value)) for section, content in sections.items() for name, value in content.items()
     ]
+    frame = pd.DataFrame(parameters, columns=["section", "parameter", "value"])
     made = [study.source, *(study.made_with[name] for name in comparison.strategies)]
     versions = sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})
     precisions = sorted({facts["precision"] for facts in made if "precision" in facts})
@@ -179,17 +159,12 @@ def method(study: Study) -> Section:
             Bullets(never),
             Text("**Limits**"),
             Bullets(limits),
-            Details("Parameters", [Table("Parameters", ["section", "parameter", "value"], parameters, words=3)]),
+            Details("Parameters", [table_of(frame, "Parameters", words=3)]),
             Text(f"Networks were trained by TensorFlow in {listed(precisions)}; with {listed(versions)}."),
             Text(
                 "Means, spreads, paired differences, signed-rank tests, costs and calibration follow from `cells.csv`, "
-                "one row per training; intervals and errors also from the trainings' outcomes on every image "
+                "one row per run; intervals and errors also from the runs' outcomes on every image "
                 "(`data/outcomes.npz`); probes from `probes.csv`."
             ),
         ],
     )
-
-
-def _parameters(study: Study) -> dict[str, dict[str, Any]]:
-    """Sections of parameters in the order of the pipeline."""
-    return study.source["params"] | {name: study.made_with[name]["params"] for name in study.comparison.strategies}

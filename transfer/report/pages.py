@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from transfer.report import vega
 from transfer.report.blocks import MARKS, Section
-
-if TYPE_CHECKING:
-    from transfer.report.charts import Chart
 
 TEMPLATES = Path(__file__).parent / "templates"
 _EDGE = r"(?<![^\W_])_|_(?![^\W_])"  # an underscore that is not inside a word: emphasis in Markdown
-# Signs that turn the direction of text, of what stands after a name too, and how they are spelt out.
-TURNS = {sign: f"\\u{sign:04x}" for sign in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
@@ -32,9 +27,7 @@ def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
         sections: what it says.
         charts: the folder of the charts, relative to the page; empty where there is none.
     """
-    environment = _environment(autoescape=False)
-    environment.filters["cell"] = _markdown_cell
-    environment.filters["prose"] = _markdown_prose
+    environment = _environment(autoescape=False, cell=_markdown_cell, prose=_markdown_prose)
     page = environment.get_template("page.md").render(title=title, sections=sections, charts=charts, marks=MARKS)
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
@@ -49,11 +42,7 @@ def _markdown_prose(text: object) -> str:
     return re.sub(rf"([<>&\[\]]|{_EDGE})", r"\\\1", " ".join(str(text).split()))
 
 
-def html(
-    title: str,
-    sections: Sequence[Section],
-    strategies: Sequence[str] = (),
-) -> str:
+def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()) -> str:
     """The page as one HTML file: styles, programs, charts and images are inside, and nothing is fetched.
 
     Args:
@@ -61,19 +50,16 @@ def html(
         sections: what it says.
         strategies: names in their order, for the key of the charts; none where there is no chart.
     """
-    programs = [_template("page.js"), *([charts_program()] if strategies else [])]
-    environment = _environment(autoescape=True)
-    environment.filters["inline"] = _inline
-    environment.filters["json"] = _json
+    key, programs = [], [_template("page.js")]
+    if strategies:
+        from transfer.report.charts import Looks  # Altair takes half a second, which a page without charts need not
 
-    def panels(chart: Chart) -> list[Markup]:
-        return [Markup(picture) for picture in chart.placed(map(vega.svg, chart.parts()))]
-
-    environment.globals["panels"] = panels
+        key, programs = Looks(strategies).key, [*programs, _charts_program()]
+    environment = _environment(autoescape=True, inline=_inline, json=_json, address=_address)
     return environment.get_template("page.html").render(
         title=title,
         sections=sections,
-        key=_key(strategies) if strategies else [],
+        key=key,
         marks=MARKS,
         style=Markup(_template("page.css")),
         programs=[_script(program) for program in programs],
@@ -84,25 +70,15 @@ def _template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _key(strategies: Sequence[str]) -> list[dict[str, str]]:
-    from transfer.report.charts import Looks
-
-    looks = Looks(strategies)
-    return [{"name": name, "colour": looks.colour_of(name), "glyph": looks.glyph_of(name)} for name in strategies]
-
-
 @cache
-def charts_program() -> str:
+def _charts_program() -> str:
     """The program for charts with the chart library inside."""
-    return vega.bundle(_template("charts.js"))
+    import vl_convert
+
+    return vl_convert.javascript_bundle(_template("charts.js"))
 
 
-def _script(program: str) -> Markup:
-    """A program as text for a `<script>`, which nothing in it can end."""
-    return Markup(program.replace("</script", r"<\/script").replace("<!--", r"<\!--"))
-
-
-def _environment(autoescape: bool) -> jinja2.Environment:
+def _environment(*, autoescape: bool, **filters: Any) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
@@ -110,21 +86,25 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=_visible,
     )
-    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters |= filters | {"kind": lambda block: type(block).__name__}
     return environment
-
-
-def _visible(text: object) -> object:
-    """What stands in a page: signs that turn the direction of text, as names of classes can hold, are spelt out."""
-    return text if isinstance(text, Markup) else str(text).translate(TURNS)
 
 
 def _inline(text: object) -> Markup:
     """HTML of a text in which `code` and **strong** words are marked as in Markdown."""
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(_visible(text))))
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
     return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked))
+
+
+def _address(svg: str) -> str:
+    """A picture as a `data:` address."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _script(program: str) -> Markup:
+    """A program as text for a `<script>`, which nothing in it can end."""
+    return Markup(program.replace("</script", r"<\/script").replace("<!--", r"<\!--"))
 
 
 def _json(content: Any) -> Markup:

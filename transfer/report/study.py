@@ -20,9 +20,9 @@ class Study:
 
     Attributes:
         comparison: of the strategies.
-        cells: one row per cell, specimens included.
-        outcomes: the cells, image by image.
-        views: of the layers.
+        runs: a row per run.
+        outcomes: the runs, image by image.
+        probes: of the layers.
         test_images: (test images, height, width, channels) uint8.
         source: facts of the source model: its accuracy on held-out images, its classes, what it was made with.
         data: what source and target are made of.
@@ -30,9 +30,9 @@ class Study:
     """
 
     comparison: Comparison
-    cells: pd.DataFrame
+    runs: pd.DataFrame
     outcomes: Outcomes
-    views: Probes
+    probes: Probes
     test_images: np.ndarray
     source: dict[str, Any]
     data: dict[str, Any]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-from transfer.evaluation.intervals import Estimate
 
 
 def number(value: float, decimals: int = 2) -> str:
@@ -17,19 +16,18 @@ def signed(value: float, decimals: int = 2) -> str:
     return f"{value:+,.{decimals}f}".replace("-", "−")
 
 
-def percent(estimate: Estimate) -> str:
-    """A fraction in %, as in `92.82 ± 0.92`, without the interval where there is none."""
-    return number(100 * estimate.mean) + half_width(estimate)
+def percent(mean: float, margin: float = math.nan) -> str:
+    """A fraction in %, as in `92.82 ± 0.92`, without the half-width of its interval where that is NaN."""
+    return number(100 * mean) + _plus_minus(margin)
 
 
-def points(estimate: Estimate) -> str:
+def points(mean: float, margin: float = math.nan) -> str:
     """A difference of fractions in percentage points, as in `+0.86 ± 0.99`."""
-    return signed(100 * estimate.mean) + half_width(estimate)
+    return signed(100 * mean) + _plus_minus(margin)
 
 
-def half_width(estimate: Estimate) -> str:
-    """The half-width of an interval of fractions in percentage points, as in ` ± 0.99`; nothing without one."""
-    return "" if estimate.high is None else f" ± {number(100 * (estimate.high - estimate.mean))}"
+def _plus_minus(margin: float) -> str:
+    return "" if math.isnan(margin) else f" ± {number(100 * margin)}"
 
 
 def listed(names: Sequence[object]) -> str:

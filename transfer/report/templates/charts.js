@@ -2,20 +2,19 @@
 /* global vegaEmbed */
 
 const views = [];
-for (const figure of document.querySelectorAll("figure.chart")) {
-  const script = figure.querySelector("script");
-  if (!script) continue;
-  const specifications = JSON.parse(script.textContent);
-  figure.querySelectorAll(".panel").forEach(async (panel, i) => {
-    const picture = panel.firstElementChild;
-    const place = document.createElement("div");
-    panel.append(place);
-    const drawn = await vegaEmbed(place, specifications[i], { renderer: "svg", actions: false });
-    picture.remove();
-    views.push(drawn.view);
-    document.documentElement.dataset.drawn = views.length;
-    show();
-  });
+for (const panels of document.querySelectorAll("figure.chart .panels")) {
+  const picture = panels.querySelector("img");
+  for (const specification of JSON.parse(panels.parentElement.querySelector("script").textContent)) {
+    const panel = document.createElement("div");
+    panel.className = "panel";
+    panels.append(panel);
+    vegaEmbed(panel, specification, { renderer: "svg", actions: false }).then((drawn) => {
+      picture.remove();
+      views.push(drawn.view);
+      document.documentElement.dataset.drawn = views.length;
+      show();
+    });
+  }
 }
 
 // Strategies switched on and off.

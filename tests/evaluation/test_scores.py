@@ -1,0 +1,142 @@
+"""What evaluation makes of predictions: scored runs, the headline, temperatures, outcomes, probes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import refused
+
+from transfer.console import UserError
+from transfer.data.predictions import Predictions
+from transfer.evaluation import metrics, scores
+from transfer.evaluation.outcomes import Probes
+from transfer.evaluation.scores import (
+    check_predictions,
+    check_same_runs,
+    headline,
+    outcomes_of,
+    score_probes,
+    temperature_scale,
+)
+
+CALIBRATION_LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
+
+
+def predictions(runs: list[tuple[int, int]], images: int = 8) -> Predictions:
+    rng = np.random.default_rng(len(runs))
+    shots, seed = (np.array(column, np.int32) for column in zip(*runs, strict=True))
+    ones = np.ones(len(runs), np.int64)
+    unseen = np.tile(CALIBRATION_LABELS, (len(runs), 1))
+    unseen[np.arange(len(runs)), seed % 6] = -1  # each run was trained on one of them
+    return Predictions(
+        probabilities=rng.dirichlet(np.ones(3), (len(runs), images)).astype(np.float32),
+        calibration=rng.dirichlet(np.ones(3), (len(runs), 6)).astype(np.float32),
+        calibration_labels=unseen,
+        shots=shots,
+        seed=seed,
+        trainable_parameters=ones,
+        gradient_steps=ones,
+        examples_seen=ones,
+        model_bytes=ones,
+        made_with=np.array(json.dumps({"params": {}, "versions": {}})),
+    )
+
+
+def score_runs(strategy: str, given: Predictions, labels: np.ndarray) -> pd.DataFrame:
+    return scores.score_runs(strategy, given, temperature_scale(given), labels)
+
+
+def test_runs_are_scored_one_row_each_in_order() -> None:
+    labels = np.arange(8) % 3
+    given = predictions([(10, 0), (1, 1), (1, 0)])
+    runs = score_runs("x", given, labels)
+    assert list(zip(runs["shots"], runs["seed"], strict=True)) == [(1, 0), (1, 1), (10, 0)]
+    assert runs["accuracy"][2] == np.mean(given.probabilities[0].argmax(axis=1) == labels)
+    assert runs["log_loss"][2] == round(metrics.log_loss(given.probabilities[0], labels), 6)
+    scaled = metrics.temperature_scaled(given.probabilities[0], temperature_scale(given).temperature[0])
+    assert runs["ece_tempered"][2] == round(metrics.expected_calibration_error(scaled, labels), 6)
+
+
+FILE = Path("data/predictions/x.npz")
+
+
+def test_predictions_for_other_test_images_or_classes_are_refused() -> None:
+    for images, classes in ((9, 3), (8, 4)):
+        with pytest.raises(UserError, match=r"predictions/x\.npz is for 8 test images of 3 classes, not"):
+            check_predictions(FILE, predictions([(1, 0)]), images, classes)
+
+
+def test_a_run_that_diverged_is_named_not_scored() -> None:
+    given = predictions([(1, 0), (5, 3)])
+    given.probabilities[1, 2] = np.nan
+    refused(lambda: check_predictions(FILE, given, 8, 3), "x with 5 labels per class and seed 3 diverged")
+
+
+def test_a_strategy_with_other_runs_is_named() -> None:
+    whole = [score_runs(name, predictions([(1, 0), (1, 1)]), np.zeros(8, int)) for name in "ab"]
+    check_same_runs(pd.concat(whole))
+    with pytest.raises(UserError, match=r"predictions/c\.npz has other shots or seeds"):
+        check_same_runs(pd.concat([*whole, score_runs("c", predictions([(1, 0)]), np.zeros(8, int))]))
+
+
+def test_the_headline_is_flat_and_rounded() -> None:
+    runs = score_runs("scratch", predictions([(1, 0), (1, 1), (10, 0), (10, 1)]), np.arange(8) % 3)
+    table = headline(runs, 0.99771234567)
+    assert table["source"] == {"accuracy": 0.997712}
+    assert set(table["scratch"]) == {"shots_1", "shots_10"}
+    assert table["scratch"]["shots_1"] == round(runs.query("shots == 1")["accuracy"].mean(), 6)
+
+
+def test_a_temperature_is_fitted_for_all_runs_of_a_budget_on_images_that_they_were_not_trained_on() -> None:
+    given = predictions([(1, 0), (1, 1), (10, 0)])
+    first, second, third = temperature_scale(given).temperature
+    assert first == second != third
+    parts = [(given.calibration[i], given.calibration_labels[i]) for i in (0, 1)]
+    kept = [(probabilities[labels >= 0], labels[labels >= 0]) for probabilities, labels in parts]
+    assert first == metrics.fit_temperature(*(np.concatenate(column) for column in zip(*kept, strict=True)))
+    seen = given.calibration_labels < 0
+    given.calibration[seen] = [0.98, 0.01, 0.01]  # what a run was trained on has no say
+    assert (temperature_scale(given).temperature == [first, second, third]).all()
+
+
+def test_without_a_calibration_image_nothing_is_scaled() -> None:
+    given = predictions([(1, 0), (1, 1)])
+    given.calibration_labels[:] = -1
+    runs = score_runs("x", given, np.arange(8) % 3)
+    assert runs[["temperature", "log_loss_tempered", "ece_tempered"]].isna().all().all()
+    assert runs["log_loss"].notna().all()
+    outcomes = outcomes_of({"x": given}, {"x": temperature_scale(given)}, np.arange(8) % 3, np.arange(3), "")
+    assert np.isnan(outcomes.scaled).all()
+
+
+def test_outcomes_line_up_with_the_runs() -> None:
+    labels = (np.arange(8) % 3).astype(np.int32)
+    given = {name: predictions([(1, 0), (1, 1)]) for name in ("a", "b")}
+    scaled = {name: temperature_scale(each) for name, each in given.items()}
+    outcomes = outcomes_of(given, scaled, labels, np.array([5, 6, 7]), "a digest")
+    assert str(outcomes.table) == "a digest"
+    assert outcomes.strategy.tolist() == ["a", "a", "b", "b"]
+    assert outcomes.seed.tolist() == [0, 1, 0, 1]
+    assert (outcomes.predicted[1] == given["a"].probabilities[1].argmax(axis=1)).all()
+    assert (outcomes.confidence[1] == given["a"].probabilities[1].max(axis=1)).all()
+    runs = pd.concat([score_runs(name, each, labels) for name, each in given.items()])
+    np.testing.assert_allclose((outcomes.predicted == labels).mean(axis=1), runs["accuracy"], atol=1e-6)
+    assert set(json.loads(str(outcomes.made_with))) == {"a", "b"}
+
+
+def test_probes_are_scored_on_their_own_images() -> None:
+    labels = np.array([0, 1, 2, 1], np.int32)
+    probes = Probes(
+        names=np.array(["block1", "dense1"]),
+        shots=np.array(5, np.int32),
+        rows=np.array([1, 3]),
+        predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
+    )
+    rows = score_probes(probes, labels)
+    assert rows["accuracy"].tolist() == [1.0, 0.5, 0.0, 0.5]
+    assert rows["layer"].tolist() == ["block1", "block1", "dense1", "dense1"]
+    assert set(rows["shots"]) == {5}

@@ -1,0 +1,290 @@
+"""The report: every number in it follows from the runs, and it stays true where there is little to tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, refused
+from reports import MEANS, check_numbers, check_sentences, numbers, outcomes_of, study_of, tables_in
+from sklearn.metrics import confusion_matrix
+
+from transfer.evaluation.comparison import Comparison, confusion, hard_images
+from transfer.evaluation.selection import choose_strategies, read_runs
+from transfer.files import digest
+from transfer.report import advice, charts, pages
+from transfer.report.card import recommended, write_card
+from transfer.report.sections import charts_of, write_report
+from transfer.report.study import Study
+
+STUDY = study_of(outcomes_of(MEANS))
+SECTIONS = write_report(STUDY)
+PAGE = pages.markdown("Which way to transfer", SECTIONS, charts="charts")
+TITLE = "Which way to transfer"
+
+
+def test_every_number_of_the_committed_report_follows_from_the_committed_runs() -> None:
+    page = (ROOT / "results/report.md").read_text(encoding="utf-8")
+    runs = pd.read_csv(ROOT / "results/cells.csv")
+    assert check_numbers(page, runs) > 450
+    check_sentences(page, runs)
+    layers = pd.read_csv(ROOT / "results/probes.csv").groupby("layer")["accuracy"].mean()
+    probes = next(table for caption, table in tables_in(page).items() if "linear probe" in caption)
+    for _, row in probes.iterrows():
+        assert numbers(row["accuracy, %"])[0] == pytest.approx(100 * layers[row["layer"]], abs=0.00501)
+
+
+def test_every_number_of_a_page_follows_from_its_runs() -> None:
+    assert check_numbers(PAGE, STUDY.runs) > 60
+    check_sentences(PAGE, STUDY.runs)
+    changed = STUDY.runs.copy()
+    changed.loc[3, "accuracy"] += 0.05
+    with pytest.raises(AssertionError):  # the check is worth something
+        check_numbers(PAGE, changed)
+
+
+def test_intervals_come_from_the_outcomes_by_a_bootstrap_over_draws_and_images() -> None:
+    """Independent: a plain loop that draws seeds and images anew; only the spread is compared."""
+    outcomes, rng = STUDY.outcomes, np.random.default_rng(5)
+    rows = (outcomes.strategy == "dense_head") & (outcomes.shots == 10)
+    correct = (outcomes.predicted == outcomes.labels)[rows]
+    seeds, images = correct.shape
+    means = [
+        correct[np.ix_(rng.integers(seeds, size=seeds - 1), rng.integers(images, size=images))].mean()
+        for _ in range(3000)
+    ]
+    table = tables_in(PAGE)["Accuracy in % by labelled images per class"].set_index("strategy")
+    half = numbers(table.loc["dense_head", "10"])[1] / 100
+    assert 1.96 * np.std(means) * 0.95 < half < 2.37 * np.std(means) * 1.05  # between the normal and t with 7 degrees
+
+
+def test_verdicts_follow_the_corrected_intervals_and_marks_the_verdicts() -> None:
+    caption = "Gain over scratch in percentage points, by labelled images per class"
+    gains = tables_in(PAGE)[caption].set_index("strategy")
+    for head in ("1", "10"):
+        assert gains.loc["dense_head", head].endswith("▲")
+        assert gains.loc["end_to_end", head].endswith("≈")
+        for text in gains[head]:
+            mean, half = numbers(text)
+            assert (abs(mean) > half) == (not text.endswith("≈"))
+    table = tables_in(PAGE)["Accuracy in % by labelled images per class"].set_index("strategy")
+    assert table.loc["dense_head", "1"].endswith("★")
+    assert not re.search("[★≈]", table.loc["scratch", "1"])
+
+
+def test_charts_are_whole_svg_of_the_same_bytes_without_an_address() -> None:
+    names = []
+    for chart in charts_of(SECTIONS):
+        svg = chart.svg()
+        assert ET.fromstring(svg).tag.endswith("svg")
+        assert "NaN" not in svg
+        assert not re.findall(r'(?:href|src)="https?:', svg)
+        assert svg == chart.svg()
+        assert f"](charts/{chart.name}.svg)" in PAGE
+        names.append(chart.name)
+    assert names == ["accuracy", "gains", "cost", "confusion", "errors", "reliability"]
+
+
+def test_the_learning_curves_show_only_accuracies_that_can_be() -> None:
+    """Two draws that differ have an interval far wider than 0 to 100 %."""
+    wild = outcomes_of({"scratch": 0.5, "dense_head": 0.6}, seeds=2, images=10)
+    data = charts.learning_curves(study_of(wild).comparison, 10).panels[0].to_dict()["datasets"]
+    for row in itertools.chain(*data.values()):
+        assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 100
+        assert 0 < row["error_low"] <= row["error"] <= row["error_high"] <= 100
+
+
+def page_of(study: Study, drawn: bool = False) -> str:
+    """The page as Markdown; where `drawn`, its charts and its HTML are made as well, which takes seconds."""
+    sections = write_report(study)
+    if drawn:
+        assert "NaN" not in "".join(chart.svg() for chart in charts_of(sections))
+        assert "<html" in pages.html(TITLE, sections, study.comparison.strategies)
+    return pages.markdown(TITLE, sections, charts="charts")
+
+
+def test_one_seed_gives_no_interval_and_no_verdict() -> None:
+    study = study_of(outcomes_of(MEANS, seeds=1))
+    page = page_of(study, drawn=True)
+    assert "±" not in page
+    assert not re.search("[★▲▼≈]", page)
+    assert "Every pair" not in page
+    assert "One label draw tells nothing of the next" in page
+    assert "too little for advice" in page
+    check_numbers(page, study.runs)
+    card = pages.markdown("The model", write_card(study))
+    assert "One label draw: no interval can be given." in card
+    assert "±" not in card
+
+
+def test_few_seeds_say_that_no_signed_rank_test_can_be_significant() -> None:
+    study = study_of(outcomes_of(MEANS, seeds=5))
+    page = page_of(study)
+    assert "With 5 draws no signed-rank test can be significant" in page
+    assert "p" not in tables_in(page)["Every pair"].columns
+    check_numbers(page, study.runs)
+    page = page_of(study_of(outcomes_of(MEANS, seeds=6)))  # three pairs: 3 × 2 / 2⁶ = 0.094
+    assert "the smallest can be 0.0938, so that no such test can be significant" in page
+
+
+def test_without_the_baseline_nothing_is_said_of_gains() -> None:
+    page = page_of(study_of(outcomes_of(MEANS), strategies=["end_to_end", "dense_head"]), drawn=True)
+    assert "`scratch` is not among the strategies" in page
+    assert "Gain over scratch" not in page
+    assert "Negative transfer" not in page
+    assert "dense_head" in page
+    assert "| scratch" not in page
+
+
+@pytest.mark.parametrize("alone", ["scratch", "dense_head"])
+def test_one_strategy_alone_is_no_comparison(alone: str) -> None:
+    page = page_of(study_of(outcomes_of(MEANS), strategies=[alone]), drawn=True)
+    assert f"{alone} alone was measured" in page
+    assert not re.search("[★▲▼≈]", page.split("## Cost")[0])
+
+
+def test_a_single_number_of_shots_gives_a_true_page() -> None:
+    study = study_of(outcomes_of(MEANS, shots=(3,)))
+    page = page_of(study, drawn=True)
+    check_numbers(page, study.runs)
+    check_sentences(page, study.runs)
+
+
+def test_perfect_and_equal_strategies_are_not_separated() -> None:
+    page = page_of(study_of(outcomes_of(dict.fromkeys(MEANS, 2.0))), drawn=True)
+    assert "nothing is separated" in page
+    assert "No test image is misclassified" in page
+    assert "nan" not in page.lower()
+
+
+def test_strategies_without_runs_are_refused_with_those_that_have_some() -> None:
+    wrong = ["scratch", "dense_haed"]
+    refused(lambda: choose_strategies(STUDY.runs, wrong), "names 'dense_haed'", "choose from dense_head, end_to_end")
+    assert choose_strategies(STUDY.runs, ["scratch", "dense_head"]) == ["dense_head", "scratch"]
+
+
+def test_runs_that_are_not_those_that_were_measured_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    STUDY.runs.to_csv(path, index=False)
+    measured = digest(path)
+    assert len(read_runs(path, measured)) == len(STUDY.runs)
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    refused(lambda: read_runs(path, measured), "cells.csv is not the one that was measured")
+
+
+def test_confusion_and_recall_against_scikit_learn() -> None:
+    outcomes = STUDY.outcomes
+    rows = (outcomes.strategy == "end_to_end") & (outcomes.shots == 1)
+    true = np.tile(outcomes.labels, rows.sum())
+    expected = confusion_matrix(true, outcomes.predicted[rows].ravel(), normalize="true")
+    np.testing.assert_allclose(confusion(outcomes, "end_to_end", 1), expected)
+    recalls = next(table for caption, table in tables_in(PAGE).items() if caption.startswith("Recall"))
+    row = recalls.set_index("strategy").loc["end_to_end"]
+    assert [numbers(text)[0] for text in row] == pytest.approx(100 * expected.diagonal(), abs=0.0501)
+
+
+def test_hard_images_are_those_that_most_trainings_get_wrong() -> None:
+    outcomes = STUDY.outcomes
+    wrong = (outcomes.predicted != outcomes.labels)[outcomes.shots == 10]
+    hard = hard_images(outcomes, list(MEANS), 10)
+    assert len(hard) == min(24, int((wrong.sum(axis=0) > len(wrong) / 2).sum())) > 0
+    assert hard["wrong"].tolist() == sorted(wrong[:, hard["row"]].sum(axis=0), reverse=True)
+    assert (hard["wrong"] > len(wrong) / 2).all()
+    assert (hard["mistaken_for"] != hard["label"]).all()
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        ((12.34, 9.9, 160.4), "12.3 (9.9 to 160)"),
+        ((np.inf, 800, np.inf), "more than 1,000 (800 to more than 1,000)"),
+        ((0.0, 0.0, 2.0), "fewer than the fewest (fewer than the fewest to 2)"),
+        ((5.0, np.nan, np.nan), "5"),
+    ],
+)
+def test_label_equivalence_in_words(estimate: tuple[float, float, float], words: str) -> None:
+    names = ("equivalent", "equivalent_low", "equivalent_high")
+    assert advice.labels(SimpleNamespace(**dict(zip(names, estimate, strict=True))), 1000) == words
+
+
+def advise_on(means: dict[str, float]) -> tuple[Comparison, str]:
+    comparison = study_of(outcomes_of(means, images=2000)).comparison
+    return comparison, advice.advise(comparison, 1)
+
+
+def test_advice_where_transfer_wins() -> None:
+    comparison, first = advise_on({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.5})
+    assert first.startswith("With 1 label per class use dense_head: ")
+    assert "points above training from scratch" in first
+    assert "beats it with 1 and 10 labels per class" in advice.conclude(comparison)
+    assert advice.negative_transfer(comparison) == ""
+
+
+def test_advice_where_transfer_loses() -> None:
+    comparison, first = advise_on({"dense_head": 0.5, "end_to_end": 0.6, "scratch": 0.7})
+    assert "train from scratch" in first
+    assert "points above end_to_end, the closest of those that lose to it" in first
+    assert "loses to it with 1 and 10 labels per class" in advice.conclude(comparison)
+    assert "Negative transfer, worse than training from scratch: dense_head and end_to_end with 1 and 10" in (
+        advice.negative_transfer(comparison)
+    )
+
+
+def test_advice_names_what_is_not_separated() -> None:
+    _, first = advise_on({"dense_head": 0.70, "end_to_end": 0.7, "scratch": 0.5})
+    assert re.search(r"not separated from (dense_head|end_to_end)\.", first)
+
+
+def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
+    rows = tables_in(PAGE)["Source and target"]
+    assert rows["data"].tolist() == ["MNIST", "5 files of own"]
+    assert rows["duplicates dropped"].tolist() == ["3", "3"]
+    target = STUDY.data["target"] | {"grouped": True}
+    data = STUDY.data | {"notes": ["Light and dark may be turned round."], "target": target}
+    warned = dataclasses.replace(STUDY, data=data)
+    for said in ("**Warning.** Light and dark may be turned round.", "Test images of one group"):
+        assert said in page_of(warned)
+        assert said not in PAGE
+    assert "**Warning.** Light" in pages.markdown("Card", write_card(warned))
+
+
+def test_a_given_source_model_is_told_as_that_and_nothing_is_claimed_of_it() -> None:
+    given = STUDY.source | {"accuracy": None, "params": {"source": {"model": "/home/me/own.h5"}}, "classes": []}
+    told = "Source: a model that was given, own.h5. What it was trained on is not known here"
+    assert told in page_of(dataclasses.replace(STUDY, source=given))
+    assert told not in PAGE
+    known = given | {"accuracy": 0.5, "classes": ["cat", "dog"]}
+    page = page_of(dataclasses.replace(STUDY, source=known))
+    assert "own.h5. If its outputs stand for cat and dog, in this order, it is right on 50.00 % of their test" in page
+
+
+def test_the_card_is_of_what_the_report_recommends_at_most_labels() -> None:
+    card = pages.markdown("The model", write_card(STUDY))
+    best = recommended(STUDY.comparison)
+    assert (best.strategy, best.shots) == ("dense_head", 10)
+    assert "Strategy: `dense_head`, trained on 10 labels per class, the first of 8 label draws." in card
+    scores = tables_in(card)["How far its confidence can be believed"].set_index("score")["value"]
+    mean = STUDY.runs.query("strategy == 'dense_head' and shots == 10")["brier"].mean()
+    assert float(scores["Brier score"]) == pytest.approx(mean, abs=0.000501)
+
+
+def test_class_names_are_escaped_everywhere() -> None:
+    outcomes = dataclasses.replace(STUDY.outcomes, classes=np.array(["<b>cat</b>", 'a"b|c', "</script>"]))
+    sections = write_report(study_of(outcomes))
+    body = pages.html(TITLE, sections, STUDY.comparison.strategies).split('<script type="module">')[0]
+    assert "<b>cat" not in body
+    assert body.count("</script>") == body.count("<script")
+    assert "<b>" not in pages.markdown(TITLE, sections, charts="charts").replace(r"\<b\>", "")
+    for chart in charts_of(sections):
+        ET.fromstring(chart.svg())
+
+
+def test_code_in_the_page_is_not_escaped() -> None:
+    assert not re.findall(r"`[^`\n]*\\[^`\n]*`", PAGE)
