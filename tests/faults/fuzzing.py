@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import wave
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -30,37 +29,6 @@ Target = Callable[[bytes], object]
 
 # Each gives what reads the bytes, and raises nothing but a `UserError`. Imports are inside: they come when the fuzzer
 # is ready to see which of their lines are reached.
-
-
-def npz() -> Target:
-    from transfer.data.folders import read_npz
-
-    return lambda content: read_npz(written("own.npz", zipped(content, "images.npy", "labels.npy", "groups.npy")), "x")
-
-
-def image() -> Target:
-    from transfer.data.folders import read_file
-    from transfer.data.preprocessing import Preprocessing
-
-    return lambda content: read_file(content, Preprocessing(8, 8, 3, "pad", "same"), "a file")
-
-
-def sound() -> Target:
-    from transfer.data.folders import read_file
-    from transfer.data.preprocessing import Preprocessing, Sound
-
-    form = Preprocessing(
-        8, 8, 1, "pad", "same", Sound(rate=1000, seconds=0.2, window=0.03, hop=0.01, mels=8, decibels=60)
-    )
-    return lambda content: read_file(b"RIFF" + content[:4] + b"WAVE" + content[4:], form, "a file")
-
-
-def folder() -> Target:
-    from transfer.data.folders import list_files
-
-    for name in ("a.png", "b/c.png"):
-        written(f"folder/{name}", b"x")
-    return lambda content: list_files(written("folder/labels.csv", content).parent, "data.target.path")
 
 
 def params() -> Target:
@@ -107,39 +75,6 @@ def zipped(content: bytes, *names: str) -> bytes:
     return made.getvalue()
 
 
-def npy(array: np.ndarray) -> bytes:
-    made = io.BytesIO()
-    np.save(made, array)
-    return made.getvalue()
-
-
-def pictures() -> list[bytes]:
-    from PIL import Image
-
-    def picture(kind: str, mode: str) -> bytes:
-        made = io.BytesIO()
-        Image.fromarray(np.arange(108, dtype=np.uint8).reshape(6, 6, 3)).convert(mode).save(made, kind)
-        return made.getvalue()
-
-    modes = [(kind, mode) for kind in ("PNG", "TIFF") for mode in ("1", "L", "P", "RGBA", "I;16")]
-    return [
-        picture(kind, mode)
-        for kind, mode in [*((kind, "RGB") for kind in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")), *modes]
-    ]
-
-
-def recordings() -> list[bytes]:
-    def recording(width: int) -> bytes:
-        made = io.BytesIO()
-        with wave.open(made, "wb") as file:
-            file.setparams((2, width, 2000, 0, "NONE", ""))
-            file.writeframes(bytes(range(240)) * 4)
-        content = made.getvalue()
-        return content[4:8] + content[12:]
-
-    return [recording(width) for width in (1, 2, 3, 4)]
-
-
 def weights() -> bytes:
     import h5py
 
@@ -155,9 +90,6 @@ def sections() -> list[bytes]:
     return [part.encode() for part in re.split(r"\n(?=\w)", re.sub(r" *#.*", "", text))]
 
 
-SMALL = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-OWN = CUT.join([npy(np.stack([SMALL[0]] * 4)), npy(np.array(["a", "b", "a", "b"])), npy(np.array([1, 1, 2, 2]))])
-TABLE = b"path,label,group\na.png,x,1\nb/c.png,y,\n"
 LAYERS = [
     {"module": "keras.layers", "class_name": "InputLayer", "config": {"batch_shape": [None, 8, 8, 1]}},
     {"module": "keras.layers", "class_name": "Rescaling", "config": {"name": "r", "scale": 0.1}},
@@ -167,10 +99,6 @@ NETWORK = {"module": "keras", "class_name": "Sequential", "registered_name": Non
 CONFIG = json.dumps(NETWORK | {"config": {"name": "net", "layers": LAYERS}}).encode()
 
 READERS: dict[str, tuple[int, Callable[[], list[bytes]], Callable[[], Target]]] = {  # how often, from what on, what
-    "npz": (4_000, lambda: [OWN, zipped(OWN, "images.npy", "labels.npy")], npz),
-    "image": (2_500, pictures, image),
-    "sound": (2_500, recordings, sound),
-    "folder": (4_000, lambda: [TABLE, TABLE.replace(b"\n", b"\r\n"), b'path,label\n"a.png","x"'], folder),
     "params": (500, sections, params),
     "keras": (10_000, lambda: [CUT.join([CONFIG, weights(), b"{}"])], lambda: model(".keras")),
     "hdf5": (10_000, lambda: [weights()], lambda: model(".h5")),
@@ -181,7 +109,7 @@ def fuzz(name: str, folder: str, runs: str) -> None:
     """Run one of them to the end, or to the first thing that goes wrong."""
     import atheris
 
-    with atheris.instrument_imports(include=["stages", "transfer", "ruamel", "PIL", "scipy.io"]):
+    with atheris.instrument_imports(include=["stages", "transfer", "ruamel"]):
         from transfer.console import UserError
 
         target = READERS[name][2]()

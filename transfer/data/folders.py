@@ -140,7 +140,7 @@ def read_npz(path: Path, key: str) -> tuple[np.ndarray, pd.DataFrame]:
     where = f"{key}: {shown(path)}"
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("images", "labels", "groups") if name in file}
+            arrays = {name: np.asarray(file[name]) for name in ("images", "labels", "groups") if name in file}
     except Exception as error:  # of many kinds, on what is damaged
         raise UserError(f"{where} is no npz file of plain arrays, or damaged ({one_line(error)})") from None
     if missing := {"images", "labels"} - arrays.keys():

@@ -15,6 +15,7 @@ The rules, in this order, are the same for files and arrays:
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -33,6 +34,8 @@ NOISE = 64  # standard deviation, of 0..255
 DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and light above the other
 SAMPLE = 1000  # images that tell the brightness of a border
 BILINEAR = Image.Resampling.BILINEAR
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of what is odd in a file, but changes no pixel
 
 
 def read_image(content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray:

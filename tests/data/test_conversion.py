@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from conftest import synthetic_digits
 from PIL import Image
-from test_data import params
+from test_section import params
 
-from transfer.console import UserError
 from transfer.data import section as data
 from transfer.data.conversion import convert_side
 from transfer.data.pool import EITHER, TEST, TRAIN, Pool, read_pool
@@ -50,9 +49,8 @@ def test_classes_of_mnist_keep_their_pixels_and_their_order(tmp_path: Path, raw:
     for half, part in (("train", TRAIN), ("test", TEST)):
         chosen = np.isin(given[f"{half}_labels"], [5, 7])
         assert (pool.images[pool.part == part][..., 0] == given[f"{half}_images"][chosen]).all()
-        assert pool.labels[pool.part == part].tolist() == [
-            {7: 0, 5: 1}[int(n)] for n in given[f"{half}_labels"][chosen]
-        ]
+        wanted = [{7: 0, 5: 1}[int(label)] for label in given[f"{half}_labels"][chosen]]
+        assert pool.labels[pool.part == part].tolist() == wanted
     assert pool.classes.tolist() == ["7", "5"]
     assert (pool.groups == -1).all()
     assert list(facts["raw"]) == ["train images", "train labels", "test images", "test labels"]
@@ -123,13 +121,6 @@ def test_arrays_of_the_user_s_own(tmp_path: Path) -> None:
     assert pool.labels.tolist() == [1, 0, 1, 0]
     assert pool.groups[0] == pool.groups[2] != pool.groups[1]
     assert facts["title"].startswith("arrays of ")
-
-
-def test_a_class_that_a_folder_lacks_is_named(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "own", {"cat": 1, "dog": 1})
-    section = params(target__name="folder", target__path=str(folder), target__classes=["cat", "dgo"])
-    with pytest.raises(UserError, match=r"data.target.classes names 'dgo', which is no class of it: there are dog"):
-        convert(tmp_path, section)
 
 
 def test_no_source_is_an_empty_pool(tmp_path: Path) -> None:

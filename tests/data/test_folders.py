@@ -1,0 +1,244 @@
+"""Images and recordings of one's own: folders of classes, tables, npz files, and any bytes in them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import flipped, refused
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from small_models import recording
+from test_audio import SOUND
+
+from transfer.console import UserError
+from transfer.data.folders import list_files, read_file, read_files, read_npz
+from transfer.data.preprocessing import Preprocessing
+
+KEY = "data.target.path"
+FORM = Preprocessing(4, 5, 1, "stretch", "same", SOUND)
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return root
+
+
+def listed(root: Path, *lines: str, encoding: str = "utf-8", ends: str = "\n") -> Path:
+    folder_of(root, "a.png", "b.png", "sub/c.png")
+    (root / "labels.csv").write_bytes(ends.join(lines).encode(encoding))
+    return root
+
+
+def told(table: pd.DataFrame, root: Path) -> list[tuple[str, str]]:
+    return [(path.relative_to(root).as_posix(), label) for path, label in zip(table.path, table.label, strict=True)]
+
+
+def test_folders_are_classes_and_files_in_them_at_any_depth_their_images(tmp_path: Path) -> None:
+    folder_of(tmp_path, "dog/b.PNG", "dog/a.jpg", "cat/x/y/z.webp", "cat/1.wav", "Zebra/10.TIFF", "Zebra/9.flac")
+    table = list_files(tmp_path, KEY)
+    assert told(table, tmp_path) == [
+        ("Zebra/10.TIFF", "Zebra"),
+        ("Zebra/9.flac", "Zebra"),
+        ("cat/1.wav", "cat"),
+        ("cat/x/y/z.webp", "cat"),
+        ("dog/a.jpg", "dog"),
+        ("dog/b.PNG", "dog"),
+    ]
+    assert set(table.group) == {""}
+
+
+def test_other_files_are_counted_and_told_but_for_what_systems_leave(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder_of(tmp_path, "a/1.png", "b/1.png", ".DS_Store", "a/.hidden.png", "a/Thumbs.db", ".git/x.png")
+    folder_of(tmp_path, "__MACOSX/1.png", "a/.ipynb_checkpoints/1.png")
+    assert told(list_files(tmp_path, KEY), tmp_path) == [("a/1.png", "a"), ("b/1.png", "b")]
+    assert capsys.readouterr().out == ""
+    folder_of(tmp_path, "README", "loose.png", "a/notes.txt", "b/b.heic")
+    assert len(list_files(tmp_path, KEY)) == 2
+    line = capsys.readouterr().out
+    assert line.count("\n") == 1
+    assert f"{KEY}: passed over 4 files" in line
+    assert "README, a/notes.txt, b/b.heic and 1 more" in line
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    refused(lambda: list_files(folder_of(tmp_path / "flat", "1.png"), KEY), KEY, "has no folders in it", "labels.csv")
+    refused(lambda: list_files(folder_of(tmp_path / "one", "cat/1.png"), KEY), "only one class, cat")
+    text = folder_of(tmp_path / "text", "cat/1.png", "dog/1.heic")
+    refused(lambda: list_files(text, KEY), "text/dog holds no image or recording (png, ")
+    linked = folder_of(tmp_path / "linked", "a/1.png", "b/1.png")
+    (linked / "b" / "2").symlink_to(tmp_path / "text")
+    refused(lambda: list_files(linked, KEY), "b/2 is a link to a folder")
+    odd = folder_of(tmp_path / "odd", "cat/1.png", "new\nline/1.png")
+    refused(lambda: list_files(odd, KEY), KEY, "a label is 'new\\nline'")
+
+
+def test_a_class_may_have_any_name_that_is_text_in_any_form_of_unicode(tmp_path: Path) -> None:
+    names = ["<script>alert(1)<", "\u202eright to left", "猫", "a,b", 'q"uote', "e\u0301"]
+    folder_of(tmp_path / "folders", *(f"{name}/1.png" for name in names))
+    assert sorted(list_files(tmp_path / "folders", KEY).label) == sorted([*names[:-1], "\u00e9"])
+    root = listed(tmp_path / "table", "path,label", "a.png,e\u0301", "b.png,b")
+    assert list_files(root, KEY).label.tolist() == ["b", "\u00e9"]
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 4, 4), np.uint8), labels=["e\u0301", "b"])
+    assert read_npz(tmp_path / "a.npz", KEY)[1].label.tolist() == ["\u00e9", "b"]
+
+
+def test_a_table_names_files_labels_and_groups(tmp_path: Path) -> None:
+    root = listed(tmp_path, "group,path,label", "s1,b.png,dog", ',./sub//c.png,"big, cat"', "", 's2,a.png,"say ""hi"""')
+    table = list_files(root, KEY)
+    assert told(table, root) == [("sub/c.png", "big, cat"), ("b.png", "dog"), ("a.png", 'say "hi"')]
+    assert table.group.tolist() == ["", "s1", "s2"]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_may_be_of_any_program(tmp_path: Path, ends: str, encoding: str, separator: str) -> None:
+    lines = ["path,label", "a.png, 猫", "b.png,NA", ""]
+    root = listed(tmp_path, *(line.replace(",", separator) for line in lines), encoding=encoding, ends=ends)
+    assert told(list_files(root, KEY), root) == [("b.png", "NA"), ("a.png", "猫")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "labels.csv cannot be read"),
+        (["file,label", "a.png,cat"], "the columns are file, label, but must be path, label"),
+        (["path,label,gruop", "a.png,cat,1"], "the columns are path, label, gruop"),
+        (["path,label"], "nothing in it"),
+        (["path,label", "a.png,cat", "b.png,cat"], "only one class, cat"),
+        (["path,label", "a.png,cat", "b.png"], "a label is ''"),
+        (["path,label", "a.png,cat", "b.png,big,dog"], "Expected 2 fields in line 3, saw 3"),
+        (["path,label", "a.png,cat", "gone.png,dog"], "gone.png is missing"),
+        (["path,label", "a.png,cat", "sub,dog"], "sub is no file"),
+        (["path,label", "a.png,cat", "b.png,dog", "./a.png,cat"], "a.png is there more than once"),
+        (["path,label", "/etc/passwd,cat"], "/etc/passwd leads out of the folder"),
+        (["path,label", "../a.png,cat"], "../a.png leads out of the folder"),
+        (["path,label", "C:\\a.png,cat"], "C:\\a.png leads out of the folder"),
+        (["path,label", "a.png,cat", '"b.png,dog'], "unexpected end of data"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_one_line(tmp_path: Path, lines: list[str], words: str) -> None:
+    refused(lambda: list_files(listed(tmp_path, *lines), KEY), f"{KEY}: ", words)
+
+
+def test_a_table_in_another_encoding_is_one_line(tmp_path: Path) -> None:
+    root = listed(tmp_path, "path,label", "a.png,cat", "b.png,café", encoding="latin-1")
+    refused(lambda: list_files(root, KEY), "labels.csv is no UTF-8 text: save it as CSV UTF-8")
+
+
+@given(labels=st.lists(st.text("ab,;\"' 猫é", min_size=1).map(str.strip).filter(bool), min_size=2))
+def test_any_labels_come_back_from_a_table(labels: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("table")
+    labels = [*labels, "one", "other"]
+    folder_of(root, *(f"{number}.png" for number in range(len(labels))))
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("path", "label"), *((f"{number}.png", label) for number, label in enumerate(labels))])
+    (root / "labels.csv").write_text(text.getvalue(), encoding="utf-8", newline="")
+    assert dict(told(list_files(root, KEY), root)) == {f"{number}.png": label for number, label in enumerate(labels)}
+
+
+def image(value: int = 77, kind: str = "PNG", size: tuple[int, int] = (4, 5), **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.full(size, value, np.uint8)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_a_file_is_an_image_or_a_recording_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "1.wav").write_bytes(image())
+    assert (read_file(tmp_path / "1.wav", FORM) == 77).all()
+    assert (read_file(image(kind="WEBP", lossless=True), FORM) == 77).all()  # as WAV, it begins with RIFF
+    assert read_file(recording(), FORM).shape == FORM.shape
+    (tmp_path / "2.png").write_bytes(recording())
+    np.testing.assert_array_equal(read_file(tmp_path / "2.png", FORM), read_file(recording(), FORM))
+
+
+def test_a_file_that_cannot_be_read_is_one_line_with_its_name(tmp_path: Path) -> None:
+    silent = Preprocessing(4, 5, 1, "stretch", "same")
+    for content, words in ((b"", "is empty"), (b"text", "is no image"), (image()[:-30], "is damaged")):
+        refused(lambda content=content: read_file(content, FORM, "up\nload"), f"up\\nload {words}")
+    refused(lambda: read_file(recording(), silent), "the file is no image of a kind that can be read: PNG, JPEG")
+    refused(lambda: read_file(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", silent), "is no image")
+    refused(lambda: read_file(tmp_path / "gone.png", FORM), "gone.png is missing")
+    (tmp_path / "a.png").symlink_to("a.png")
+    refused(lambda: read_file(tmp_path / "a.png", FORM), "a.png cannot be read")
+
+
+FILES = [image(kind=kind, size=(20, 20)) for kind in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")] + [
+    recording()[:999]
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, as images.py has it
+@given(content=st.sampled_from(FILES), bits=st.lists(st.integers(0, 8 * 600), max_size=5), length=st.integers(9, 2000))
+def test_a_damaged_file_is_an_image_or_one_line(content: bytes, bits: list[int], length: int) -> None:
+    for bit in bits:
+        content = flipped(content, bit % (8 * len(content)))
+    with contextlib.suppress(UserError):
+        assert read_file(content[:length], FORM).shape == FORM.shape
+
+
+def test_files_are_read_in_order_until_the_first_bad_one(tmp_path: Path) -> None:
+    files = []
+    for number in range(60):
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(image(number, size=(4 + number % 3, 5)))
+    assert [int(batch.max()) for batch in read_files(files, FORM, "target")] == list(range(60))
+    files[20].unlink()
+    refused(lambda: list(read_files(files, FORM, "target")), "20.png is missing")
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 5), np.uint8)
+
+
+def test_arrays_come_back_with_labels_and_groups_as_text(tmp_path: Path) -> None:
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", images=IMAGES, labels=[3, 10, 3, -1], groups=["x", "", "y", "x"], more=[0.5])
+        images, table = read_npz(tmp_path / "a.npz", KEY)
+        np.testing.assert_array_equal(images, IMAGES)
+        assert table.label.tolist() == ["3", "10", "3", "-1"]
+        assert table.group.tolist() == ["x", "", "y", "x"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": IMAGES}, "has no array labels"),
+        ({"labels": [1, 2]}, "has no array images"),
+        ({"images": IMAGES.astype(np.int32), "labels": [1, 2, 1, 2]}, "images is of type int32"),
+        ({"images": IMAGES, "labels": [1, 2, 1]}, "labels is int64 (3,), but must be an integer or text for each of 4"),
+        ({"images": IMAGES, "labels": [1.0, 2.0, 1.0, 2.0]}, "labels is float64"),
+        ({"images": IMAGES, "labels": ["a", "b", " ", "b"]}, "a label is ' '"),
+        ({"images": IMAGES, "labels": [1, 1, 1, 1]}, "only one class, 1"),
+        ({"images": IMAGES, "labels": [1, 2, 1, 2], "groups": [1, 2]}, "groups is int64 (2,)"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_one_line(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    np.savez(tmp_path / "my.npz", **arrays)
+    refused(lambda: read_npz(tmp_path / "my.npz", KEY), f"{KEY}: ", "my.npz", words)
+
+
+def test_a_file_that_is_no_npz_is_one_line_and_code_in_it_never_runs(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    path = tmp_path / "a.npz"
+    np.savez(path, images=IMAGES, labels=np.array([Bomb()] * 4, object))
+    refused(lambda: read_npz(path, KEY), "a.npz is no npz file of plain arrays")
+    assert not (tmp_path / "ran").exists()
+    for content in (b"<html>", path.read_bytes()[:-30], b""):
+        path.write_bytes(content)
+        refused(lambda: read_npz(path, KEY), "a.npz is no npz file")

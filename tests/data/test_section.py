@@ -1,0 +1,118 @@
+"""The section `data`: what source and target may be, and the form that follows from it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, refused
+
+from transfer.data import section as data
+from transfer.data.preprocessing import Preprocessing
+from transfer.data.sets import SETS
+from transfer.params import parse_section, read_params
+
+SECTION = read_params(ROOT / "params.yaml")["data"]
+OWN_SOURCE = {"source__name": "folder", "source__path": "own", "source__classes": "all"}
+
+
+def params(**changes: Any) -> data.Params:
+    """The section with changes, as in `params(target__name="digits")`."""
+    section = deepcopy(SECTION)
+    for key, value in changes.items():
+        *sections, name = key.split("__")
+        reduce(getitem, sections, section)[name] = value
+    return parse_section("data", section, data.Params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": [28, 2]}, "data.size.1 is 2"),
+        ({"colour": "blue"}, "data.colour is 'blue', but must be 'auto', 'grey' or 'rgb'"),
+        ({"sound__rate": 10}, "data.sound.rate is 10"),
+        ({"source__name": "minst"}, "data.source.name is 'minst', but must be one of mnist, fashion_mnist"),
+        ({"target__name": "none"}, "data.target.name is 'none', but must be one of"),
+        ({"target__classes": ["5"]}, "data.target.classes is ['5'], but must be"),
+        ({"target__classes": "cat"}, "data.target.classes is 'cat', but must be"),
+        ({"target__classes": [7, "7"]}, "data.target: classes names 7 more than once"),
+        ({"target__classes": [4, 5, 6]}, "data: source and target are both mnist, and 4 is a class of both"),
+        ({"target__classes": "all"}, "data: source and target are both mnist, and 0, 1, 2, 3, 4 is a class of both"),
+        ({"target__name": "npz"}, "data.target: name is npz, so path must be that of your npz"),
+        ({"target__path": "own"}, "data.target: name is mnist, which needs no path"),
+        ({"target__name": "folder", "target__path": "own", "target__shift": "noisy"}, "data.target: shift is noisy"),
+        ({"source__shift": "noisy"}, "data.source.shift is not a parameter"),
+    ],
+)
+def test_data_that_make_no_sense_are_refused_by_name(changes: dict[str, Any], words: str) -> None:
+    refused(lambda: params(**changes), words)
+
+
+def test_a_path_that_leads_nowhere_or_to_something_else_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, path, words in (
+        ("folder", "gone", "which is not there: name the folder of your images"),
+        ("folder", "file", "which is no folder: name the folder of your images"),
+        ("npz", ".", "which is no file: name an .npz file"),
+    ):
+        side = params(target__name=name, target__path=str(tmp_path / path)).target
+        refused(lambda side=side: side.check_paths("data.target"), "params.yaml: data.target.path is ", words)
+
+
+def test_the_same_classes_on_both_sides_are_fine_of_other_data_or_under_a_shift() -> None:
+    assert params(target__name="digits", target__classes="all", source__classes="all").shared == []
+    assert params(target__classes=[3, 4, 5], target__shift="rotated").shared == ["3", "4"]
+
+
+def test_classes_are_chosen_in_the_order_that_is_asked_for() -> None:
+    side = params(target__name="fashion_mnist", target__classes=["Sneaker", "Bag"]).target
+    assert side.choose(SETS["fashion_mnist"].classes, "data.target") == ["Sneaker", "Bag"]
+    every = params(target__name="digits", target__classes="all").target
+    assert every.choose(["b", "a"], "data.target") == ["b", "a"]
+    side = params(target__name="fashion_mnist", target__classes=["Bag", "Sneakers"]).target
+    refused(
+        lambda: side.choose(SETS["fashion_mnist"].classes, "data.target"),
+        "data.target.classes names 'Sneakers', which is no class of it: there are Sneaker",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "shape"),
+    [
+        ({}, None, (28, 28, 1)),
+        ({"source__name": "cifar10"}, None, (32, 32, 3)),
+        ({"source__name": "digits", "size": [28, 20], "colour": "rgb"}, None, (28, 20, 3)),
+        ({}, (96, 64, 3), (96, 64, 3)),
+        ({"size": [64, 64]}, (None, None, 3), (64, 64, 3)),
+    ],
+)
+def test_the_shape_is_what_the_source_model_or_its_data_have(
+    changes: dict[str, Any], model: data.ModelShape | None, shape: tuple[int, int, int]
+) -> None:
+    assert params(**changes).shape(model) == shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "model", "words"),
+    [
+        (OWN_SOURCE, None, "data.size is auto, but nothing tells it: set it, as to [28, 28]"),
+        (OWN_SOURCE | {"size": [28, 28]}, None, "data.colour is auto"),
+        ({"source__name": "none"}, None, "data.source.name is none, but source.model is none, too"),
+        ({}, (None, None, 3), "data.size is auto"),
+        ({"size": [32, 32]}, (28, 28, 1), "ask for 32 × 32 × 1, but the source model takes 28 × 28 × 1"),
+    ],
+)
+def test_a_shape_that_cannot_be_told_or_be_is_one_line(
+    changes: dict[str, Any], model: data.ModelShape | None, words: str
+) -> None:
+    refused(lambda: params(**changes).shape(model), words)
+
+
+def test_preprocessing_survives_being_text() -> None:
+    for sound in (None, params().sound):
+        preprocessing = Preprocessing(28, 20, 3, "pad", "inverted", sound)
+        assert Preprocessing.from_text(preprocessing.to_text()) == preprocessing
