@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from transfer.cli import add_model
 from transfer.console import UserError, one_line, quiet_stderr, say
-from transfer.files import write_json, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +77,7 @@ def export(path: Path, name: str, output: Path) -> float:
     """
     import numpy as np
 
+    from transfer.files import write_json, write_whole
     from transfer.serve.models import open_model
 
     facts = output.parent / f"{output.name}.json"
