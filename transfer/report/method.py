@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from transfer.console import counted, some
-from transfer.report.blocks import Bullets, Details, Section, Text, table_of
+from transfer.console import some
+from transfer.report.blocks import Details, Section, Text, table_of
+from transfer.report.pages import written
 from transfer.report.study import Study
 from transfer.report.words import listed, number
 
@@ -105,66 +106,28 @@ def data(study: Study) -> Section:
 
 def method(study: Study) -> Section:
     """How the study was done, and what it cannot tell."""
-    comparison, outcomes = study.comparison, study.outcomes
-    per = np.bincount(outcomes.labels, minlength=len(outcomes.classes))
-    facts = [
-        source_model(study),
-        f"Target: classes {few(study.data['target']['classes'])}; {len(outcomes.labels):,} test images, {per.min():,} "
-        f"to {per.max():,} of a class.",
-        f"Label draws: {comparison.seeds}, class-balanced, nested (fewer labels are part of more) and the same for "
-        "every strategy; a draw's number also seeds the training.",
-        f"{counted(len(comparison.results) * comparison.seeds, 'training')}: "
-        f"{len(comparison.strategies)} × {len(comparison.shots)} × {comparison.seeds} strategies, budgets and draws.",
-        f"Intervals: {study.replicates:,} bootstrap replicates that draw seeds and test images anew (crossed; Owen "
-        "2007), Student's t for the draws and the normal distribution for the images, combined (Howe 1974). "
-        "Verdicts: Holm's procedure over the comparisons at each number of labels.",
-        "The penalty of `feature_extraction` is chosen by cross-validation inside the labels of its draw.",
-        "`feature_extraction` and `dense_head` scale their features with statistics of all unlabelled target images; "
-        "`end_to_end` and `scratch` do not see those.",
-    ]
-    if comparison.seeds == 1:
-        facts = [fact for fact in facts if not fact.startswith("Intervals")]
-    never = [
-        "Test labels: only the evaluation reads them, after all trainings. No training, and no choice of a penalty or "
-        "a temperature, saw one.",
-        "Target results: what `params.yaml` calls rehearsed was chosen on tasks among the digits 0 to 4 of MNIST, and "
-        "on nothing else. That holds as long as nobody edits it after a look at this page.",
-    ]
-    limits = [
-        "One source model, one network, one pair of tasks: the intervals tell of other draws and other test images, "
-        "not of other sources.",
-        "The strategy with the highest mean is a little flattered by being chosen for it.",
-        "Draws from one pool overlap where there are many labels, and draws of a seed are nested, so neighbouring "
-        "numbers of labels are not independent.",
-    ]
-    if study.data["target"]["grouped"]:
-        limits.append(
-            "Test images of one group are alike, but are counted as independent: the intervals are too narrow for "
-            "other groups. Draws and cross-validation inside the training images do not keep groups together."
-        )
+    comparison, labels = study.comparison, study.outcomes.labels
+    per_class = np.bincount(labels, minlength=len(study.outcomes.classes))
     sections = study.source["params"] | {name: study.made_with[name]["params"] for name in comparison.strategies}
+    made = [study.source, *(study.made_with[name] for name in comparison.strategies)]
+    [section] = written(
+        "method",
+        source=source_model(study),
+        classes=few(study.data["target"]["classes"]),
+        images=len(labels),
+        fewest=per_class.min(),
+        most=per_class.max(),
+        seeds=comparison.seeds,
+        strategies=len(comparison.strategies),
+        budgets=len(comparison.shots),
+        replicates=study.replicates,
+        grouped=study.data["target"]["grouped"],
+        precisions=listed(sorted({facts["precision"] for facts in made if "precision" in facts})),
+        versions=listed(sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})),
+    )
     parameters = [
         (section, name, json.dumps(value)) for section, content in sections.items() for name, value in content.items()
     ]
     frame = pd.DataFrame(parameters, columns=["section", "parameter", "value"])
-    made = [study.source, *(study.made_with[name] for name in comparison.strategies)]
-    versions = sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})
-    precisions = sorted({facts["precision"] for facts in made if "precision" in facts})
-    return Section(
-        "method",
-        "How it was measured",
-        [
-            Bullets(facts),
-            Text("**What was never looked at**"),
-            Bullets(never),
-            Text("**Limits**"),
-            Bullets(limits),
-            Details("Parameters", [table_of(frame, "Parameters", words=3)]),
-            Text(f"Networks were trained by TensorFlow in {listed(precisions)}; with {listed(versions)}."),
-            Text(
-                "Means, spreads, paired differences, signed-rank tests, costs and calibration follow from `cells.csv`, "
-                "one row per run; intervals and errors also from the runs' outcomes on every image "
-                "(`data/outcomes.npz`); probes from `probes.csv`."
-            ),
-        ],
-    )
+    section.blocks.append(Details("Parameters", [table_of(frame, "Parameters", words=3)]))
+    return section

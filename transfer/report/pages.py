@@ -1,9 +1,8 @@
-"""Sections as a page: as Markdown with charts beside it, and as one HTML file that needs nothing else."""
+"""Sections out of a template of prose; and as a page: as Markdown with charts beside it, and as one HTML file."""
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -13,10 +12,31 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from transfer.report.blocks import MARKS, Section
+from transfer.report.blocks import MARKS, Bullets, Section, Text
 
 TEMPLATES = Path(__file__).parent / "templates"
 _EDGE = r"(?<![^\W_])_|_(?![^\W_])"  # an underscore that is not inside a word: emphasis in Markdown
+
+
+def written(name: str, **values: Any) -> list[Section]:
+    """Sections that a template tells: each line is a title, an item of a list or a paragraph.
+
+    Args:
+        name: of the template.
+        values: that stand in it.
+    """
+    sections: list[Section] = []
+    for line in _environment(autoescape=False).get_template(f"{name}.md").render(values).splitlines():
+        kind, _, text = line.partition(" ")
+        if kind == "#":
+            sections.append(Section(text.split()[0].lower(), text))
+        elif kind != "-":
+            sections[-1].blocks.append(Text(line))
+        elif sections[-1].blocks and isinstance(sections[-1].blocks[-1], Bullets):
+            sections[-1].blocks[-1].items.append(text)
+        else:
+            sections[-1].blocks.append(Bullets([text]))
+    return sections
 
 
 def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
@@ -55,7 +75,7 @@ def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()
         from transfer.report.charts import Looks  # Altair takes half a second, which a page without charts need not
 
         key, programs = Looks(strategies).key, [*programs, _charts_program()]
-    environment = _environment(autoescape=True, inline=_inline, json=_json, address=_address)
+    environment = _environment(autoescape=True, inline=_inline, address=_address)
     return environment.get_template("page.html").render(
         title=title,
         sections=sections,
@@ -105,9 +125,3 @@ def _address(svg: str) -> str:
 def _script(program: str) -> Markup:
     """A program as text for a `<script>`, which nothing in it can end."""
     return Markup(program.replace("</script", r"<\/script").replace("<!--", r"<\!--"))
-
-
-def _json(content: Any) -> Markup:
-    """JSON for a `<script>`: nothing in it can end the script."""
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
