@@ -16,12 +16,22 @@ from pathlib import Path
 
 import psutil
 import pytest
-from common import one_line
 from conftest import Study, copy_of, make_study, mounts
 from ruamel.yaml import YAML
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs signals, and Linux's means to mount")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs signals, and Linux's means to mount"),
+]
 MADE = ("data", "models", "results")
+
+
+def one_line(text: str, *words: str) -> None:
+    """Check that what was printed is one line that has some words."""
+    assert text.startswith("error: ")
+    assert len(text.splitlines()) == 1
+    for word in words:
+        assert word in text
 
 
 def lock(study: Study) -> dict:
