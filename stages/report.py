@@ -41,7 +41,7 @@ def main() -> None:
     write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))
     write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies))
     for chart in charts_of(sections):
-        write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg())
+        write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg)
     best = recommended(study.comparison).strategy
     take_away(best, study.made_with[best]["model"])
     write_text(MODELS / "best.md", pages.markdown(f"The model `best.keras`: {best}", write_card(study)))

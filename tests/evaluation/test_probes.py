@@ -31,12 +31,6 @@ def test_calibration_images_have_their_classes_and_depend_on_no_draw(
     assert (rows == target_of(per_class, [1], 1).calibration()[0]).all()
 
 
-def test_what_is_predicted_is_the_test_images_and_then_those_for_calibration() -> None:
-    target = target_of(10, [1, 2], seeds=2)
-    train, test = np.arange(30), np.arange(100, 104)
-    assert target.to_predict(test, train).tolist() == [100, 101, 102, 103, *target.calibration()[0]]
-
-
 def test_a_run_s_own_images_are_left_out_of_its_calibration() -> None:
     target = target_of(10, [1, 4], seeds=2)
     rows, labels = target.calibration()

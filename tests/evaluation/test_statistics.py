@@ -97,20 +97,6 @@ def test_replicates_are_those_of_every_resample() -> None:
     assert np.all(np.abs(share - p) < 4.5 * np.sqrt(p * (1 - p) / 50_000))
 
 
-def test_variance_of_the_replicates() -> None:
-    """Exactly: the unbiased one of the seeds, that of the images, and the product of both in what is left."""
-    rng = np.random.default_rng(1)
-    seeds, images = 5, 60
-    p = np.clip(0.6 + rng.normal(0, 0.1, (seeds, 1)) + rng.normal(0, 0.2, (1, images)), 0, 1)
-    x = (rng.uniform(size=p.shape) < p).astype(float)
-    left = x - x.mean(axis=0) - x.mean(axis=1, keepdims=True) + x.mean()
-    exact = x.mean(axis=1).var(ddof=1) / seeds + x.mean(axis=0).var() / images
-    exact += (left**2).sum() / (seeds * (seeds - 1) * images**2)
-    replicates = bootstrap_means(x[np.newaxis] > 0, 20_000, 0)[0]
-    assert replicates.mean() == pytest.approx(x.mean(), abs=4 * math.sqrt(exact / 20_000))
-    assert replicates.var() == pytest.approx(exact, rel=0.04)
-
-
 def test_groups_share_what_is_drawn() -> None:
     correct = np.random.default_rng(2).uniform(size=(1, 4, 30)) < 0.7
     same, again, opposite = bootstrap_means(np.concatenate([correct, correct, ~correct]), 300, 0)
@@ -151,12 +137,12 @@ def test_intervals_at_their_edges() -> None:
 
 
 # Measured, for the mean and for the difference:
-#   seeds dominate:  2 seeds 0.964, 0.967;  3 seeds 0.955, 0.960;  10 seeds 0.956, 0.963
-#   images dominate: 2 seeds 0.996, 0.995;  3 seeds 0.979, 0.984;  10 seeds 0.958, 0.959
-# Two reasons for more than 0.95: squares of half-widths add up to a little too much with 2 or 3 seeds, and what is
+#   seeds dominate:  2 seeds 0.964, 0.967;  10 seeds 0.956, 0.963
+#   images dominate: 2 seeds 0.996, 0.995;  10 seeds 0.958, 0.959
+# Two reasons for more than 0.95: squares of half-widths add up to a little too much with 2 seeds, and what is
 # peculiar to one seed and one image counts up to three times (0.9995, were there nothing else).
 @pytest.mark.parametrize("setting", [((0.4, 0.5), 400, 0.5), ((0.02, 3), 200, 0.8)], ids=["seeds", "images"])
-@pytest.mark.parametrize(("seeds", "most"), [(2, 0.998), (3, 0.985), (10, 0.985)])
+@pytest.mark.parametrize(("seeds", "most"), [(2, 0.998), (10, 0.985)])
 def test_coverage_by_simulation(setting: tuple[tuple[float, float], int, float], seeds: int, most: float) -> None:
     sd, images, own = setting
     (a, b), truth = crossed(seeds, 2000, [0.5, 0.7], seeds, images, sd, own)
@@ -244,9 +230,9 @@ def test_probability_counts_ties_half() -> None:
     assert only({"a": a, "b": b}).wins == (1 + 0.5 + 0 + 1) / 4
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 10])
+@pytest.mark.parametrize("seeds", [2, 10])
 def test_family_wise_error_by_simulation(seeds: int) -> None:
-    """Four equal strategies, seeds dominating. Measured: 0.040 with 2 seeds, 0.035 with 3, 0.028 with 10."""
+    """Four equal strategies, seeds dominating. Measured: 0.040 with 2 seeds, 0.028 with 10."""
     samples, _ = crossed(seeds, 1000, [0.5] * 4, seeds, 800, (0.4, 0), 0.5)
     clear = [np.abs((a - b).mean) > (a - b).margin(1 - 0.05 / 6) for a, b in combinations(samples, 2)]
     wrong = np.any(clear, axis=0)
@@ -268,8 +254,7 @@ def test_ten_paired_seeds_detect_about_one_standard_deviation() -> None:
     assert effect == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 10])
-@pytest.mark.parametrize("image_error", [0, 0.3, 2])
+@pytest.mark.parametrize(("seeds", "image_error"), [(2, 0), (3, 2), (10, 0.3)])
 def test_power_by_simulation(seeds: int, image_error: float) -> None:
     """A true difference as large as the detectable one, of the true standard errors, is found in 80 % of studies."""
     rng = np.random.default_rng(0)

@@ -82,11 +82,11 @@ def test_verdicts_follow_the_corrected_intervals_and_marks_the_verdicts() -> Non
 def test_charts_are_whole_svg_of_the_same_bytes_without_an_address() -> None:
     names = []
     for chart in charts_of(SECTIONS):
-        svg = chart.svg()
+        svg = chart.svg
         assert ET.fromstring(svg).tag.endswith("svg")
         assert "NaN" not in svg
         assert not re.findall(r'(?:href|src)="https?:', svg)
-        assert svg == chart.svg()
+        assert svg == dataclasses.replace(chart).svg
         assert f"](charts/{chart.name}.svg)" in PAGE
         names.append(chart.name)
     assert names == ["accuracy", "gains", "cost", "confusion", "errors", "reliability"]
@@ -105,7 +105,7 @@ def page_of(study: Study, drawn: bool = False) -> str:
     """The page as Markdown; where `drawn`, its charts and its HTML are made as well, which takes seconds."""
     sections = write_report(study)
     if drawn:
-        assert "NaN" not in "".join(chart.svg() for chart in charts_of(sections))
+        assert "NaN" not in "".join(chart.svg for chart in charts_of(sections))
         assert "<html" in pages.html(TITLE, sections, study.comparison.strategies)
     return pages.markdown(TITLE, sections, charts="charts")
 
@@ -283,7 +283,7 @@ def test_class_names_are_escaped_everywhere() -> None:
     assert body.count("</script>") == body.count("<script")
     assert "<b>" not in pages.markdown(TITLE, sections, charts="charts").replace(r"\<b\>", "")
     for chart in charts_of(sections):
-        ET.fromstring(chart.svg())
+        ET.fromstring(chart.svg)
 
 
 def test_code_in_the_page_is_not_escaped() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transfer.report.words import number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Entry(NamedTuple):

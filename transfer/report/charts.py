@@ -10,6 +10,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import altair as alt
@@ -30,6 +31,7 @@ GLYPHS = "●■▲◆✚▼"  # the same in text
 INK, SOFT, GRID = "#24292f", "#8c959f", "#d0d7de"
 ACCURACIES = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9]
 GAINS = [-100, -30, -10, -3, -1, -0.3, 0, 0.3, 1, 3, 10, 30, 100]
+EFFORTS = [step * 10**power for power in range(16) for step in (1, 3)]
 SIDE = 180  # pixels of small square panels
 SHOWN = "shown"  # the parameter of a chart that holds the strategies to show
 FILTER = f"indexof({SHOWN}, datum.strategy) >= 0"
@@ -45,7 +47,7 @@ def _theme() -> alt.theme.ThemeConfig:
         "font": "system-ui, sans-serif",
         "background": "white",
         "axis": ink | {"titleFontWeight": "normal", "gridColor": GRID, "domainColor": SOFT, "tickColor": SOFT},
-        "legend": ink | {"orient": "bottom", "symbolOpacity": 1},
+        "legend": ink | {"orient": "bottom", "symbolOpacity": 1, "columnPadding": 20},
         "title": {"fontSize": 13, "color": INK, "anchor": "start"},
         "view": {"stroke": GRID},
     }
@@ -70,6 +72,7 @@ class Chart:
     columns: int = 1
     keyed: Sequence[str] = ()
 
+    @cached_property
     def svg(self) -> str:
         """All panels as one picture, drawn without a browser and without a network."""
         whole = self.panels[0] if len(self.panels) == 1 else alt.concat(*self.panels, columns=self.columns)
@@ -196,7 +199,7 @@ def costs(comparison: Comparison) -> Chart:
     data = _in_percent(comparison.results)
     data["effort"] = data["effort"].clip(lower=1)
     x = alt.X("effort:Q", title="trained parameters × images seen")
-    x = x.scale(type="log", nice=False, padding=12).axis(format="~s", tickCount=4, labelOverlap=True, grid=False)
+    x = x.scale(type="log", nice=False, padding=12).axis(values=EFFORTS, format="~s", labelOverlap=True)
     y = alt.Y("accuracy:Q", title="accuracy, %").scale(zero=False)
     tooltip = [
         "strategy:N",
