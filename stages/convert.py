@@ -35,16 +35,13 @@ def main() -> None:
     for key in SIDES:
         facts[key] = convert_side(FOLDER / key, key, params, shape, RAW)
         pools[key] = read_pool(FOLDER / key)
-        what = (
-            f"{facts[key]['title']}, {len(facts[key]['classes'])} classes, {counted(len(pools[key].labels), 'image')}"
-        )
-        say(f"convert: {key}: {what}")
-    trained = [(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
+        classes, count = len(facts[key]["classes"]), counted(len(pools[key].labels), "image")
+        say(f"convert: {key}: {facts[key]['title']}, {classes} classes, {count}")
     notes = []
-    pictures = (
-        params.target.shift != "inverted" and Preprocessing.from_text(str(pools["target"].preprocessing)).sound is None
-    )
-    if pictures and all(len(rows) for _, rows in trained) and images.looks_inverted(*trained):
+    trained = [(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
+    recordings = Preprocessing.from_text(str(pools["target"].preprocessing)).sound is not None
+    comparable = all(len(rows) for _, rows in trained) and not recordings and params.target.shift != "inverted"
+    if comparable and images.looks_inverted(*trained):
         notes.append(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
         say(f"warning: {notes[0]}")
     write_json(FOLDER / "about.json", facts | {"notes": notes})
