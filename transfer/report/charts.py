@@ -81,7 +81,7 @@ class Chart:
         return file.getvalue() + "\n"
 
     def specifications(self) -> list[dict[str, Any]]:
-        """Every panel in Vega-Lite, for the page: as wide as its place, on the page's ground."""
+        """Every panel in Vega-Lite, for the page: as wide as its place there, without a background."""
         panels = [panel.properties(width="container", background="transparent") for panel in self.panels]
         return [(panel.configure_legend(disable=True) if self.keyed else panel).to_dict() for panel in panels]
 
@@ -92,11 +92,11 @@ class Looks:
     def __init__(self, strategies: Sequence[str]) -> None:
         self.names = list(strategies)
         self.shown = alt.param(name=SHOWN, value=self.names)
-        self.colour = self._told_apart(alt.Color, COLOURS)
-        self.dash = self._told_apart(alt.StrokeDash, DASHES)
-        self.shape = self._told_apart(alt.Shape, SHAPES)
+        self.colour = self._channel(alt.Color, COLOURS)
+        self.dash = self._channel(alt.StrokeDash, DASHES)
+        self.shape = self._channel(alt.Shape, SHAPES)
 
-    def _told_apart(self, channel: Any, looks: Sequence[Any]) -> Any:
+    def _channel(self, channel: Any, looks: Sequence[Any]) -> Any:
         return channel("strategy:N", title=None, sort=self.names).scale(domain=self.names, range=self._cycled(looks))
 
     def _cycled(self, looks: Sequence[Any]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
@@ -51,19 +52,14 @@ def article() -> Section:
 def source_model(study: Study) -> str:
     """A sentence on the source model."""
     classes, accuracy = few(study.source["classes"]), study.source["accuracy"]
-    if study.given is None:
-        right = f"right on {number(100 * accuracy)} % of held-out images of them"
-        return f"Source: a CNN trained on many labels of its classes, {classes}; {right}."
-    measured = ""
-    if accuracy is not None:
-        measured = (
-            f" If its outputs stand for {classes}, in this order, it is right on {number(100 * accuracy)} % of their "
-            "test images."
-        )
-    return (
-        f"Source: a model that was given, {study.given}.{measured} What it was trained on is not known here: images of "
-        "the target may be among it."
-    )
+    right = "" if accuracy is None else f"right on {number(100 * accuracy)} % of"
+    given = study.source["params"].get("source")  # there is none where the source was trained here
+    if given is None:
+        return f"Source: a CNN trained on many labels of its classes, {classes}; {right} held-out images of them."
+    name = PurePath(given["model"]).name
+    measured = f" If its outputs stand for {classes}, in this order, it is {right} their test images." if right else ""
+    unknown = "What it was trained on is not known here: images of the target may be among it."
+    return f"Source: a model that was given, {name}.{measured} {unknown}"
 
 
 def few(names: Sequence[object], most: int = 12) -> str:

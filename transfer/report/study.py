@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -42,9 +41,3 @@ class Study:
     def made_with(self) -> dict[str, Any]:
         """Parameters and versions of every strategy."""
         return json.loads(str(self.outcomes.made_with))
-
-    @property
-    def given(self) -> str | None:
-        """What the file of a given source model is called; None where the source was trained here."""
-        source = self.source["params"].get("source")
-        return PurePath(source["model"]).name if source else None
