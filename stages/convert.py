@@ -32,18 +32,22 @@ def main() -> None:
     say(f"convert: source {params.source.name} and target {params.target.name}, to {form}")
     facts: dict[str, Any] = {}
     pools = {}
+    notes: list[str] = []
+
+    def warn(note: str) -> None:  # here and in the report
+        say(f"warning: {note}")
+        notes.append(note)
+
     for key in SIDES:
-        facts[key] = convert_side(FOLDER / key, key, params, shape, RAW)
+        facts[key] = convert_side(FOLDER / key, key, params, shape, RAW, warn)
         pools[key] = read_pool(FOLDER / key)
         classes, count = len(facts[key]["classes"]), counted(len(pools[key].labels), "image")
         say(f"convert: {key}: {facts[key]['title']}, {classes} classes, {count}")
-    notes = []
     trained = [(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
     recordings = Preprocessing.from_text(str(pools["target"].preprocessing)).sound is not None
     comparable = all(len(rows) for _, rows in trained) and not recordings and params.target.shift != "inverted"
     if comparable and images.looks_inverted(*trained):
-        notes.append(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
-        say(f"warning: {notes[0]}")
+        warn(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
     write_json(FOLDER / "about.json", facts | {"notes": notes})
 
 

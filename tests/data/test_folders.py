@@ -134,9 +134,12 @@ def test_a_table_that_cannot_be_used_is_one_line(tmp_path: Path, lines: list[str
     refused(lambda: list_files(listed(tmp_path, *lines), KEY), f"{KEY}: ", words)
 
 
-def test_a_table_in_another_encoding_is_one_line(tmp_path: Path) -> None:
-    root = listed(tmp_path, "path,label", "a.png,cat", "b.png,café", encoding="latin-1")
-    refused(lambda: list_files(root, KEY), "labels.csv is no UTF-8 text: save it as CSV UTF-8")
+def test_a_table_of_windows_is_read_with_a_warning(tmp_path: Path) -> None:
+    root = listed(tmp_path, "path;label", "a.png;cat", "b.png;café – €", encoding="cp1252")
+    warnings: list[str] = []
+    assert list_files(root, KEY, warnings.append).label.tolist() == ["café – €", "cat"]
+    assert len(warnings) == 1
+    assert "is not UTF-8, and was read as Windows-1252" in warnings[0]
 
 
 @given(labels=st.lists(st.text("ab,;\"' 猫é", min_size=1).map(str.strip).filter(bool), min_size=2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from transfer.console import counted
+from transfer.console import counted, say
 from transfer.data import folders, images
 from transfer.data.pool import EITHER, TEST, TRAIN, read_pool
 from transfer.data.preprocessing import Preprocessing
@@ -45,7 +45,12 @@ class Found:
 
 
 def convert_side(
-    path: Path, key: Literal["source", "target"], params: Params, shape: tuple[int, int, int], raw: Path
+    path: Path,
+    key: Literal["source", "target"],
+    params: Params,
+    shape: tuple[int, int, int],
+    raw: Path,
+    warn: Callable[[str], None] = say,
 ) -> dict[str, Any]:
     """Write the images of one side as a pool.
 
@@ -55,6 +60,7 @@ def convert_side(
         params: say what it is made of.
         shape: that images are brought to, (height, width, channels).
         raw: folder of the built-in data sets.
+        warn: is told of what is doubtful in the user's own.
 
     Returns:
         Facts for the report, ready for JSON.
@@ -68,7 +74,7 @@ def convert_side(
         found = _nothing(preprocessing)
     elif side.own:
         side.check_paths(f"data.{key}")
-        found = _find_own(side, key, params, preprocessing)
+        found = _find_own(side, key, params, preprocessing, warn)
     else:
         found = _find_built_in(side, key, params, preprocessing, raw)
     write_folder(
@@ -143,8 +149,10 @@ def _own_share(labels: np.ndarray, target: bool, classes: Sequence[str], shared:
     return mine
 
 
-def _find_own(side: Side, key: str, params: Params, preprocessing: Preprocessing) -> Found:
-    read = folders.read_npz if side.name == "npz" else _list_folder
+def _find_own(side: Side, key: str, params: Params, preprocessing: Preprocessing, warn: Callable[[str], None]) -> Found:
+    def read(path: Path, name: str) -> tuple[np.ndarray | None, pd.DataFrame]:
+        return folders.read_npz(path, name) if side.name == "npz" else (None, folders.list_files(path, name, warn))
+
     arrays, tables = zip(
         *(read(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()), strict=True
     )
@@ -172,10 +180,6 @@ def _find_own(side: Side, key: str, params: Params, preprocessing: Preprocessing
         preprocessing=preprocessing,
         title=title,
     )
-
-
-def _list_folder(folder: Path, key: str) -> tuple[None, pd.DataFrame]:
-    return None, folders.list_files(folder, key)
 
 
 def _batches(chosen: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:

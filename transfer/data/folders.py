@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePath, PureWindowsPath
 
 import joblib
@@ -46,13 +47,14 @@ def readable(path: Path) -> bool:
     return path.suffix.lower() in READABLE
 
 
-def list_files(folder: Path, key: str) -> pd.DataFrame:
+def list_files(folder: Path, key: str, warn: Callable[[str], None] = say) -> pd.DataFrame:
     """List a folder of images and recordings: those in `labels.csv`, if it is there, else those in a folder per class.
 
     Args:
         folder: that holds `labels.csv`, with the columns path (inside the folder), label, and group if wanted; or
             `<class>/…/<file>`.
         key: of the folder in the parameters, for errors, as in `data.target.path`.
+        warn: is told of files that are passed over, and of a doubtful encoding.
 
     Returns:
         path, label, and group, which is empty for what belongs to none; sorted by label, then by path.
@@ -60,14 +62,14 @@ def list_files(folder: Path, key: str) -> pd.DataFrame:
     Raises:
         UserError: if the table cannot be read, a file is missing, or there are fewer than two classes.
     """
-    table = _read_table(folder, key) if (folder / LABELS).is_file() else _by_class(folder, key)
+    table = _read_table(folder, key, warn) if (folder / LABELS).is_file() else _by_class(folder, key, warn)
     table["label"] = table.label.str.normalize("NFC")  # some systems write the same letters as other characters
     _check_classes(table.label, f"{key}: {shown(folder)}")
     table = table.sort_values(["label", "path"], ignore_index=True)
     return table.assign(path=[folder / path for path in table.path])
 
 
-def _by_class(folder: Path, key: str) -> pd.DataFrame:
+def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFrame:
     classes = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))}
     if not classes:
         raise UserError(
@@ -81,20 +83,23 @@ def _by_class(folder: Path, key: str) -> pd.DataFrame:
         raise UserError(f"{key}: {shown(folder / empty[0])} holds no image or recording ({kinds}): add some")
     if others := sorted({*files}.difference(taken)):
         names = some([shown(path) for path in others])
-        say(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings in a class's folder: {names}")
+        warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings in a class's folder: {names}")
     return pd.DataFrame(
         {"path": [path.as_posix() for path in taken], "label": [path.parts[0] for path in taken], "group": ""}
     )
 
 
-def _read_table(folder: Path, key: str) -> pd.DataFrame:
+def _read_table(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFrame:
     where = f"{key}: {shown(folder / LABELS)}"
+    read = partial(pd.read_csv, folder / LABELS, dtype=str, keep_default_na=False, sep=None, engine="python")
     try:
-        table = pd.read_csv(
-            folder / LABELS, dtype=str, keep_default_na=False, sep=None, engine="python", encoding="utf-8-sig"
-        ).fillna("")
-    except UnicodeDecodeError:
-        raise UserError(f"{where} is no UTF-8 text: save it as CSV UTF-8") from None
+        try:
+            table = read(encoding="utf-8-sig").fillna("")
+        except UnicodeDecodeError:
+            table = read(encoding="cp1252").fillna("")
+            warn(
+                f"{where} is not UTF-8, and was read as Windows-1252: if a class has odd letters, save it as CSV UTF-8"
+            )
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{where} cannot be read ({one_line(error)}): save it as CSV") from None
     table.columns = table.columns.str.strip()

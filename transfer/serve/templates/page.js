@@ -147,7 +147,7 @@ image.addEventListener("error", () => { image.hidden = true; }); // a kind that 
 
 function show(content, caption) {
   URL.revokeObjectURL(address);
-  image.hidden = content.type.startsWith("audio/") || /\.wav$/i.test(content.name ?? "");
+  image.hidden = content.type.startsWith("audio/") || /\.(wav|flac|ogg|mp3)$/i.test(content.name ?? "");
   if (!image.hidden) image.src = address = URL.createObjectURL(content);
   find("#sent figcaption").textContent = caption;
   find("#sent").hidden = false;
