@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -92,22 +92,22 @@ def extract(
         folder.mkdir()
         write_json(folder / "layers.json", {"layers": list(layers), AUTO: auto})
         for layer in layers:
-            features = predictor(backbone(source, layer))
+            predict = predictor(backbone(source, layer))
             for part, given in {"train": images, "test": test}.items():
-                chunks = (given[start : start + CHUNK] for start in range(0, len(given), CHUNK))
-                batches = (_finite(features(chunk)[0], layer) for chunk in chunks)
-                write_rows(folder / f"{layer}_{part}.npy", batches, len(given))
+                write_rows(folder / f"{layer}_{part}.npy", _chunks(predict, given, layer), len(given))
 
     write_whole(path, write)
 
 
-def _finite(features: np.ndarray, layer: str) -> np.ndarray:
-    if not np.isfinite(features).all():
-        raise UserError(f"{layer} of the source model gives NaN or infinity: the model is of no use, name another")
-    return features
+def _chunks(predict: Callable[[np.ndarray], list[np.ndarray]], images: np.ndarray, layer: str) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), CHUNK):
+        (features,) = predict(images[start : start + CHUNK])
+        if not np.isfinite(features).all():
+            raise UserError(f"{layer} of the source model gives NaN or infinity: the model is of no use, name another")
+        yield features
 
 
-def named_layers(known: Collection[str], auto: str, asked: Sequence[str]) -> list[str]:
+def named_layers(known: Sequence[str], auto: str, asked: Sequence[str]) -> list[str]:
     """The layers that are asked for by their names, each once.
 
     Args:

@@ -28,10 +28,16 @@ def choose_layers(body: keras.Model, wanted: Sequence[str] | None) -> tuple[list
         UserError: if there is no layer of such a name.
     """
     found, layer = find_layers(body)
-    if wanted is not None:
-        found = _named_layers(body, wanted)
-        layer = layer if layer in found else found[-1]
-    return found, layer
+    if wanted is None:
+        return found, layer
+    known = [layer.name for layer in body.layers[1:]]
+    if missing := [name for name in wanted if name not in known]:
+        last = ", ".join(known[-40:])
+        raise UserError(
+            f"source.layers names {missing[0]!r}, which is no layer of the source model: its last are {last}"
+        )
+    chosen = [name for name in known if name in wanted]
+    return chosen, layer if layer in chosen else chosen[-1]
 
 
 def find_layers(body: keras.Model) -> tuple[list[str], str]:
@@ -49,7 +55,7 @@ def find_layers(body: keras.Model) -> tuple[list[str], str]:
     learnt = next((place for place, layer in enumerate(line) if layer.weights), 0)
     line = line[learnt:] or [body.layers[-1]]
     ends = [place for place in range(len(line) - 1) if _ends_a_part(line[place], line[place + 1])]
-    narrow = [place for place in ends if _width(line[place]) <= WIDEST]
+    narrow = [place for place in ends if prod(line[place].output.shape[1:]) <= WIDEST]
     places = [*narrow, len(line) - 1][-MOST:]
     dense = next((place for place, layer in enumerate(line) if _is_dense(layer)), len(line))
     first = next((place for place in places if place >= dense - 1), places[-1])
@@ -66,10 +72,6 @@ def _ends_a_part(layer: keras.Layer, following: keras.Layer) -> bool:
 
 def _is_dense(layer: keras.Layer) -> bool:
     return type(layer).__name__ == "Dense" and len(layer.output.shape) == 2
-
-
-def _width(layer: keras.Layer) -> int:
-    return prod(layer.output.shape[1:])
 
 
 def trunk(model: keras.Model) -> list[keras.Layer]:
@@ -96,15 +98,3 @@ def _sources(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _sources(part)
-
-
-def _named_layers(body: keras.Model, wanted: Sequence[str]) -> list[str]:
-    """The same names in the order of the layers; raises a `UserError` for one that is none."""
-    known = [layer.name for layer in body.layers[1:]]
-    for name in wanted:
-        if name not in known:
-            shown = ", ".join(known[-40:])
-            raise UserError(
-                f"source.layers names {name!r}, which is no layer of the source model: its last are {shown}"
-            )
-    return [name for name in known if name in wanted]

@@ -28,11 +28,10 @@ WIDTHS: dict[str, tuple[float, ...]] = {  # of networks that come in several, `a
     "MobileNetV3Small": (1.0, 0.75),
 }
 OURS = {  # names of layers that come before or after the model's own
-    *("image", "float_image", "flat", "pixels", "pooled", "logits", "probabilities", "softmax", "head", "standardise"),
-    *("unit_length", "unit_mean_square", "source_probabilities", "target_logits"),
+    *("image", "float_image", "flat", "pixels", "pooled", "logits", "probabilities", "head", "standardise"),
+    *("unit_length", "unit_mean_square"),
 }
 AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", "GlobalAveragePooling2D", "ReLU", "Reshape", "Softmax"}
-PROBABILITIES = {"sigmoid", "softmax"}  # activations
 
 
 @dataclass(frozen=True)
@@ -76,20 +75,19 @@ def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
     if any(wanted not in (None, side) for side, wanted in zip(shape, takes, strict=True)):
         wanted, given = ("×".join(str(side or "any") for side in sides) for sides in (takes, shape))
         raise UserError(f"{path} takes images of {wanted}, but they are {given}: set data.size and data.colour to auto")
+    scale = scale_of(params, file)
     keras.utils.clear_session()  # so that names of layers count from the beginning
     model = _application(path, params.network, shape) if file.weights_only else _load(path)
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
         raise UserError(f"{path} holds NaN or infinity: name a model whose training has not diverged")
     renamed = _rename(model, set(OURS))
     try:
-        whole = _settled(_flat(model, shape, scale_of(params, file)), trains_normalisation=False)
-        features, first, logits = _find_head(whole, renamed.get(params.head, params.head), path)
-        body = keras.Model(whole.inputs[0], _row(features), name="body")
-        fresh = _settled(body, trains_normalisation=True)
-    except UserError:
-        raise
+        whole = _settled(_flat(model, shape, scale), trains_normalisation=False)
     except Exception as error:  # Keras raises whatever the part that failed raises
         raise UserError(f"{path} cannot be taken over ({one_line(error)}): try it as one functional model") from None
+    features, first, logits = _find_head(whole, renamed.get(params.head, params.head), path)
+    body = keras.Model(whole.inputs[0], _row(features), name="body")
+    fresh = _settled(body, trains_normalisation=True)
     layers, layer = choose_layers(body, None if params.layers == AUTO else params.layers)
     if logits is not None:
         kernel, bias = _as_logits(logits)
@@ -141,7 +139,7 @@ def _flat(model: keras.Model, shape: tuple[int, ...], scale: Scale) -> keras.Mod
     flat = keras.Model(image, model(x))
     while any(isinstance(layer, keras.Model) for layer in flat.layers):
         flat = keras.models.clone_model(flat, clone_function=lambda layer: layer, call_function=_open)
-    return keras.models.clone_model(flat, clone_function=lambda layer: layer, call_function=_open)
+    return flat
 
 
 def _open(layer: Any, *args: Any, **kwargs: Any) -> keras.KerasTensor:
@@ -198,15 +196,14 @@ def _settled(model: keras.Model, *, trains_normalisation: bool) -> keras.Model:
         if isinstance(layer, keras.layers.BatchNormalization):
             settings |= {"momentum": MOMENTUM} if trains_normalisation else {"trainable": False}
         if isinstance(layer, keras.layers.Normalization) and layer.weights:  # statistics that `adapt` has found
-            settings |= zip(
-                ("mean", "variance"), (value.ravel().tolist() for value in layer.get_weights()), strict=False
-            )
+            mean, variance = (value.ravel().tolist() for value in layer.get_weights()[:2])
+            settings |= {"mean": mean, "variance": variance}
         config = layer.get_config()
         copied = type(layer).from_config(config | {key: value for key, value in settings.items() if key in config})
         copies.append((layer, copied))
         return copied
 
-    settled = keras.models.clone_model(model, clone_function=copy)
+    settled = keras.models.clone_model(model, clone_function=copy, call_function=_open)
     for layer, copied in [] if trains_normalisation else copies:
         if getattr(copied, "weights", None):  # operations have none
             copied.set_weights(layer.get_weights())

@@ -154,31 +154,25 @@ def _foreign(value: dict[str, Any]) -> str:
 
 
 def _layers(model: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for layer in _listed(model):
+    for layer in model["config"]["layers"]:
         if layer["class_name"] in MODELS:
             yield from _layers(layer)
         else:
-            yield layer["class_name"], layer["config"].get("name") or layer.get("name", "")
-
-
-def _listed(model: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers of a model; older files have a bare list in the place of a sequential model's configuration."""
-    content = model["config"]
-    return content if isinstance(content, list) else content["layers"]
+            yield layer["class_name"], layer["config"]["name"]
 
 
 def _input_shape(model: dict[str, Any], path: Path) -> tuple[int | None, ...]:
     """The shape of one image; raises where there is none, or more than one input."""
-    content, layers = model["config"], _listed(model)
-    first = layers[0]
-    if isinstance(content, dict) and "input_layers" in content:
+    content = model["config"]
+    first = content["layers"][0]
+    if "input_layers" in content:
         names = _names(content["input_layers"])
         if len(names) != 1:
             raise UserError(f"{path} has {len(names)} inputs ({', '.join(names)}): a model of one image has one")
-        first = next(layer for layer in layers if layer.get("name", layer["config"].get("name")) == names[0])
+        first = next(layer for layer in content["layers"] if layer["config"]["name"] == names[0])
     if first["class_name"] in MODELS:
         return _input_shape(first, path)
-    built = content.get("build_input_shape") if isinstance(content, dict) else None
+    built = content.get("build_input_shape")
     shape = first["config"].get("batch_shape") or first["config"].get("batch_input_shape") or built
     if not shape:
         raise UserError(f"{path} does not say what it takes: build it with an Input layer, and save it again")
