@@ -6,7 +6,6 @@ import csv
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PurePath, PureWindowsPath
 
 import joblib
@@ -91,15 +90,19 @@ def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFra
 
 def _read_table(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFrame:
     where = f"{key}: {shown(folder / LABELS)}"
-    read = partial(pd.read_csv, folder / LABELS, dtype=str, keep_default_na=False, sep=None, engine="python")
+
+    def read(encoding: str) -> pd.DataFrame:
+        table = pd.read_csv(
+            folder / LABELS, sep=None, engine="python", encoding=encoding, dtype=str, keep_default_na=False
+        )
+        return table.fillna("")
+
     try:
         try:
-            table = read(encoding="utf-8-sig").fillna("")
+            table = read("utf-8-sig")
         except UnicodeDecodeError:
-            table = read(encoding="cp1252").fillna("")
-            warn(
-                f"{where} is not UTF-8, and was read as Windows-1252: if a class has odd letters, save it as CSV UTF-8"
-            )
+            table = read("cp1252")
+            warn(f"{where} is not UTF-8, and was read as Windows-1252: save it as CSV UTF-8 if a name looks wrong")
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{where} cannot be read ({one_line(error)}): save it as CSV") from None
     table.columns = table.columns.str.strip()
