@@ -20,7 +20,6 @@ from scipy.special import nctdtrinc, ndtri, stdtrit
 from transfer.evaluation.intervals import LEVEL, clearness, holm_levels
 
 POWER = 0.8
-MIN_SEEDS = 6  # with 5 the signed-rank test cannot get below 2 / 2⁵ = 0.0625, whatever the data
 CHUNK = 128  # bootstrap replicates at a time: bounds the memory, and changes no distribution
 PARTS = 64  # into which a segment between two budgets is cut, where equivalent numbers of labels are looked for
 
@@ -136,7 +135,7 @@ def compare_pairs(samples: Mapping[str, Sample]) -> pd.DataFrame:
         - verdict: "better", "worse" or "not separated", first against second, by `corrected`; "" with one seed.
         - wins: how often the first beats the second with the same label draw, a fraction; ties count half.
         - detectable: the smallest true difference found with 80 % power at the corrected level; NaN with one seed.
-        - p_value: of the two-sided signed-rank test over the seeds, Holm-corrected; NaN with fewer than `MIN_SEEDS`.
+        - p_value: of the two-sided signed-rank test over the seeds, Holm-corrected; NaN with one.
     """
     names = list(combinations(samples, 2))
     differences = [samples[first] - samples[second] for first, second in names]
@@ -184,7 +183,7 @@ def _exact(difference: Sample) -> np.ndarray:
 
 def _signed_rank_p_value(differences: np.ndarray) -> float:
     """Two-sided p value of Wilcoxon's signed-rank test (1945), exact up to 13 seeds; zeros are left out, as he does."""
-    if len(differences) < MIN_SEEDS:
+    if len(differences) == 1:
         return math.nan
     nonzero = differences[differences != 0]
     return float(stats.wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0

@@ -16,7 +16,7 @@ from transfer.evaluation.comparison import (
     shown_classes,
 )
 from transfer.evaluation.selection import BASELINE
-from transfer.evaluation.statistics import MIN_SEEDS, smallest_p_value
+from transfer.evaluation.statistics import smallest_p_value
 from transfer.report import charts
 from transfer.report.advice import advise, conclude, labels, negative_transfer
 from transfer.report.blocks import Bullets, Details, Entry, Section, Table, Text, key, plain, table_of
@@ -145,8 +145,7 @@ def _gains(comparison: Comparison) -> Section:
 def _pair_details(comparison: Comparison) -> list[Any]:
     if len(comparison.strategies) == 1 or comparison.seeds == 1:
         return []
-    pairs, seeds = comparison.pairs, comparison.seeds
-    least = smallest_p_value(seeds, len(pairs) // len(comparison.shots))
+    pairs = comparison.pairs
     frame = pd.DataFrame(
         {
             "first": pairs["first"],
@@ -160,26 +159,15 @@ def _pair_details(comparison: Comparison) -> list[Any]:
             "p": pairs["p_value"],
         }
     )
+    least = smallest_p_value(comparison.seeds, len(pairs) // len(comparison.shots))
     note = (
         "Difference: first minus second in percentage points with its own 95 % interval, and corrected for all "
         "comparisons at that number of labels, which gives the verdict. First wins: in how many of 100 draws; ties "
         "count half. Detectable: the smallest true difference, in points, that the corrected interval would separate "
-        "four times in five."
+        f"four times in five. p: Wilcoxon's signed-rank test, Holm-corrected; with {comparison.seeds} draws it is at "
+        f"least {number(least, 4)}. It asks about other draws with these same test images, so it can separate what the "
+        "interval does not."
     )
-    if seeds < MIN_SEEDS:
-        untested = (
-            f"With {seeds} draws no signed-rank test can be significant (two-sided p is at least "
-            f"{number(smallest_p_value(seeds, 1), 4)}): intervals only."
-        )
-        table = table_of(frame.drop(columns="p"), "Every pair", {"first wins": 0}, words=2, note=note)
-        return [Text(untested), Details("Every pair of strategies", [table])]
-    note += f" p: Wilcoxon's signed-rank test over the draws, Holm-corrected; the smallest can be {number(least, 4)}"
-    if least > 0.05:
-        note += ", so that no such test can be significant."
-    else:
-        note += (
-            ". It asks about other draws with these same test images, so it can separate what the interval does not."
-        )
     table = table_of(frame, "Every pair", {"first wins": 0, "p": 4}, words=2, note=note)
     return [Details("Every pair of strategies", [table])]
 
