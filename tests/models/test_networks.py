@@ -87,16 +87,6 @@ def test_a_network_is_built_again_as_it_was_and_its_layers_are_kept_without_weig
     assert [layer.name for layer in body.layers] == [layer.name for layer in model.layers[:-1]]
 
 
-def test_a_weight_that_moved_is_noticed(source: Path) -> None:
-    before, after = networks.load_model(source), networks.load_model(source)
-    assert networks.check_frozen(before, after) == ["convolution1", "convolution2", "dense1", "logits"]
-    kernel, bias = after.get_layer("convolution2").get_weights()
-    kernel[0, 0, 0, 0] = np.nextafter(kernel[0, 0, 0, 0], np.float32(9))
-    after.get_layer("convolution2").set_weights([kernel, bias])
-    with pytest.raises(RuntimeError, match="layer convolution2 was meant to stay frozen"):
-        networks.check_frozen(before, after)
-
-
 def test_features_are_what_the_layers_give_flat_and_the_same_bytes_every_time(
     model: keras.Model, tmp_path: Path
 ) -> None:
@@ -151,7 +141,7 @@ def test_scaled_features_have_the_same_length_in_arrays_and_in_layers() -> None:
     assert not Scaling.of_pool(constant).apply(constant).any()
 
 
-def test_a_head_is_saved_on_the_backbone_and_reproduces_its_probabilities(source: Path, tmp_path: Path) -> None:
+def test_a_head_is_saved_on_the_frozen_backbone_and_reproduces_its_probabilities(source: Path, tmp_path: Path) -> None:
     extract(tmp_path / "features", networks.load_model(source), ["block2"], "block2", IMAGES, IMAGES)
     features = read_features(tmp_path / "features", "block2")
     scaling = Scaling.of_pool(features.train)
@@ -159,5 +149,11 @@ def test_a_head_is_saved_on_the_backbone_and_reproduces_its_probabilities(source
     kernel, bias = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
     head = [*scaling.layers(), keras.layers.Dense(3, activation="softmax", name="probabilities")]
     networks.save_on_backbone(tmp_path / "head.keras", head, [kernel, bias], source=source, layer="block2", name="head")
-    exported = keras.models.load_model(tmp_path / "head.keras").predict(IMAGES, verbose=0)
-    np.testing.assert_allclose(exported, softmax(features.scaled(scaling).test @ kernel + bias), atol=1e-5)
+    exported = keras.models.load_model(tmp_path / "head.keras")
+    for layer in ("convolution1", "convolution2"):
+        before = networks.load_model(source).get_layer(layer).get_weights()
+        for old, new in zip(before, exported.get_layer(layer).get_weights(), strict=True):
+            assert old.tobytes() == new.tobytes()
+    np.testing.assert_allclose(
+        exported.predict(IMAGES, verbose=0), softmax(features.scaled(scaling).test @ kernel + bias), atol=1e-5
+    )

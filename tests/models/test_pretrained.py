@@ -380,7 +380,7 @@ def test_weights_alone_need_the_name_of_their_network(tmp_path: Path) -> None:
 
 def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
-    model = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3), alpha=0.75, include_top=False)
+    model = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3), include_top=False)
     model.save_weights(tmp_path / "a.weights.h5")
     params = section(tmp_path / "a.weights.h5", network="MobileNet")
     assert model_file.image_shape(params) == (None, None, 3)

@@ -6,6 +6,7 @@ trained, and nothing in the file is executed.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,6 @@ from transfer.models.model_file import AUTO, Params, Scale, image_shape, scale_o
 from transfer.models.networks import with_head
 
 MOMENTUM = 0.9  # of batch statistics in training from scratch: Keras's 0.99 needs more steps than few labels give
-WIDTHS: dict[str, tuple[float, ...]] = {  # of networks that come in several, `alpha`
-    "MobileNet": (1.0, 0.75, 0.5, 0.25),
-    "MobileNetV2": (1.0, 1.4, 1.3, 0.75, 0.5, 0.35),
-    "MobileNetV3Large": (1.0, 0.75),
-    "MobileNetV3Small": (1.0, 0.75),
-}
 OURS = {  # names of layers that come before or after the model's own
     *("image", "float_image", "flat", "pixels", "pooled", "logits", "probabilities", "head", "standardise"),
     *("unit_length", "unit_mean_square"),
@@ -111,23 +106,20 @@ def _load(path: Path) -> keras.Model:
 
 
 def _application(path: Path, network: str, shape: tuple[int, ...]) -> keras.Model:
-    """A network of keras.applications with the weights of a file: of the width, and with the head, that they fit."""
-    for width in WIDTHS.get(network, (None,)):
-        for top in (True, False):
-            keras.utils.clear_session()  # so that names of layers do not count the forms before
-            options = {} if width is None else {"alpha": width}
-            try:
-                build = getattr(keras.applications, network)
-                model = build(weights=None, include_top=top, input_shape=shape, **options)
-            except ValueError as error:
-                raise UserError(f"{network} cannot take images of {shape} ({one_line(error)}): set data.size") from None
-            try:
-                with warnings.catch_warnings(action="ignore"):  # of parts that have no weights
-                    model.load_weights(path)
-            except Exception:  # Keras raises a dozen types for weights of another form
-                continue
+    """A network of keras.applications with the weights of a file, which are with its head or without."""
+    for top in (True, False):
+        keras.utils.clear_session()  # so that names of layers do not count the other form
+        try:
+            model = getattr(keras.applications, network)(weights=None, include_top=top, input_shape=shape)
+        except ValueError as error:
+            raise UserError(f"{network} cannot take images of {shape} ({one_line(error)}): set data.size") from None
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+            model.load_weights(path)  # raises a dozen types for weights of another form
             return model
-    raise UserError(f"{path} does not hold the weights of {network}: set source.network to what they are of")
+    raise UserError(
+        f"{path} does not hold the weights of {network} in its usual form: set source.network to what they are of, or "
+        "save the whole model"
+    )
 
 
 def _flat(model: keras.Model, shape: tuple[int, ...], scale: Scale) -> keras.Model:
