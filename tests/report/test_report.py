@@ -284,5 +284,11 @@ def test_class_names_are_escaped_everywhere() -> None:
         ET.fromstring(chart.svg)
 
 
+def test_long_names_of_emoji_are_drawn() -> None:
+    """vl-convert fails where it shortens a text in the middle of one."""
+    images = charts.pictures(STUDY.test_images[:9], ["x" * i + "🐈" * 40 for i in range(9)], [""] * 9)
+    ET.fromstring(images.svg)
+
+
 def test_code_in_the_page_is_not_escaped() -> None:
     assert not re.findall(r"`[^`\n]*\\[^`\n]*`", PAGE)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +18,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+import vl_convert
 from PIL import Image
 
 from transfer.evaluation.comparison import Comparison, confusion, reliability_of, shown_classes
@@ -76,9 +79,9 @@ class Chart:
     def svg(self) -> str:
         """All panels as one picture, drawn without a browser and without a network."""
         whole = self.panels[0] if len(self.panels) == 1 else alt.concat(*self.panels, columns=self.columns)
-        file = io.StringIO()
-        whole.save(file, "svg")
-        return file.getvalue() + "\n"
+        specification = json.dumps(whole.to_dict(), ensure_ascii=False)
+        # Emoji are replaced: vl-convert fails where it shortens a text in the middle of one.
+        return vl_convert.vegalite_to_svg(re.sub(r"[^\x00-\uffff]", "\ufffd", specification)) + "\n"
 
     def specifications(self) -> list[dict[str, Any]]:
         """Every panel in Vega-Lite, for the page: as wide as its place there, without a background."""
@@ -237,8 +240,10 @@ def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
         shares = 100 * confusion(outcomes, name, comparison.shown_shots)[np.ix_(shown, shown)]
         grid = {"true": np.repeat(classes, len(classes)), "predicted": np.tile(classes, len(classes))}
         base = alt.Chart(pd.DataFrame(grid | {"share": shares.ravel()})).encode(
-            x=alt.X("predicted:N", sort=classes, title="taken for").axis(labelAngle=0, labelOverlap=True),
-            y=alt.Y("true:N", sort=classes, title="is").axis(labelOverlap=True),
+            x=alt.X("predicted:N", sort=classes, title="taken for").axis(
+                labelAngle=0, labelOverlap=True, labelLimit=60
+            ),
+            y=alt.Y("true:N", sort=classes, title="is").axis(labelOverlap=True, labelLimit=80),
         )
         colour = alt.Color("share:Q").scale(type="sqrt", domain=[0, 100], scheme="blues").legend(None)
         layers = [base.mark_rect().encode(color=colour)]
