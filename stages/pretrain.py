@@ -25,11 +25,11 @@ def main() -> None:
     architecture = read_section("cnn", cnn.Params)
     chosen = read_section("training", precision.Params).precision
     given = read_section("source", model_file.Params)
+    model_file.check(given)
     set_threads(params.threads)
     source = read_arrays(Path("data/source.npz"))
     classes = source["classes"].tolist()
     if given.file:
-        model_file.check(given)
         model = load_pretrained(given, source["train_images"].shape[1:])
         head = f"without its head {model.head}" if model.head else "whole, as it ends in no classifier"
         say(f"pretrain: nothing to train: {given.model} is taken over, {head}; layers {', '.join(model.layers)}")
