@@ -16,7 +16,7 @@ from transfer.evaluation.scores import (
     score_runs,
     temperature_scale,
 )
-from transfer.files import digest, read_arrays, read_facts, read_record, write_json, write_record, write_text
+from transfer.files import read_arrays, read_facts, read_record, write_json, write_record, write_text
 
 RESULTS = Path("results")
 TARGET_LABELS = Path("data/target_test_labels.npz")
@@ -42,8 +42,7 @@ def main() -> None:
     write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels))
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
-    outcomes = outcomes_of(predictions, scaled, labels, test["classes"], digest(RESULTS / "cells.csv"))
-    write_record(Path("data/outcomes.npz"), outcomes)
+    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, scaled, labels, test["classes"]))
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:

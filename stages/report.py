@@ -4,10 +4,12 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from transfer.console import UserError, counted, run, say
 from transfer.evaluation.comparison import compare
 from transfer.evaluation.outcomes import Outcomes, Probes
-from transfer.evaluation.selection import Params, choose_strategies, read_runs
+from transfer.evaluation.selection import Params, choose_strategies
 from transfer.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
 from transfer.params import read_section
 from transfer.report import pages
@@ -23,7 +25,7 @@ def main() -> None:
     """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
-    runs = read_runs(RESULTS / "cells.csv", str(outcomes.table))
+    runs = pd.read_csv(RESULTS / "cells.csv")
     strategies = choose_strategies(runs, None if params.strategies == "all" else params.strategies)
     say(f"report: {counted(len(runs), 'run')}; {', '.join(strategies)}")
 

@@ -48,7 +48,6 @@ def outcomes_of(
         labels=labels,
         classes=np.arange(classes).astype(str),
         made_with=np.array(json.dumps(dict.fromkeys(means, versions))),
-        table=np.array(""),
     )
 
 

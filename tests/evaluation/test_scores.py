@@ -109,7 +109,7 @@ def test_without_a_calibration_image_nothing_is_scaled() -> None:
     runs = score_runs("x", given, np.arange(8) % 3)
     assert runs[["temperature", "log_loss_tempered", "ece_tempered"]].isna().all().all()
     assert runs["log_loss"].notna().all()
-    outcomes = outcomes_of({"x": given}, {"x": temperature_scale(given)}, np.arange(8) % 3, np.arange(3), "")
+    outcomes = outcomes_of({"x": given}, {"x": temperature_scale(given)}, np.arange(8) % 3, np.arange(3))
     assert np.isnan(outcomes.scaled).all()
 
 
@@ -117,8 +117,7 @@ def test_outcomes_line_up_with_the_runs() -> None:
     labels = (np.arange(8) % 3).astype(np.int32)
     given = {name: predictions([(1, 0), (1, 1)]) for name in ("a", "b")}
     scaled = {name: temperature_scale(each) for name, each in given.items()}
-    outcomes = outcomes_of(given, scaled, labels, np.array([5, 6, 7]), "a digest")
-    assert str(outcomes.table) == "a digest"
+    outcomes = outcomes_of(given, scaled, labels, np.array([5, 6, 7]))
     assert outcomes.strategy.tolist() == ["a", "a", "b", "b"]
     assert outcomes.seed.tolist() == [0, 1, 0, 1]
     assert (outcomes.predicted[1] == given["a"].probabilities[1].argmax(axis=1)).all()

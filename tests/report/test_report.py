@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import re
 import xml.etree.ElementTree as ET
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,8 +16,7 @@ from reports import MEANS, check_numbers, check_sentences, numbers, outcomes_of,
 from sklearn.metrics import confusion_matrix
 
 from transfer.evaluation.comparison import Comparison, confusion, hard_images
-from transfer.evaluation.selection import choose_strategies, read_runs
-from transfer.files import digest
+from transfer.evaluation.selection import choose_strategies
 from transfer.report import advice, charts, pages
 from transfer.report.card import recommended, write_card
 from transfer.report.sections import charts_of, write_report
@@ -166,15 +164,6 @@ def test_strategies_without_runs_are_refused_with_those_that_have_some() -> None
     wrong = ["scratch", "dense_haed"]
     refused(lambda: choose_strategies(STUDY.runs, wrong), "names 'dense_haed'", "choose from dense_head, end_to_end")
     assert choose_strategies(STUDY.runs, ["scratch", "dense_head"]) == ["dense_head", "scratch"]
-
-
-def test_runs_that_are_not_those_that_were_measured_are_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "cells.csv"
-    STUDY.runs.to_csv(path, index=False)
-    measured = digest(path)
-    assert len(read_runs(path, measured)) == len(STUDY.runs)
-    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
-    refused(lambda: read_runs(path, measured), "cells.csv is not the one that was measured")
 
 
 def test_confusion_and_recall_against_scikit_learn() -> None:

@@ -25,7 +25,6 @@ class Outcomes:
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
-        table: SHA-256 of results/cells.csv, so that a report is drawn from what was measured, () str.
     """
 
     strategy: np.ndarray = axes("str", "runs")
@@ -37,7 +36,6 @@ class Outcomes:
     labels: np.ndarray = axes("int32", "test images")
     classes: np.ndarray = axes("str", "classes")
     made_with: np.ndarray = axes("str")
-    table: np.ndarray = axes("str")
 
 
 @dataclass(frozen=True)

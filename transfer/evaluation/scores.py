@@ -120,7 +120,6 @@ def outcomes_of(
     scaled: Mapping[str, TemperatureScaled],
     labels: np.ndarray,
     classes: np.ndarray,
-    table: str,
 ) -> Outcomes:
     """Every run of every strategy, image by image.
 
@@ -129,7 +128,6 @@ def outcomes_of(
         scaled: the same after temperature scaling.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
-        table: SHA-256 of the table of runs.
     """
     every = list(predictions.values())
     return Outcomes(
@@ -142,7 +140,6 @@ def outcomes_of(
         labels=labels,
         classes=classes,
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
-        table=np.array(table),
     )
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from transfer.console import UserError
-from transfer.files import digest
 from transfer.params import Section
 
 if TYPE_CHECKING:
@@ -31,23 +29,6 @@ class Params(Section):
         if len(set(names)) < len(names) and names != "all":
             raise ValueError("all, or a list that names no strategy twice")
         return names
-
-
-def read_runs(path: Path, sha256: str) -> pd.DataFrame:
-    """Read the table of runs that `evaluate` writes.
-
-    Args:
-        path: of the file.
-        sha256: of its content, as `evaluate` noted it.
-
-    Raises:
-        UserError: if the file is missing or is another.
-    """
-    import pandas as pd  # a quarter of a second, which who only checks parameters need not spend
-
-    if digest(path) != sha256:
-        raise UserError(f"{path} is not the one that was measured: delete it and run `dvc repro`")
-    return pd.read_csv(path)
 
 
 def choose_strategies(runs: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
