@@ -8,9 +8,9 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
-PART = 1 << 20  # bytes of an array that are read at a time
-PLAIN = "biufcSU"  # kinds of dtypes
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can state
 
 
@@ -124,10 +122,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-class DtypeError(ValueError):
-    """An array of what is neither numbers nor text."""
-
-
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write named arrays as an uncompressed npz file, with the same bytes whatever the Python.
 
@@ -153,26 +147,6 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
     """
     with decoding(path), np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in names or archive.files}
-
-
-def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, Literal["C", "F"]]:
-    """Shape, dtype and order of the array in an `.npy` file, up to the data of which it is read.
-
-    Raises:
-        DtypeError: if it holds anything else than numbers or text, such as Python's objects.
-        ValueError: if it is no array.
-    """
-    if np.lib.format.read_magic(stream) != (1, 0):  # others are for records, and their headers may be of any length
-        raise ValueError("it is in another version of the format than arrays of numbers or text")
-    try:
-        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (MemoryError, RecursionError):  # as Python's parser has it, of what is nested thousands deep
-        raise ValueError("its header cannot be read") from None
-    if dtype.hasobject:
-        raise DtypeError("holds Python objects, which are not read")
-    if dtype.kind not in PLAIN or not dtype.itemsize:  # of which no bytes would be any number of entries
-        raise DtypeError(f"is of type {dtype}, which is not read")
-    return shape, dtype, "F" if columns_first else "C"
 
 
 def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> None:
@@ -232,33 +206,10 @@ def read_folder(path: Path, kind: type[Record], *mapped: str) -> Record:
         mapped: names of the arrays that stay in their files.
 
     Raises:
-        UserError: if a file is missing, damaged, or holds another array than `axes` declares.
+        UserError: if a file is missing or damaged.
     """
     names = [each.name for each in fields(kind)]
-    return _fitting(kind(**{name: read_array(path / f"{name}.npy", mapped=name in mapped) for name in names}), path)
-
-
-def axes(dtype: str, *names: str) -> Any:
-    """An attribute of a record: an array with a dtype, `str` for text of any length, and named axes.
-
-    Axes of one name are equally long in all attributes of the record.
-    """
-    return field(metadata={"dtype": dtype, "axes": names})
-
-
-def misfit(record: DataclassInstance) -> str:
-    """What is wrong with a record by what `axes` declares of its attributes; empty if nothing."""
-    lengths: dict[str, int] = {}
-    for declared in fields(record):
-        if not declared.metadata:
-            continue
-        array, dtype, names = getattr(record, declared.name), declared.metadata["dtype"], declared.metadata["axes"]
-        fits = array.dtype.kind == "U" if dtype == "str" else array.dtype == np.dtype(dtype)
-        fits &= len(array.shape) == len(names)
-        if not fits or any(lengths.setdefault(*axis) != axis[1] for axis in zip(names, array.shape, strict=True)):
-            known = (f"{lengths[name]} {name}" if name in lengths else name for name in names)
-            return f"{declared.name} is {array.dtype} {array.shape}, not {dtype} ({', '.join(known)})"
-    return ""
+    return kind(**{name: read_array(path / f"{name}.npy", mapped=name in mapped) for name in names})
 
 
 def write_record(path: Path, record: DataclassInstance) -> None:
@@ -267,11 +218,5 @@ def write_record(path: Path, record: DataclassInstance) -> None:
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """Read what `write_record` wrote; raises as `read_arrays` does, and if an array is not what `axes` declares."""
-    return _fitting(kind(**read_arrays(path, *(each.name for each in fields(kind)))), path)
-
-
-def _fitting(record: Record, path: Path) -> Record:
-    if wrong := misfit(record):
-        raise UserError(f"{path} cannot be read ({wrong}): delete it and run `dvc repro`")
-    return record
+    """Read what `write_record` wrote; raises as `read_arrays` does."""
+    return kind(**read_arrays(path, *(each.name for each in fields(kind))))

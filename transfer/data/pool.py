@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.files import axes, read_folder
+from transfer.files import read_folder
 
 TRAIN, TEST, EITHER = range(3)
 
@@ -26,12 +26,12 @@ class Pool:
         preprocessing: that the images were brought to, as `Preprocessing.to_text` gives it, () str.
     """
 
-    images: np.ndarray = axes("uint8", "images", "height", "width", "channels")
-    labels: np.ndarray = axes("int32", "images")
-    part: np.ndarray = axes("uint8", "images")
-    groups: np.ndarray = axes("int32", "images")
-    classes: np.ndarray = axes("str", "classes")
-    preprocessing: np.ndarray = axes("str")
+    images: np.ndarray
+    labels: np.ndarray
+    part: np.ndarray
+    groups: np.ndarray
+    classes: np.ndarray
+    preprocessing: np.ndarray
 
     @property
     def grouped(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transfer.files import axes, read_record, write_record
+from transfer.files import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Predictions:
         made_with: parameters and versions of the libraries, as JSON, () str.
     """
 
-    probabilities: np.ndarray = axes("float32", "runs", "test images", "classes")
-    calibration: np.ndarray = axes("float32", "runs", "calibration images", "classes")
-    calibration_labels: np.ndarray = axes("int32", "runs", "calibration images")
-    shots: np.ndarray = axes("int32", "runs")
-    seed: np.ndarray = axes("int32", "runs")
-    trainable_parameters: np.ndarray = axes("int64", "runs")
-    gradient_steps: np.ndarray = axes("int64", "runs")
-    examples_seen: np.ndarray = axes("int64", "runs")
-    model_bytes: np.ndarray = axes("int64", "runs")
-    made_with: np.ndarray = axes("str")
+    probabilities: np.ndarray
+    calibration: np.ndarray
+    calibration_labels: np.ndarray
+    shots: np.ndarray
+    seed: np.ndarray
+    trainable_parameters: np.ndarray
+    gradient_steps: np.ndarray
+    examples_seen: np.ndarray
+    model_bytes: np.ndarray
+    made_with: np.ndarray
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

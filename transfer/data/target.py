@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from transfer.console import UserError
-from transfer.files import axes, read_folder, write_folder
+from transfer.files import read_folder, write_folder
 
 CALIBRATION_IMAGES = 100  # per class, or all that the smallest has: enough for the one number that is fitted on them
 CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
@@ -47,12 +47,12 @@ class Target:
         preprocessing: of raw files, as `Preprocessing.to_text` gives it, () str; empty where there are none.
     """
 
-    images: np.ndarray = axes("uint8", "images", "height", "width", "channels")
-    classes: np.ndarray = axes("str", "classes")
-    shots: np.ndarray = axes("int32", "numbers")
-    draws: np.ndarray = axes("int32", "seeds", "classes", "largest number")
-    calibration_rows: np.ndarray = axes("int32", "classes", "calibration images")
-    preprocessing: np.ndarray = axes("str")
+    images: np.ndarray
+    classes: np.ndarray
+    shots: np.ndarray
+    draws: np.ndarray
+    calibration_rows: np.ndarray
+    preprocessing: np.ndarray
 
     def draw(self, shots: int, seed: int) -> Draw:
         """The labelled images of one run, class by class."""

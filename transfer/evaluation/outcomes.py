@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transfer.files import axes
-
 COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every run
 
 
@@ -27,15 +25,15 @@ class Outcomes:
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
     """
 
-    strategy: np.ndarray = axes("str", "runs")
-    shots: np.ndarray = axes("int32", "runs")
-    seed: np.ndarray = axes("int32", "runs")
-    predicted: np.ndarray = axes("int16", "runs", "test images")
-    confidence: np.ndarray = axes("float32", "runs", "test images")
-    scaled: np.ndarray = axes("float32", "runs", "test images")
-    labels: np.ndarray = axes("int32", "test images")
-    classes: np.ndarray = axes("str", "classes")
-    made_with: np.ndarray = axes("str")
+    strategy: np.ndarray
+    shots: np.ndarray
+    seed: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    scaled: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    made_with: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Probes:
         predicted: what the probes take them for, (layers, seeds, images) int16.
     """
 
-    names: np.ndarray = axes("str", "layers")
-    shots: np.ndarray = axes("int32")
-    rows: np.ndarray = axes("int64", "images")
-    predicted: np.ndarray = axes("int16", "layers", "seeds", "images")
+    names: np.ndarray
+    shots: np.ndarray
+    rows: np.ndarray
+    predicted: np.ndarray

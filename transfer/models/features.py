@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from transfer.console import UserError
-from transfer.files import axes, misfit, read_array, read_facts, write_json, write_rows, write_whole
+from transfer.files import read_array, read_facts, write_json, write_rows, write_whole
 from transfer.models.backend import keras
 from transfer.models.networks import backbone, predictor
 
@@ -27,8 +27,8 @@ class Features:
         test: of the test images, (test images, width) float32.
     """
 
-    train: np.ndarray = axes("float32", "images", "width")
-    test: np.ndarray = axes("float32", "test images", "width")
+    train: np.ndarray
+    test: np.ndarray
 
     def scaled(self, scaling: Scaling) -> Self:
         """The same features, scaled."""
@@ -141,7 +141,4 @@ def read_features(path: Path, layer: str) -> Features:
             f"{path} has no features of layer {layer!r}, only of {', '.join(known)}: list the strategy's `layer` "
             "under the params of stage extract in dvc.yaml"
         )
-    features = Features(*(read_array(path / f"{layer}_{part}.npy") for part in ("train", "test")))
-    if wrong := misfit(features):
-        raise UserError(f"{path} cannot be read ({layer}: {wrong}): delete it and run `dvc repro`")
-    return features
+    return Features(*(read_array(path / f"{layer}_{part}.npy") for part in ("train", "test")))
