@@ -53,7 +53,7 @@ compare: ## compare the results of revisions, as in ARGS="main my-branch"
 
 reruns: ## renew the table in docs/reruns.md
 	$(SETUP) base
-	$(RUN) python -m transfer.compare.reruns
+	$(RUN) python -m benchmarks.reruns
 
 rehearse: ## compare settings on source digits alone, as in ARGS="dense_head.units=128,256"
 	$(SETUP) base

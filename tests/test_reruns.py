@@ -14,7 +14,7 @@ from conftest import ROOT, Study, copy_of, make_study
 from reports import check_numbers, check_sentences
 from ruamel.yaml import YAML
 
-from transfer.compare.reruns import followers, readers
+from benchmarks.reruns import followers, readers
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TRAINING = ["pretrain", "feature_extraction", "dense_head", "end_to_end", "scratch"]

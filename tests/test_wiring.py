@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from transfer.compare.reruns import outs
+from benchmarks.reruns import outs
 
 ROOT = Path(__file__).resolve().parents[1]
 YAML_FILES = YAML(typ="safe")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from transfer.compare.reruns import END, PAGE, START, followers, table
+from benchmarks.reruns import END, PAGE, START, followers, table
 from transfer.compare.revisions import flatten
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
