@@ -118,6 +118,16 @@ def test_no_other_stage_runs_code_that_names_the_test_labels(stage: str) -> None
         assert not {"data", "data/raw", "data/images"} & set(STAGES[stage]["deps"])
 
 
+def test_a_room_imports_only_rooms_above_it() -> None:
+    order = ["console", "params", "files", "data", "models", "training", "strategies", "evaluation", "report"]
+    order += ["compare", "serve", "cli"]
+    for file in (ROOT / "transfer").rglob("*.py"):
+        room = file.relative_to(ROOT / "transfer").parts[0].removesuffix(".py")
+        for name in imported(file):
+            if name.startswith("transfer.") and (other := name.split(".")[1]) in order:
+                assert order.index(other) <= order.index(room), f"{file.name} imports {name}"
+
+
 def test_the_library_never_imports_a_stage_or_dvc() -> None:
     for file in (ROOT / "transfer").rglob("*.py"):
         modules = {name.split(".")[0] for name in imported(file)}
