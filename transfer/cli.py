@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Collection
 from importlib import import_module
-from pathlib import Path
 from typing import NoReturn
 
 from transfer.console import UserError, run
@@ -49,14 +48,6 @@ def build(wanted: Collection[str]) -> Parser:
             command.set_defaults(run=module.run)
             _explain(command, module.EXAMPLE)
     return parser
-
-
-def add_model(parser: argparse.ArgumentParser, use: str) -> None:
-    """Add the option that names a model, and say what it is used for."""
-    best = Path("models/best.keras")
-    parser.add_argument(
-        "--model", type=Path, default=best, metavar="FILE", help=f"the model to {use} (default: %(default)s)"
-    )
 
 
 def _explain(parser: argparse.ArgumentParser, example: str) -> None:

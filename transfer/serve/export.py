@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.cli import add_model
 from transfer.console import UserError, one_line, quiet_stderr, say
 
 if TYPE_CHECKING:
@@ -39,7 +38,8 @@ IMAGES = 64  # noise of rising contrast, that both are asked about
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    add_model(parser, "write")
+    best = Path("models/best.keras")
+    parser.add_argument("--model", type=Path, default=best, help="the model to write (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, required=True, help="in which to write it")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="what to write; must not exist yet")
 

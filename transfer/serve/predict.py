@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transfer.cli import add_model
 from transfer.console import USER_ERROR, UserError, counted, shown
 
 DESCRIPTION = """\
@@ -23,7 +22,8 @@ BATCH = 256  # images in memory at a time
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder of files")
-    add_model(parser, "ask")
+    best = Path("models/best.keras")
+    parser.add_argument("--model", type=Path, default=best, help="the model to ask (default: %(default)s)")
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="classes to tell of each (default: %(default)s)"
     )
