@@ -7,15 +7,7 @@ import pandas as pd
 from transfer.console import UserError, counted, run, say
 from transfer.data.predictions import read_predictions
 from transfer.evaluation.outcomes import Probes
-from transfer.evaluation.scores import (
-    check_predictions,
-    check_same_runs,
-    headline,
-    outcomes_of,
-    score_probes,
-    score_runs,
-    temperature_scale,
-)
+from transfer.evaluation.scores import check_predictions, headline, outcomes_of, score_probes, score_runs
 from transfer.files import read_arrays, read_facts, read_record, write_json, write_record, write_text
 
 RESULTS = Path("results")
@@ -31,18 +23,14 @@ def main() -> None:
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
     predictions = {file.stem: read_predictions(file) for file in files}
-    for file in files:
-        check_predictions(file, predictions[file.stem], len(labels), len(test["classes"]))
-    scaled = {name: temperature_scale(given) for name, given in predictions.items()}
-    scored = [score_runs(name, given, scaled[name], labels) for name, given in predictions.items()]
-    runs = pd.concat(scored, ignore_index=True)
-    check_same_runs(runs)
+    check_predictions(predictions, len(labels), len(test["classes"]))
+    runs = pd.concat([score_runs(name, given, labels) for name, given in predictions.items()], ignore_index=True)
 
     write_table("cells", runs)
     write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels))
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
-    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, scaled, labels, test["classes"]))
+    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, labels, test["classes"]))
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:

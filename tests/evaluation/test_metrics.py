@@ -50,16 +50,6 @@ def test_temperature_scaling_divides_the_logits(seed: int, temperature: float) -
     assert (metrics.temperature_scaled(given_, temperature).argmax(axis=1) == given_.argmax(axis=1)).all()
 
 
-@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
-def test_the_temperature_that_spoilt_the_probabilities_is_found_again(true: float) -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, (40_000, 4))
-    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = (honest.cumsum(axis=1) > rng.uniform(size=(len(honest), 1))).argmax(axis=1)
-    spoilt = metrics.temperature_scaled(honest, 1 / true)
-    assert metrics.fit_temperature(spoilt, labels) == pytest.approx(true, rel=0.03)
-
-
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=30)
 def test_no_temperature_of_a_grid_has_less_log_loss(seed: int) -> None:
@@ -70,10 +60,6 @@ def test_no_temperature_of_a_grid_has_less_log_loss(seed: int) -> None:
 
     grid = np.geomspace(*metrics.TEMPERATURES, 60)
     assert loss(metrics.fit_temperature(probabilities, labels)) <= min(map(loss, grid)) + 1e-9
-
-
-def test_without_an_image_there_is_no_temperature() -> None:
-    assert np.isnan(metrics.fit_temperature(np.empty((0, 3)), np.empty(0, int)))
 
 
 @given(seed=st.integers(0, 10_000), bins=st.integers(1, 70))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,14 +11,14 @@ from conftest import refused
 
 from transfer.console import UserError
 from transfer.data.predictions import Predictions
-from transfer.evaluation import metrics, scores
+from transfer.evaluation import metrics
 from transfer.evaluation.outcomes import Probes
 from transfer.evaluation.scores import (
     check_predictions,
-    check_same_runs,
     headline,
     outcomes_of,
     score_probes,
+    score_runs,
     temperature_scale,
 )
 
@@ -46,10 +45,6 @@ def predictions(runs: list[tuple[int, int]], images: int = 8) -> Predictions:
     )
 
 
-def score_runs(strategy: str, given: Predictions, labels: np.ndarray) -> pd.DataFrame:
-    return scores.score_runs(strategy, given, temperature_scale(given), labels)
-
-
 def test_runs_are_scored_one_row_each_in_order() -> None:
     labels = np.arange(8) % 3
     given = predictions([(10, 0), (1, 1), (1, 0)])
@@ -57,30 +52,22 @@ def test_runs_are_scored_one_row_each_in_order() -> None:
     assert list(zip(runs["shots"], runs["seed"], strict=True)) == [(1, 0), (1, 1), (10, 0)]
     assert runs["accuracy"][2] == np.mean(given.probabilities[0].argmax(axis=1) == labels)
     assert runs["log_loss"][2] == round(metrics.log_loss(given.probabilities[0], labels), 6)
-    scaled = metrics.temperature_scaled(given.probabilities[0], temperature_scale(given).temperature[0])
+    scaled = metrics.temperature_scaled(given.probabilities[0], temperature_scale(given)[0][0])
     assert runs["ece_tempered"][2] == round(metrics.expected_calibration_error(scaled, labels), 6)
 
 
-FILE = Path("data/predictions/x.npz")
-
-
-def test_predictions_for_other_test_images_or_classes_are_refused() -> None:
-    for images, classes in ((9, 3), (8, 4)):
-        with pytest.raises(UserError, match=r"predictions/x\.npz is for 8 test images of 3 classes, not"):
-            check_predictions(FILE, predictions([(1, 0)]), images, classes)
+def test_predictions_of_another_study_are_named_not_scored() -> None:
+    given = {name: predictions([(1, 0), (1, 1)]) for name in "ab"}
+    check_predictions(given, 8, 3)
+    for other, images, classes in (([(1, 0)], 8, 3), ([(1, 0), (1, 1)], 9, 3), ([(1, 0), (1, 1)], 8, 4)):
+        with pytest.raises(UserError, match=r"predictions/[ca]\.npz has other test images, classes, shots or seeds"):
+            check_predictions(given | {"c": predictions(other)}, images, classes)
 
 
 def test_a_run_that_diverged_is_named_not_scored() -> None:
     given = predictions([(1, 0), (5, 3)])
     given.probabilities[1, 2] = np.nan
-    refused(lambda: check_predictions(FILE, given, 8, 3), "x with 5 labels per class and seed 3 diverged")
-
-
-def test_a_strategy_with_other_runs_is_named() -> None:
-    whole = [score_runs(name, predictions([(1, 0), (1, 1)]), np.zeros(8, int)) for name in "ab"]
-    check_same_runs(pd.concat(whole))
-    with pytest.raises(UserError, match=r"predictions/c\.npz has other shots or seeds"):
-        check_same_runs(pd.concat([*whole, score_runs("c", predictions([(1, 0)]), np.zeros(8, int))]))
+    refused(lambda: check_predictions({"x": given}, 8, 3), "x with 5 labels per class and seed 3 diverged")
 
 
 def test_the_headline_is_flat_and_rounded() -> None:
@@ -93,14 +80,14 @@ def test_the_headline_is_flat_and_rounded() -> None:
 
 def test_a_temperature_is_fitted_for_all_runs_of_a_budget_on_images_that_they_were_not_trained_on() -> None:
     given = predictions([(1, 0), (1, 1), (10, 0)])
-    first, second, third = temperature_scale(given).temperature
+    first, second, third = temperature_scale(given)[0]
     assert first == second != third
     parts = [(given.calibration[i], given.calibration_labels[i]) for i in (0, 1)]
     kept = [(probabilities[labels >= 0], labels[labels >= 0]) for probabilities, labels in parts]
     assert first == metrics.fit_temperature(*(np.concatenate(column) for column in zip(*kept, strict=True)))
     seen = given.calibration_labels < 0
     given.calibration[seen] = [0.98, 0.01, 0.01]  # what a run was trained on has no say
-    assert (temperature_scale(given).temperature == [first, second, third]).all()
+    assert (temperature_scale(given)[0] == [first, second, third]).all()
 
 
 def test_without_a_calibration_image_nothing_is_scaled() -> None:
@@ -109,15 +96,14 @@ def test_without_a_calibration_image_nothing_is_scaled() -> None:
     runs = score_runs("x", given, np.arange(8) % 3)
     assert runs[["temperature", "log_loss_tempered", "ece_tempered"]].isna().all().all()
     assert runs["log_loss"].notna().all()
-    outcomes = outcomes_of({"x": given}, {"x": temperature_scale(given)}, np.arange(8) % 3, np.arange(3))
+    outcomes = outcomes_of({"x": given}, np.arange(8) % 3, np.arange(3))
     assert np.isnan(outcomes.scaled).all()
 
 
 def test_outcomes_line_up_with_the_runs() -> None:
     labels = (np.arange(8) % 3).astype(np.int32)
     given = {name: predictions([(1, 0), (1, 1)]) for name in ("a", "b")}
-    scaled = {name: temperature_scale(each) for name, each in given.items()}
-    outcomes = outcomes_of(given, scaled, labels, np.array([5, 6, 7]))
+    outcomes = outcomes_of(given, labels, np.array([5, 6, 7]))
     assert outcomes.strategy.tolist() == ["a", "a", "b", "b"]
     assert outcomes.seed.tolist() == [0, 1, 0, 1]
     assert (outcomes.predicted[1] == given["a"].probabilities[1].argmax(axis=1)).all()

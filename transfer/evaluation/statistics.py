@@ -56,7 +56,7 @@ class Sample:
         return self.replicates.std(axis=-1, ddof=1)
 
     def half_width(self, of_seeds: float, of_images: float) -> np.ndarray:
-        """Half the width of an interval around the mean, (…), from what it would be if one part of the error were all.
+        """Half the width of an interval around the mean, from what it would be if one part of the error were all.
 
         Howe's (1974) way for a sum of two variables: squares of half-widths add up. Satterthwaite's (1946) degrees of
         freedom, the common way, fail with few seeds: of simulated verdicts on 4 equal strategies, 37 % held an error
@@ -65,17 +65,17 @@ class Sample:
         Args:
             of_seeds: the half-width in standard errors if only seeds mattered.
             of_images: the half-width in standard errors if only images mattered.
+
+        Returns:
+            (…), NaN with one seed.
         """
+        if self.seeds == 1:
+            return np.full(self.values.shape[:-1], np.nan)
         seeds = np.minimum(self.values.var(axis=-1, ddof=1) / self.seeds, self.standard_error**2)
         return np.sqrt(of_seeds**2 * seeds + of_images**2 * (self.standard_error**2 - seeds))
 
     def margin(self, level: float = LEVEL) -> np.ndarray:
-        """Half the width of the two-sided interval, (…): Student's t for the seeds, the normal for the many images.
-
-        NaN with one seed.
-        """
-        if self.seeds == 1:
-            return np.full(self.values.shape[:-1], np.nan)
+        """Half the width of the two-sided interval, (…): Student's t for the seeds, the normal for the many images."""
         tail = (1 + level) / 2
         return self.half_width(stdtrit(self.seeds - 1, tail), ndtri(tail))
 
@@ -135,11 +135,13 @@ def compare_pairs(samples: Mapping[str, Sample]) -> pd.DataFrame:
         - verdict: "better", "worse" or "not separated", first against second, by `corrected`; "" with one seed.
         - wins: how often the first beats the second with the same label draw, a fraction; ties count half.
         - detectable: the smallest true difference found with 80 % power at the corrected level; NaN with one seed.
-        - p_value: of the two-sided signed-rank test over the seeds, Holm-corrected; NaN with one.
+        - p_value: of the two-sided signed-rank test over the seeds, Holm-corrected.
     """
     names = list(combinations(samples, 2))
     differences = [samples[first] - samples[second] for first, second in names]
-    levels = holm_levels(len(names), lambda i, level: _clearness(differences[i], level))
+    levels = holm_levels(
+        len(names), lambda i, level: clearness(float(differences[i].mean), float(differences[i].margin(level)))
+    )
     at_level = list(zip(differences, levels, strict=True))
     pairs = pd.DataFrame(names, columns=["first", "second"], dtype=str)
     pairs["difference"] = [float(each.mean) for each in differences]
@@ -159,18 +161,12 @@ def verdict(difference: float, margin: float) -> str:
     return "better" if difference - margin > 0 else "worse" if difference + margin < 0 else "not separated"
 
 
-def _clearness(difference: Sample, level: float) -> float:
-    return 0.0 if difference.seeds == 1 else clearness(float(difference.mean), float(difference.margin(level)))
-
-
 def _detectable(difference: Sample, level: float) -> float:
     """The true difference that is found at `level` with 80 % power.
 
     By the noncentral t distribution for the seeds and the normal one for the images, combined as the interval is; the
     power is then between 80 and 82 %, by simulation.
     """
-    if difference.seeds == 1:
-        return math.nan
     tail, freedom = (1 + level) / 2, difference.seeds - 1
     of_seeds = nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, tail))
     return float(difference.half_width(of_seeds, ndtri(tail) + ndtri(POWER)))
@@ -183,8 +179,6 @@ def _exact(difference: Sample) -> np.ndarray:
 
 def _signed_rank_p_value(differences: np.ndarray) -> float:
     """Two-sided p value of Wilcoxon's signed-rank test (1945), exact up to 13 seeds; zeros are left out, as he does."""
-    if len(differences) == 1:
-        return math.nan
     nonzero = differences[differences != 0]
     return float(stats.wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
 
@@ -215,14 +209,12 @@ def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> tuple
         baseline: its accuracy per number of labels per class, over the same seeds and images.
 
     Returns:
-        Labels per class, and the ends of the interval, NaN with one seed. 0 stands for fewer than the baseline's
+        Labels per class, and the ends of the interval, a point with one seed. 0 stands for fewer than the baseline's
         smallest budget, infinity for more than its largest.
     """
     shots = np.array(sorted(baseline))
     curve = [baseline[n] for n in shots]
     mean = _first_reach(shots, np.array([float(sample.mean) for sample in curve]), float(strategy.mean))
-    if strategy.seeds == 1:
-        return mean, math.nan, math.nan
     segments = len(shots) - 1
     place = np.linspace(0, segments, PARTS * segments + 1)  # from budget to budget
     weights = np.stack([np.interp(place, range(len(shots)), unit) for unit in np.eye(len(shots))], axis=1)
