@@ -9,8 +9,8 @@ from transfer.console import counted, run, say
 from transfer.data import images
 from transfer.data import section as data
 from transfer.data.conversion import convert_side
-from transfer.data.pool import TEST, read_pool
 from transfer.data.preprocessing import Preprocessing
+from transfer.data.split import TEST, read_pool
 from transfer.files import write_json
 from transfer.models import model_file
 from transfer.params import read_section

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from transfer.console import run, say
 from transfer.data import download
-from transfer.data.originals import FORMS
 from transfer.files import write_arrays, write_text, write_whole
 from transfer.params import read_params, read_section
 
@@ -15,7 +14,7 @@ NOTHING = "Nothing was downloaded: the study names no data set that is.\n"
 def main() -> None:
     """Write `data/raw/<name>.npz` for each data set; a line of text in its place where there is none."""
     params, data = read_section("download", download.Params), read_params()["data"]
-    names = [name for name in FORMS if name in (data["source"]["name"], data["target"]["name"])]
+    names = [name for name in download.KINDS if name in (data["source"]["name"], data["target"]["name"])]
     fetched = {name: download.fetch(name, params) for name in names}
 
     def write(folder: Path) -> None:

@@ -9,7 +9,7 @@ from transfer.console import counted, run, say
 from transfer.data.target import read_target
 from transfer.evaluation import probes
 from transfer.files import read_arrays, read_facts, write_record
-from transfer.models.features import extract, named_layers
+from transfer.models.features import AUTO, extract
 from transfer.models.networks import load_model
 from transfer.params import read_params, read_section
 from transfer.training.threads import set_threads
@@ -22,7 +22,7 @@ def main() -> None:
     set_threads(THREADS)
     known = read_facts(Path("models/source.json"), "layers", "layer")
     asked = {str(section["layer"]) for section in read_params().values() if "layer" in section}
-    wanted = named_layers(known["layers"], known["layer"], sorted(asked))
+    wanted = sorted({known["layer"] if layer == AUTO else layer for layer in asked})
     source = load_model(Path("models/source.keras"))
     target = read_target(Path("data/target_train"))
     test_images = read_arrays(Path("data/target_test_images.npz"))["images"]

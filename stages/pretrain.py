@@ -8,7 +8,7 @@ from pathlib import Path
 from transfer.console import counted, run, say
 from transfer.files import read_arrays, write_json
 from transfer.models import cnn, model_file
-from transfer.models.networks import predictor, save_model, without_head, write_layers
+from transfer.models.networks import predictor, save_model, without_head
 from transfer.models.pretrained import Pretrained, load_pretrained
 from transfer.models.versions import made_with
 from transfer.params import read_section
@@ -55,7 +55,7 @@ def main() -> None:
         if model.classes == len(classes) and len(images := source[f"{part}_images"]):
             facts[key] = pretrain.accuracy(predict(images)[0], source[f"{part}_labels"])
     save_model(MODELS / "source.keras", model.model)
-    write_layers(MODELS / "network.json", model.fresh)
+    write_json(MODELS / "network.json", model.fresh.get_config())
     write_json(MODELS / "source.json", facts | {"layers": model.layers, "layer": model.layer} | made)
     tested = counted(len(source["test_labels"]), "test image")
     known = "" if facts["accuracy"] is None else f", accuracy {facts['accuracy']:.4f} on {tested}"

@@ -13,9 +13,8 @@ from transfer.evaluation.selection import Params, choose_strategies
 from transfer.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
 from transfer.params import read_section
 from transfer.report import pages
-from transfer.report.card import recommended, write_card
 from transfer.report.sections import charts_of, write_report
-from transfer.report.study import Study
+from transfer.report.study import Study, write_card
 
 MODELS, RESULTS = Path("models"), Path("results")
 TITLE = "Which way to transfer"
@@ -44,7 +43,7 @@ def main() -> None:
     write_text(RESULTS / "report.html", pages.html(TITLE, sections, strategies))
     for chart in charts_of(sections):
         write_text(RESULTS / "charts" / f"{chart.name}.svg", chart.svg)
-    best = recommended(study.comparison).strategy
+    best = study.recommended.strategy
     take_away(best, study.made_with[best]["model"])
     write_text(MODELS / "best.md", pages.markdown(f"The model `best.keras`: {best}", write_card(study)))
     say(f"report: results/report.md, results/report.html; models/best.keras is {best}")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from transfer.console import counted, run, say, some
 from transfer.data import split
-from transfer.data.pool import read_pool
 from transfer.data.target import write_target
 from transfer.files import read_facts, write_arrays, write_json
 from transfer.params import read_section
@@ -15,7 +14,7 @@ DATA = Path("data")
 def main() -> None:
     """Read both pools; write the source task, the target task with the test labels apart, and what both consist of."""
     params = read_section("split", split.Params)
-    pools = {side: read_pool(DATA / "images" / side) for side in ("source", "target")}
+    pools = {side: split.read_pool(DATA / "images" / side) for side in ("source", "target")}
     source, target = pools.values()
     draws = f"{counted(params.seeds, 'draw')} of up to {counted(max(params.shots), 'label')} per class"
     classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))

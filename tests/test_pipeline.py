@@ -34,13 +34,19 @@ for strategy in sys.argv[1:]:
 NEAREST_MEAN = '''
 """Nearest class mean on frozen features: a strategy that trains nothing."""
 
-import numpy as np
+from functools import partial
 
-from transfer.params import Section
+import numpy as np
+from scipy.special import softmax
+
 from transfer.models import networks
 from transfer.models.backend import keras
-from transfer.data.predictions import softmax
+from transfer.params import Section
 from transfer.training.runs import Run
+from transfer.training.task import Prepared
+
+ENGINE = "scikit-learn"
+SUMMARY = "compare with the mean of every class"
 
 
 class Params(Section):
@@ -49,13 +55,20 @@ class Params(Section):
     layer: str
 
 
-def fit(draws, *, features, params, workers=1):
-    """Compare with the mean of every class."""
+def prepare(task, params):
+    """On the features of one layer."""
+    features, scaling = task.features(params.layer)
+    export_on_layer = partial(export, source=task.source_file, scaling=scaling, layer=params.layer)
+    return Prepared(partial(fit, features=features), export_on_layer)
+
+
+def fit(draws, *, features, workers=1):
+    """The run of each draw."""
     for draw in draws:
         x = features.train[draw.rows]
         means = np.stack([x[draw.labels == name].mean(axis=0) for name in np.unique(draw.labels)])
         weights = [2 * means.T, -(means**2).sum(axis=1)]
-        yield Run(softmax(features.test @ weights[0] + weights[1]), weights, means.size, 0, len(x))
+        yield Run(softmax(features.test @ weights[0] + weights[1], axis=-1), weights, means.size, 0, len(x))
 
 
 def export(weights, path, *, source, scaling, layer):
@@ -140,7 +153,7 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
     [
         ("split", "split__shots", [1, 25], "use at most 24"),
         ("convert", "data__target__classes", [4, 5], "source and target are both mnist, and 4 is a class of both"),
-        ("convert", "data__target__name", "mnits", "data.target.name is 'mnits', but must be one of mnist, "),
+        ("convert", "data__target__name", "mnits", "data.target.name is 'mnits', but must be 'mnist', "),
         ("extract", "dense_head__layer", "block7", "block1, block2, dense1"),
     ],
 )
@@ -160,7 +173,6 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(
         ("convert", "data/raw/mnist.npz"),
         ("evaluate", "models/source.json"),
         ("extract", "models/source.keras"),
-        ("report", "results/cells.csv"),
     ],
 )
 def test_an_input_that_is_missing_or_something_else_is_one_line(finished: Study, stage: str, file: str) -> None:

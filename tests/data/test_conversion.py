@@ -12,7 +12,7 @@ from test_section import params
 
 from transfer.data import section as data
 from transfer.data.conversion import convert_side
-from transfer.data.pool import EITHER, TEST, TRAIN, Pool, read_pool
+from transfer.data.split import EITHER, TEST, TRAIN, Pool, read_pool
 from transfer.files import write_arrays
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from transfer.console import UserError
 from transfer.data import split
-from transfer.data.pool import EITHER, TEST, TRAIN, Pool
+from transfer.data.split import EITHER, TEST, TRAIN, Pool
 from transfer.data.target import nested_draws, read_target, write_target
 from transfer.params import parse_section, read_params
 

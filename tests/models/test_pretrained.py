@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_study, refused
+from scipy.special import softmax
 
-from transfer.data.predictions import softmax
 from transfer.data.target import Draw
+from transfer.files import write_json
 from transfer.models import model_file, networks
 from transfer.models.backend import keras
 from transfer.models.features import Scaling, chosen_layer, extract, read_features
@@ -128,7 +129,7 @@ def test_raw_pixels_give_what_the_model_gives_for_what_it_was_trained_on(taken: 
     model, scale, offset, what = taken
     raw = images(*what.model.input.shape[1:])
     expected = model.predict(raw.astype(np.float32) * np.float32(scale) + np.float32(offset), verbose=0)
-    np.testing.assert_allclose(softmax(logits(what, raw)), expected, atol=1e-5)
+    np.testing.assert_allclose(softmax(logits(what, raw), axis=1), expected, atol=1e-5)
     assert what.head is not None
     assert what.classes == 3
     inside = what.model.layers  # models inside the model are laid open, and every layer has a name of its own
@@ -144,7 +145,7 @@ def test_what_is_written_depends_on_the_file_alone_and_of_scratch_not_on_its_wei
         for turn in "ab":
             what = load_pretrained(section(path), (12, 12, 3))
             networks.save_model(tmp_path / f"{seed}{turn}.keras", what.model)
-            networks.write_layers(tmp_path / f"{seed}{turn}.json", what.fresh)
+            write_json(tmp_path / f"{seed}{turn}.json", what.fresh.get_config())
     written = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert written["0a.keras"] == written["0b.keras"] != written["1a.keras"]
     assert written["0a.json"] == written["0b.json"] == written["1a.json"]
@@ -266,14 +267,6 @@ HEADS: dict[str, tuple[list[keras.layers.Layer], str | None, int, str]] = {  # t
         [layers.GlobalMaxPooling2D(keepdims=True, name="top"), layers.Conv2D(3, 1, name="out"), layers.Flatten()],
         *("out", 3, "top"),
     ),
-    "mean of a convolution": (
-        [layers.Conv2D(3, 1, name="out"), layers.GlobalAveragePooling2D(), layers.Activation("softmax")],
-        *("out", 3, "pooled"),
-    ),
-    "SqueezeNet": (  # the mean of what is bent is not what is made of the mean: the head goes, without logits
-        [layers.Conv2D(3, 1, name="out"), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Softmax()],
-        *("out", 0, "pooled"),
-    ),
     "hidden layer": ([layers.Flatten(), layers.Dense(3, "relu", name="hidden")], None, 0, "hidden"),
     "map": ([layers.ReLU()], None, 0, "pooled"),
     "bent map": ([layers.Conv2D(3, 1, activation="relu"), layers.GlobalAveragePooling2D(name="mean")], None, 0, "mean"),
@@ -294,9 +287,9 @@ def test_a_head_is_found_where_there_is_one_and_a_map_is_pooled(tmp_path: Path, 
     expected = model.predict(raw / np.float32(255), verbose=0)
     given = logits(what, raw)
     if classes == 2:
-        np.testing.assert_allclose(softmax(given)[:, 1:], expected, atol=1e-5)
+        np.testing.assert_allclose(softmax(given, axis=1)[:, 1:], expected, atol=1e-5)
     elif classes:
-        given = softmax(given) if np.allclose(expected.sum(axis=1), 1) else given
+        given = softmax(given, axis=1) if np.allclose(expected.sum(axis=1), 1) else given
         np.testing.assert_allclose(given, expected, rtol=1e-4)
     elif head is None:
         np.testing.assert_allclose(given, expected.reshape(8, -1, expected.shape[-1]).mean(axis=1), rtol=1e-4)
@@ -318,15 +311,7 @@ def test_where_a_head_is_not_clear_it_is_asked_for_and_removed_from_the_named_la
     whole = load_pretrained(section(saved(functional(), tmp_path / "b.keras"), head="head"), (12, 12, 3))
     assert (whole.head, whole.classes) == ("head_1", 3)  # what `auto` finds; `head` is a name of ours
     wrong = section(path, range="0-1", head="last")
-    refused(lambda: model_file.check(wrong), "source.head names 'last', which is no layer of ")
     refused(lambda: load_pretrained(wrong, (8, 8, 3)), "source.head is 'last'", "first")
-
-
-def test_weights_of_a_training_that_diverged_are_refused(tmp_path: Path) -> None:
-    model = small()
-    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
-    model.save(tmp_path / "a.keras")
-    refused(lambda: load_pretrained(section(tmp_path / "a.keras", range="0-1"), (8, 8, 3)), "a.keras holds NaN")
 
 
 def test_what_does_not_say_its_pixels_asks_for_them(tmp_path: Path) -> None:
@@ -390,13 +375,10 @@ def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: 
     assert len(what.layers) <= 8
 
 
-def test_a_model_of_any_size_takes_that_of_the_data_and_of_another_size_refuses(tmp_path: Path) -> None:
+def test_a_model_of_any_size_takes_that_of_the_data(tmp_path: Path) -> None:
     free = section(saved(functional(None), tmp_path / "free.keras"))
     assert model_file.image_shape(free) == (None, None, 3)
     assert load_pretrained(free, (16, 10, 3)).model.input.shape == (None, 16, 10, 3)
-    refused(lambda: load_pretrained(free, (16, 16, 1)), "takes images of any×any×3, but they are 16×16×1")
-    other = section(saved(functional(), tmp_path / "a.keras"))
-    refused(lambda: load_pretrained(other, (16, 16, 3)), "takes images of 12×12×3, but they are 16×16×3")
 
 
 def test_images_without_an_axis_for_channels_are_grey(tmp_path: Path) -> None:
@@ -420,9 +402,7 @@ def test_layers_can_be_named(tmp_path: Path) -> None:
     assert model_file.known_layers(section(path), []) is None
     assert model_file.known_layers(section("none"), ["block1"]) == ["block1"]
     wrong = section(path, layers=["block2"])
-    for check in (lambda: model_file.check(wrong), lambda: load_pretrained(wrong, (12, 12, 3))):
-        refused(check, "source.layers names 'block2', which is no layer of ")
-    model_file.check(section(path, layers=["halved"], range="0-1"))
+    refused(lambda: load_pretrained(wrong, (12, 12, 3)), "source.layers names 'block2', which is no layer of ")
 
 
 def test_what_the_section_says_of_a_model_needs_a_model() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,36 +12,14 @@ import pandas as pd
 
 from transfer.console import counted, say
 from transfer.data import folders, images
-from transfer.data.pool import EITHER, TEST, TRAIN, read_pool
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.section import Params, Side
 from transfer.data.sets import NONE, SETS, fingerprint, read_set
+from transfer.data.split import EITHER, TEST, TRAIN
 from transfer.files import digest, write_folder, write_rows
 
 SHIFT_SEED = 0
 BATCH = 1024  # images that are converted together
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a side's data hold of its classes.
-
-    Attributes:
-        batches: the images, in their preprocessing.
-        labels, part, groups, classes: as in `transfer.data.pool.Pool`.
-        preprocessing: of the images.
-        title: what the data are called.
-        raw: shape and SHA-256 of published arrays; None of the user's own.
-    """
-
-    batches: Iterable[np.ndarray]
-    labels: np.ndarray
-    part: np.ndarray
-    groups: np.ndarray
-    classes: list[str]
-    preprocessing: Preprocessing
-    title: str
-    raw: dict[str, Any] | None = None
 
 
 def convert_side(
@@ -52,7 +30,7 @@ def convert_side(
     raw: Path,
     warn: Callable[[str], None] = say,
 ) -> dict[str, Any]:
-    """Write the images of one side as a pool.
+    """Write the images of one side as a pool, which `transfer.data.split.read_pool` reads.
 
     Args:
         path: of the folder to write.
@@ -70,120 +48,95 @@ def convert_side(
     """
     side: Side = getattr(params, key)
     preprocessing = Preprocessing(*shape, fit=params.fit, polarity=side.polarity)
-    if side.name == NONE:
-        found = _nothing(preprocessing)
-    elif side.own:
-        side.check_paths(f"data.{key}")
-        found = _find_own(side, key, params, preprocessing, warn)
+    shift = params.target.shift if key == "target" else "none"
+    arrays, table, published = _read(side, f"data.{key}", raw, warn)
+    parts = np.array([TRAIN, TEST] if table.place.any() else [EITHER], np.uint8)
+    known = SETS[side.name].classes if side.name in SETS else sorted(set(table.label))
+    classes = side.choose(known, f"data.{key}")
+    table = _own_share(table[table.label.isin(classes)], params.shared, target=key == "target")
+    batches: Iterable[np.ndarray]
+    if table.empty:
+        batches = [np.zeros((0, *shape), np.uint8)]
+    elif arrays:
+        batches = _converted(arrays, table, preprocessing, shift)
     else:
-        found = _find_built_in(side, key, params, preprocessing, raw)
+        if any(file.suffix.lower() in folders.RECORDINGS for file in table.path):
+            preprocessing = replace(preprocessing, sound=params.sound)
+        batches = folders.read_files(table.path.tolist(), preprocessing, key)
     write_folder(
         path,
         {
-            "images": lambda file: write_rows(file, found.batches, len(found.labels)),
-            "labels": found.labels,
-            "part": found.part,
-            "groups": found.groups,
-            "classes": np.array(found.classes, dtype=np.str_),
-            "preprocessing": np.array(found.preprocessing.to_text()),
+            "images": lambda file: write_rows(file, batches, len(table)),
+            "labels": np.array([classes.index(name) for name in table.label], np.int32),
+            "part": parts[table.place],
+            "groups": pd.factorize(table.group.where(table.group != ""), sort=True)[0].astype(np.int32),
+            "classes": np.array(classes, dtype=np.str_),
+            "preprocessing": np.array(preprocessing.to_text()),
         },
     )
-    own = {"images": {"shape": read_pool(path).images.shape, "sha256": digest(path / "images.npy")}}
-    return {"title": found.title, "classes": found.classes, "raw": found.raw or own}
+    converted = {"images": {"shape": (len(table), *shape), "sha256": digest(path / "images.npy")}}
+    return {"title": _title(side, len(table), shift), "classes": classes, "raw": published or converted}
 
 
-def _nothing(preprocessing: Preprocessing) -> Found:
-    batches = [np.zeros((0, *preprocessing.shape), np.uint8)]
-    numbers = np.zeros(0, np.int32)
-    return Found(batches, numbers, numbers.astype(np.uint8), numbers, [], preprocessing, "not known")
+def _read(
+    side: Side, key: str, raw: Path, warn: Callable[[str], None]
+) -> tuple[Sequence[np.ndarray], pd.DataFrame, dict[str, Any]]:
+    """Everything that a side's data hold.
 
-
-def _find_built_in(side: Side, key: str, params: Params, preprocessing: Preprocessing, raw: Path) -> Found:
-    given, known = read_set(side.name, raw), SETS[side.name]
-    classes = side.choose(known.classes, f"data.{key}")
-    number = np.array([classes.index(name) if name in classes else -1 for name in known.classes], np.int32)
+    Returns:
+        Arrays of images, none where images are in files; of each image its label, its group (empty for none), its place
+        (0, or 1 for test images that are apart), and its row there or its path; and what the arrays were published as.
+    """
+    arrays: Sequence[np.ndarray] = []
     published: dict[str, Any] = {}
-    chosen, labels, part = [], [], []
-    for half, which in (("train", TRAIN), ("test", TEST)):
-        pixels, every = getattr(given, f"{half}_images"), getattr(given, f"{half}_labels")
-        if pixels is None:
-            continue
-        published[f"{half} images"] = _fact(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        published[f"{half} labels"] = _fact(every.astype(np.uint8))
-        rows = np.flatnonzero(number[every] >= 0)
-        rows = rows[_own_share(number[every[rows]], key == "target", classes, params.shared)]
-        chosen.append((pixels, rows))
-        labels.append(number[every[rows]])
-        part.append(np.full(len(rows), which if known.split else EITHER, np.uint8))
-    shift = params.target.shift if key == "target" else "none"
+    if side.name == NONE:
+        tables = [pd.DataFrame({"label": [], "group": []}, dtype=str)]
+    elif side.own:
+        side.check_paths(key)
+        paths = {f"{key}.{name}": Path(path) for name, path in side.own_paths.items()}
+        if side.name == "npz":
+            found = [folders.read_npz(path, name) for name, path in paths.items()]
+            arrays, tables = [pixels for pixels, _ in found], [table for _, table in found]
+        else:
+            tables = [folders.list_files(path, name, warn) for name, path in paths.items()]
+    else:
+        given, names = read_set(side.name, raw), np.array(SETS[side.name].classes)
+        arrays = [array for name, array in given.items() if name.endswith("images")]
+        tables = [
+            pd.DataFrame({"label": names[array], "group": ""})
+            for name, array in given.items()
+            if name.endswith("labels")
+        ]
+        for name, array in given.items():
+            flat = array[..., 0] if array.shape[-1] == 1 else array  # grey images have no axis for channels
+            published[name.replace("_", " ")] = {"shape": flat.shape, "sha256": fingerprint(flat)}
+    return arrays, pd.concat(tables, keys=range(len(tables)), names=["place", "row"]).reset_index(), published
 
-    def batches() -> Iterator[np.ndarray]:
-        before = 0
-        for batch in _batches(chosen):
-            yield images.shifted(images.convert(batch, preprocessing), shift, SHIFT_SEED + before)
+
+def _own_share(table: pd.DataFrame, shared: Sequence[str], *, target: bool) -> pd.DataFrame:
+    """Of each class that both sides have, the half that is this side's: every other image, in a random order."""
+    for _, rows in table[table.label.isin(shared)].groupby(["place", "label"]).groups.items():
+        order = np.random.default_rng([0, len(rows)]).permutation(rows.to_numpy())
+        table = table.drop(order[int(not target) :: 2])
+    return table
+
+
+def _converted(
+    arrays: Sequence[np.ndarray], table: pd.DataFrame, preprocessing: Preprocessing, shift: images.Shift
+) -> Iterator[np.ndarray]:
+    """The images of a table, in batches, converted and then shifted."""
+    before = 0
+    for place, pixels in enumerate(arrays):
+        rows = table.row[table.place == place].to_numpy()
+        for start in range(0, len(rows), BATCH):
+            batch = images.convert(pixels[rows[start : start + BATCH]], preprocessing)
+            yield images.shifted(batch, shift, SHIFT_SEED + before)
             before += len(batch)
 
-    return Found(
-        batches=batches(),
-        labels=np.concatenate(labels),
-        part=np.concatenate(part),
-        groups=np.full(sum(map(len, labels)), -1, np.int32),
-        classes=classes,
-        preprocessing=preprocessing,
-        title=known.title + ("" if shift == "none" else f", {shift}"),
-        raw=published,
-    )
 
-
-def _fact(array: np.ndarray) -> dict[str, Any]:
-    """Shape, and the SHA-256 that an array is published by."""
-    return {"shape": array.shape, "sha256": fingerprint(array)}
-
-
-def _own_share(labels: np.ndarray, target: bool, classes: Sequence[str], shared: Sequence[str]) -> np.ndarray:
-    """Which images of a class that both sides have are for one of them: a mask; every other one, in a random order."""
-    mine = np.ones(len(labels), bool)
-    for name in shared:
-        rows = np.flatnonzero(labels == classes.index(name))
-        mine[np.random.default_rng([0, len(rows)]).permutation(rows)[int(not target) :: 2]] = False
-    return mine
-
-
-def _find_own(side: Side, key: str, params: Params, preprocessing: Preprocessing, warn: Callable[[str], None]) -> Found:
-    def read(path: Path, name: str) -> tuple[np.ndarray | None, pd.DataFrame]:
-        return folders.read_npz(path, name) if side.name == "npz" else (None, folders.list_files(path, name, warn))
-
-    arrays, tables = zip(
-        *(read(Path(path), f"data.{key}.{name}") for name, path in side.own_paths.items()), strict=True
-    )
-    table: pd.DataFrame = pd.concat(tables, keys=range(len(tables)), names=["place", "row"]).reset_index()
-    classes = side.choose(sorted(set(table.label)), f"data.{key}")
-    table["group"] = pd.factorize(table.group.where(table.group != ""), sort=True)[0]  # -1 where there is none
-    table = table[table.label.isin(classes)]
-    places = " and ".join(Path(path).resolve().name for path in side.own_paths.values())  # the report is shared
-    if side.name == "npz":
-        chosen = [(pixels, table.row[table.place == place].to_numpy()) for place, pixels in enumerate(arrays)]
-        batches: Iterable[np.ndarray] = (images.convert(batch, preprocessing) for batch in _batches(chosen))
-        title = f"arrays of {places}"
-    else:
-        if any(path.suffix.lower() in folders.RECORDINGS for path in table.path):
-            preprocessing = replace(preprocessing, sound=params.sound)
-        batches = folders.read_files(table.path.tolist(), preprocessing, key)
-        title = f"{counted(len(table), 'file')} of {places}"
-    parts = np.array([EITHER] if len(tables) == 1 else [TRAIN, TEST], np.uint8)
-    return Found(
-        batches=batches,
-        labels=np.array([classes.index(name) for name in table.label], np.int32),
-        part=parts[table.place],
-        groups=table.group.to_numpy(np.int32),
-        classes=classes,
-        preprocessing=preprocessing,
-        title=title,
-    )
-
-
-def _batches(chosen: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Some rows of arrays, one array after the other, a batch at a time."""
-    for pixels, rows in chosen:
-        for start in range(0, len(rows), BATCH):
-            yield pixels[rows[start : start + BATCH]]
+def _title(side: Side, count: int, shift: images.Shift) -> str:
+    """What the data are called; of a path the last part alone, as the report is shared."""
+    if side.name in SETS:
+        return SETS[side.name].title + ("" if shift == "none" else f", {shift}")
+    places = " and ".join(Path(path).resolve().name for path in side.own_paths.values())
+    return {"npz": f"arrays of {places}", "folder": f"{counted(count, 'file')} of {places}"}.get(side.name, "not known")

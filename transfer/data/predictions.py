@@ -47,9 +47,3 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 def read_predictions(path: Path) -> Predictions:
     """Read what `write_predictions` wrote."""
     return read_record(path, Predictions)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities from logits along the last axis, float32."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from transfer.console import UserError, shown, some
 from transfer.data.images import Shift
@@ -26,23 +26,11 @@ ModelShape = tuple[int | None, int | None, int | None]  # height, width, channel
 class Side(Section):
     """`data.source` or `data.target`: a data set and the classes of it that make the task."""
 
-    name: str
+    name: Literal["mnist", "fashion_mnist", "cifar10", "digits", "folder", "npz", "none"]
     classes: Literal["all"] | Annotated[list[int | str], Field(min_length=2)]
     path: Annotated[str, Field(min_length=1)]
     test_path: Annotated[str, Field(min_length=1)]
     polarity: Polarity
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in (known := cls.known()):
-            raise ValueError(f"one of {', '.join(known)}")
-        return name
-
-    @classmethod
-    def known(cls) -> list[str]:
-        """Names of data sets."""
-        return [*SETS, *OWN]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -50,8 +38,6 @@ class Side(Section):
             raise ValueError(f"name is {self.name}, so path must be that of your {self.name}")
         if not self.own and self.own_paths:
             raise ValueError(f"name is {self.name}, which needs no path: leave path and test_path at {NO_PATH}")
-        if repeated := {name for name in self.names if self.names.count(name) > 1}:
-            raise ValueError(f"classes names {min(repeated)} more than once")
         return self
 
     @property
@@ -101,18 +87,10 @@ class Side(Section):
         return self.names or list(found)
 
 
-class SourceSide(Side):
-    """`data.source`, which is `none` where a model is given and nobody knows what it was trained on."""
-
-    @classmethod
-    def known(cls) -> list[str]:
-        """Names of data sets."""
-        return [*super().known(), NONE]
-
-
 class TargetSide(Side):
     """`data.target`."""
 
+    name: Literal["mnist", "fashion_mnist", "cifar10", "digits", "folder", "npz"]
     shift: Shift
 
     @model_validator(mode="after")
@@ -129,7 +107,7 @@ class Params(Section):
     colour: Literal["auto", "grey", "rgb"]
     fit: Fit
     sound: Sound
-    source: SourceSide
+    source: Side
     target: TargetSide
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +13,8 @@ import numpy as np
 from transfer.files import read_arrays
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+OWN = ("folder", "npz")  # names in the place of a data set's, of images of one's own
+NONE = "none"  # and of a source that nobody knows
 
 
 @dataclass(frozen=True)
@@ -23,30 +25,13 @@ class BuiltIn:
         title: what people call it.
         shape: height, width and channels of its images.
         classes: names, in the order of the labels.
-        split: whether it has official test images.
-        images: how many there are of each class to train on or, without official test images, in all.
-        credit: who made it, and where it was described.
-        licence: of the data.
-        sha256: the `fingerprint` of each array that is downloaded, by its name; empty where nothing is.
+        sha256: the `fingerprint` of each of the `ARRAYS`; None where nothing is downloaded.
     """
 
     title: str
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    split: bool
-    images: tuple[int, ...]
-    credit: str
-    licence: str
-    sha256: Mapping[str, str] = field(default_factory=dict)
-
-
-OWN = ("folder", "npz")  # names in their place, of images of one's own
-NONE = "none"  # and of a source that nobody knows
-_DIGITS = tuple("0123456789")
-
-
-def _digests(*digests: str) -> Mapping[str, str]:
-    return MappingProxyType(dict(zip(ARRAYS, digests, strict=True)))
+    sha256: tuple[str, str, str, str] | None
 
 
 SETS: Mapping[str, BuiltIn] = MappingProxyType(
@@ -54,12 +39,8 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
         "mnist": BuiltIn(
             title="MNIST",
             shape=(28, 28, 1),
-            classes=_DIGITS,
-            split=True,
-            images=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
-            credit="Yann LeCun, Corinna Cortes and Christopher J. C. Burges, after NIST Special Databases 1 and 3",
-            licence="CC BY-SA 3.0",
-            sha256=_digests(
+            classes=tuple("0123456789"),
+            sha256=(
                 "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
                 "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
                 "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -73,11 +54,7 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
                 *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
                 *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
             ),
-            split=True,
-            images=(6000,) * 10,
-            credit="Han Xiao, Kashif Rasul and Roland Vollgraf, Zalando Research, arXiv:1708.07747",
-            licence="MIT",
-            sha256=_digests(
+            sha256=(
                 "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
                 "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
                 "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -88,26 +65,14 @@ SETS: Mapping[str, BuiltIn] = MappingProxyType(
             title="CIFAR-10",
             shape=(32, 32, 3),
             classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-            split=True,
-            images=(5000,) * 10,
-            credit="Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
-            licence="none stated",
-            sha256=_digests(
+            sha256=(
                 "51c15db370c309e9aa60cf71f835f2ba0f430ea3653f7512d833c9a8e90e0d65",
                 "1a4c5fb4e1cab2caa8eee134c093de84d620899e907756e71736fb7b0d4ab554",
                 "fc19aa23c64482c6def2138377986c67b6b3a50f8e8c4c6a759b296dc751fa64",
                 "987e01129ceec0098f1e9d9404cff9fa82ad3d15383a61e8ec60ff20ffe6db40",
             ),
         ),
-        "digits": BuiltIn(
-            title="Digits",
-            shape=(8, 8, 1),
-            classes=_DIGITS,
-            split=False,
-            images=(178, 182, 177, 183, 181, 182, 181, 179, 174, 180),
-            credit="Ethem Alpaydın and Cenk Kaynak, Optical Recognition of Handwritten Digits, its test images",
-            licence="CC BY 4.0",
-        ),
+        "digits": BuiltIn(title="Digits", shape=(8, 8, 1), classes=tuple("0123456789"), sha256=None),
     }
 )
 
@@ -122,46 +87,26 @@ def fingerprint(array: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Raw:
-    """All images of a data set.
-
-    Attributes:
-        train_images: (n, height, width, channels) uint8.
-        train_labels: (n,) int32, index into the classes.
-        test_images, test_labels: the same of the official test images; None where there are none.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray | None
-    test_labels: np.ndarray | None
-
-
-def read_set(name: str, folder: Path) -> Raw:
+def read_set(name: str, folder: Path) -> dict[str, np.ndarray]:
     """Read a built-in data set.
 
     Args:
         name: of the data set, from `SETS`.
         folder: that the stage `download` wrote, `data/raw`; `digits` is in scikit-learn and needs none.
 
+    Returns:
+        The `ARRAYS` by their names, uint8: images (n, height, width, channels), labels (n,). `digits` has none to test.
+
     Raises:
         UserError: if its file is missing or damaged.
     """
     if name == "digits":
-        return _read_digits()
-    arrays, shape = read_arrays(folder / f"{name}.npz", *ARRAYS), SETS[name].shape
-    return Raw(
-        train_images=arrays["train_images"].reshape(-1, *shape),
-        train_labels=arrays["train_labels"].astype(np.int32),
-        test_images=arrays["test_images"].reshape(-1, *shape),
-        test_labels=arrays["test_labels"].astype(np.int32),
-    )
+        from sklearn.datasets import load_digits  # two seconds, for this data set alone
 
-
-def _read_digits() -> Raw:
-    from sklearn.datasets import load_digits  # two seconds, for this data set alone
-
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # 0 to 16; a half, of 8, to even
-    return Raw(images[..., np.newaxis], digits.target.astype(np.int32), test_images=None, test_labels=None)
+        digits = load_digits()
+        images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # 0 to 16; a half, of 8, to even
+        return {"train_images": images[..., np.newaxis], "train_labels": digits.target.astype(np.uint8)}
+    arrays = read_arrays(folder / f"{name}.npz", *ARRAYS)
+    for half in ("train", "test"):
+        arrays[f"{half}_images"] = arrays[f"{half}_images"].reshape(-1, *SETS[name].shape)
+    return arrays

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from transfer.console import UserError, counted
-from transfer.data.pool import EITHER, TEST, TRAIN, Pool, digests
 from transfer.data.target import Target, few_shot
+from transfer.files import read_folder
 from transfer.params import Section
 
+TRAIN, TEST, EITHER = range(3)
 Part = Annotated[float, Field(ge=1e-6, le=0.999)]
 
 
@@ -35,6 +38,42 @@ class Params(Section):
 
 
 @dataclass(frozen=True)
+class Pool:
+    """All images of a task, source or target.
+
+    Attributes:
+        images: (n, height, width, channels) uint8; in their file, where the pool was read from one.
+        labels: (n,) int32, 0 … classes - 1.
+        part: `TRAIN` or `TEST` where the data say so, else `EITHER`, (n,) uint8.
+        groups: images of the same group must not be on both sides of a split, (n,) int32; -1 has none.
+        classes: names, (classes,) str.
+        preprocessing: that the images were brought to, as `Preprocessing.to_text` gives it, () str.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    part: np.ndarray
+    groups: np.ndarray
+    classes: np.ndarray
+    preprocessing: np.ndarray
+
+    @property
+    def grouped(self) -> bool:
+        """Whether any image belongs to a group."""
+        return bool(np.any(self.groups >= 0))
+
+
+def read_pool(path: Path) -> Pool:
+    """Read a pool, all but its images, which stay in their file; a `UserError` if a file is missing or damaged."""
+    return read_folder(path, Pool, "images")
+
+
+def digests(images: np.ndarray) -> np.ndarray:
+    """A digest of the pixels of each image, (n,) of 16 bytes: the same only where all pixels are."""
+    return np.array([hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images], dtype="V16")
+
+
+@dataclass(frozen=True)
 class Parts:
     """A pool that is divided.
 
@@ -43,7 +82,7 @@ class Parts:
         test: rows to test on, likewise.
         dropped: how many images were left out, as they are there before, or are test images, or others'.
         how: where the test images come from, in words.
-        known: digests of the whole pool, as `transfer.data.pool.digests` gives them.
+        known: digests of the whole pool, as `digests` gives them.
     """
 
     train: np.ndarray

@@ -199,15 +199,15 @@ def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int, most:
 
 
 def reliability_of(outcomes: Outcomes, strategy: str, shots: int) -> pd.DataFrame:
-    """Confidence beside accuracy in bins of equal mass, all seeds together, as given and temperature-scaled.
+    """Confidence beside accuracy in bins of equal mass, all seeds together, before and after temperature scaling.
 
     Returns:
-        Columns `probabilities` ("as given" or "temperature-scaled"), `confidence`, `accuracy`.
+        Columns `probabilities` ("unscaled" or "temperature-scaled"), `confidence`, `accuracy`.
     """
     own = _runs_of(outcomes, strategy, shots)
     correct = (outcomes.predicted[own] == outcomes.labels).ravel()
     frames = []
-    for kind, every in (("as given", outcomes.confidence), ("temperature-scaled", outcomes.scaled)):
+    for kind, every in (("unscaled", outcomes.confidence), ("temperature-scaled", outcomes.scaled)):
         if not np.isnan(every[own]).any():
             confidence, accuracy, _ = reliability(every[own].ravel(), correct)
             frames.append(pd.DataFrame({"probabilities": kind, "confidence": confidence, "accuracy": accuracy}))

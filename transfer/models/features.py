@@ -107,23 +107,6 @@ def _chunks(predict: Callable[[np.ndarray], list[np.ndarray]], images: np.ndarra
         yield features
 
 
-def named_layers(known: Sequence[str], auto: str, asked: Sequence[str]) -> list[str]:
-    """The layers that are asked for by their names, each once.
-
-    Args:
-        known: layers of the source model.
-        auto: the one that `auto` stands for.
-        asked: names, or `auto`.
-
-    Raises:
-        UserError: if the source model has no such layer; says which it has.
-    """
-    wanted = [auto if layer == AUTO else layer for layer in asked]
-    if missing := [layer for layer in wanted if layer not in known]:
-        raise UserError(f"layer {missing[0]!r} is not in the source model: choose from {', '.join(known)}")
-    return list(dict.fromkeys(wanted))
-
-
 def chosen_layer(path: Path, layer: str) -> str:
     """The name of the layer that `auto` stands for in a folder of features; any other layer is itself."""
     return read_facts(path / "layers.json", AUTO)[AUTO] if layer == AUTO else layer
@@ -135,10 +118,5 @@ def read_features(path: Path, layer: str) -> Features:
     Raises:
         UserError: if the folder lacks the layer, or its files are damaged.
     """
-    known, layer = read_facts(path / "layers.json", "layers")["layers"], chosen_layer(path, layer)
-    if layer not in known:
-        raise UserError(
-            f"{path} has no features of layer {layer!r}, only of {', '.join(known)}: list the strategy's `layer` "
-            "under the params of stage extract in dvc.yaml"
-        )
+    layer = chosen_layer(path, layer)
     return Features(*(read_array(path / f"{layer}_{part}.npy") for part in ("train", "test")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,13 +75,6 @@ def check(params: Params) -> None:
                 raise UserError(f"{PARAMS}: source.{name} is for a model of yours: set it to {value}, or source.model")
         return
     scale_of(params, file)
-    if file.weights_only:
-        return
-    known = {name for _, name in file.layers} | {AUTO, "pooled"}
-    for key, names in (("head", [params.head]), ("layers", [] if params.layers == AUTO else params.layers)):
-        for name in names:
-            if name not in known and re.sub(r"_\d+$", "", name) not in known:  # of two layers of one name
-                raise UserError(f"{PARAMS}: source.{key} names {written(name)}, which is no layer of {params.file}")
 
 
 def known_layers(params: Params, trained: list[str]) -> list[str] | None:

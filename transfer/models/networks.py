@@ -12,7 +12,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from transfer.files import decoding, read_facts, write_json, write_whole, zip_member
+from transfer.console import UserError
+from transfer.files import decoding, write_whole, zip_member
 from transfer.models.backend import keras, tf
 
 
@@ -37,20 +38,6 @@ class Network(NamedTuple):
         model = keras.Model.from_config(json.loads(self.config))
         model.set_weights(self.weights)
         return model
-
-
-def write_layers(path: Path, model: keras.Model) -> None:
-    """Write a functional model without its weights, as JSON."""
-    write_json(path, model.get_config())
-
-
-def read_layers(path: Path) -> keras.Model:
-    """The model that `write_layers` wrote, with weights of its own.
-
-    Raises:
-        UserError: if the file is missing or damaged.
-    """
-    return keras.Model.from_config(read_facts(path, "layers"))
 
 
 def fresh_weights(model: keras.Model, weights: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
@@ -128,8 +115,15 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 
 def backbone(source: keras.Model, *names: str) -> keras.Model:
-    """The part of a source model from the image to some layers, each flattened to one row of features per image."""
-    outputs = [source.get_layer(layer).output for layer in names]
+    """The part of a source model from the image to some layers, each flattened to one row of features per image.
+
+    Raises:
+        UserError: if it has no layer of such a name.
+    """
+    try:
+        outputs = [source.get_layer(layer).output for layer in names]
+    except ValueError as error:
+        raise UserError(f"the source model lacks a layer that a strategy names: {error}") from None
     flat = [
         keras.layers.Flatten(name=f"{layer}_features")(output) if len(output.shape) > 2 else output
         for layer, output in zip(names, outputs, strict=True)

@@ -18,7 +18,7 @@ import numpy as np
 from transfer.console import UserError, one_line
 from transfer.models.backend import keras
 from transfer.models.layers import choose_layers, trunk
-from transfer.models.model_file import AUTO, Params, Scale, image_shape, scale_of, told
+from transfer.models.model_file import AUTO, Params, Scale, scale_of, told
 from transfer.models.networks import with_head
 
 MOMENTUM = 0.9  # of batch statistics in training from scratch: Keras's 0.99 needs more steps than few labels give
@@ -26,7 +26,7 @@ OURS = {  # names of layers that come before or after the model's own
     *("image", "float_image", "flat", "pixels", "pooled", "logits", "probabilities", "head", "standardise"),
     *("unit_length", "unit_mean_square"),
 }
-AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", "GlobalAveragePooling2D", "ReLU", "Reshape", "Softmax"}
+AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", "Reshape", "Softmax"}
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,9 @@ def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
     path, file = params.file, told(params)
     assert path is not None
     assert file is not None
-    takes = image_shape(params) or ()
-    if any(wanted not in (None, side) for side, wanted in zip(shape, takes, strict=True)):
-        wanted, given = ("×".join(str(side or "any") for side in sides) for sides in (takes, shape))
-        raise UserError(f"{path} takes images of {wanted}, but they are {given}: set data.size and data.colour to auto")
     scale = scale_of(params, file)
     keras.utils.clear_session()  # so that names of layers count from the beginning
     model = _application(path, params.network, shape) if file.weights_only else _load(path)
-    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
-        raise UserError(f"{path} holds NaN or infinity: name a model whose training has not diverged")
     renamed = _rename(model, set(OURS))
     try:
         whole = _settled(_flat(model, shape, scale), trains_normalisation=False)
@@ -208,8 +202,8 @@ Head = tuple[keras.KerasTensor, str | None, keras.layers.Layer | None]  # what i
 def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
     """Find what the head of a model takes, the name of its first layer, and that layer if it alone makes the logits.
 
-    A head begins with the last layer that has weights, if that is a dense layer, or a 1×1 convolution of which a mean
-    is taken, and if nothing but activations, pooling and shape follows, up to logits or probabilities.
+    A head is a dense layer, or a 1×1 convolution of one pixel, that nothing but activations and shape follow, up to
+    logits or probabilities.
 
     Args:
         model: with no model inside it.
@@ -220,16 +214,12 @@ def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
         UserError: if there is no such layer, or if the model ends in a softmax that no such layer leads to.
     """
     line = trunk(model)
-    end = len(line)
-    while end > 1 and type(line[end - 1]).__name__ in AFTER_A_HEAD:
+    names = [layer.name for layer in line[1:]]
+    end = len(line) - 1
+    while end > 0 and type(line[end]).__name__ in AFTER_A_HEAD:
         end -= 1
-    last, names = line[end - 1], [layer.name for layer in line[1:]]
-    activations = [_activation(layer) for layer in line[end - 1 :]]
-    pooling = next((place for place, layer in enumerate(line[end - 1 :]) if _is_pooling(layer)), 0)
-    linear = set(activations[:pooling]) <= {"linear"} and set(activations) <= {"linear", "sigmoid", "softmax"}
-    classifies = _is_classifier(last, pooled=pooling > 0)
-    softmax = [name for name in activations if name != "linear"][-1:] == ["softmax"]
-    logits = last if classifies and linear else None
+    activations = [name for layer in line[end:] if (name := _activation(layer)) != "linear"]
+    logits = line[end] if _is_classifier(line[end]) and set(activations) <= {"sigmoid", "softmax"} else None
     if wanted != AUTO:
         if wanted not in names or isinstance(line[names.index(wanted) + 1].input, list):
             shown = ", ".join(names[-20:])
@@ -238,9 +228,9 @@ def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
             )
         first = line[names.index(wanted) + 1]
         return first.input, wanted, logits if first is logits else None
-    if classifies and (linear or softmax):
-        return last.input, last.name, logits
-    if softmax:
+    if logits is not None:
+        return logits.input, logits.name, logits
+    if activations[-1:] == ["softmax"]:
         raise UserError(
             f"{path} ends in a softmax, but its head is not clear: set source.head to the first layer that is to be "
             f"removed, such as one of {', '.join(names[-8:])}; source.layers names feature layers"
@@ -249,19 +239,13 @@ def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
 
 
 def _activation(layer: keras.layers.Layer) -> str:
-    kind = type(layer).__name__
-    return kind.lower() if kind in ("ReLU", "Softmax") else str(layer.get_config().get("activation", "linear"))
+    return "softmax" if type(layer).__name__ == "Softmax" else str(layer.get_config().get("activation", "linear"))
 
 
-def _is_pooling(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.GlobalAveragePooling2D)
-
-
-def _is_classifier(layer: keras.layers.Layer, *, pooled: bool) -> bool:
-    """Whether a layer can make one number per class: a dense layer, or a 1×1 convolution of what is pooled."""
+def _is_classifier(layer: keras.layers.Layer) -> bool:
+    """Whether a layer makes one number per class: a dense layer, or a 1×1 convolution of one pixel."""
     if isinstance(layer, keras.layers.Conv2D):
-        single = layer.kernel_size == layer.strides == (1, 1) and layer.groups == 1
-        return single and (pooled or layer.output.shape[1:3] == (1, 1))
+        return layer.kernel_size == (1, 1) and layer.groups == 1 and layer.output.shape[1:3] == (1, 1)
     return isinstance(layer, keras.layers.Dense) and len(layer.output.shape) == 2
 
 

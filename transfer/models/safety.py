@@ -162,14 +162,9 @@ def _layers(model: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _input_shape(model: dict[str, Any], path: Path) -> tuple[int | None, ...]:
-    """The shape of one image; raises where there is none, or more than one input."""
+    """The shape of one image: what the first layer takes, which is the input of a model that has one."""
     content = model["config"]
     first = content["layers"][0]
-    if "input_layers" in content:
-        names = _names(content["input_layers"])
-        if len(names) != 1:
-            raise UserError(f"{path} has {len(names)} inputs ({', '.join(names)}): a model of one image has one")
-        first = next(layer for layer in content["layers"] if layer["config"]["name"] == names[0])
     if first["class_name"] in MODELS:
         return _input_shape(first, path)
     built = content.get("build_input_shape")
@@ -179,10 +174,3 @@ def _input_shape(model: dict[str, Any], path: Path) -> tuple[int | None, ...]:
     if len(shape) not in (3, 4):
         raise UserError(f"{path} takes {tuple(shape[1:])}, not images of (height, width, channels)")
     return tuple(shape[1:])
-
-
-def _names(tensors: Any) -> list[str]:
-    """The layers that tensors come from: [name, node, number], or lists or a dict of these."""
-    if isinstance(tensors, list) and tensors and isinstance(tensors[0], str):
-        return [tensors[0]]
-    return [name for part in (tensors.values() if isinstance(tensors, dict) else tensors) for name in _names(part)]

@@ -32,22 +32,18 @@ def labels(result: Any, largest: int) -> str:
 def advise(comparison: Comparison, shots: int) -> str:
     """Which strategy to use at one budget: one sentence, and a second where a cheaper one will do."""
     best, every = comparison.best(shots), comparison.at(shots)
-    budget = f"With {per_class(shots)}"
-    accuracy = f"{percent(best.accuracy, best.margin)} %"
-    if len(every) == 1:
-        return f"{budget} {best.strategy} reaches {accuracy}."
-    if comparison.seeds == 1:
-        return f"{budget} {best.strategy} came out highest, at {accuracy}, in the only draw: too little for advice."
+    budget, accuracy = f"With {per_class(shots)}", f"{percent(best.accuracy, best.margin)} %"
+    if len(every) == 1 or comparison.seeds == 1:
+        return f"{budget} {best.strategy} reaches {accuracy}{', the highest' if len(every) > 1 else ''}."
     ties = [result for result in every if result.level and not result.best]
     if len(ties) == len(every) - 1:
-        sentence = f"{budget} nothing is separated: {best.strategy} is highest, at {accuracy}"
-    elif best.strategy == BASELINE:
-        sentence = f"{budget} train from {BASELINE}: {accuracy}{_lead_over_transfer(every)}"
+        sentence = f"{budget} the strategies are not separated: {best.strategy} is highest, at {accuracy}"
     else:
-        lead = "" if best.verdict != "better" else f", {number(100 * best.gain)} points above training from {BASELINE}"
-        sentence = f"{budget} use {best.strategy}: {accuracy}{lead}"
-    if 0 < len(ties) < len(every) - 1:
-        sentence += f", not separated from {listed([result.strategy for result in ties])}"
+        sentence = f"{budget} {'train from' if best.strategy == BASELINE else 'use'} {best.strategy}: {accuracy}"
+        if best.verdict == "better":
+            sentence += f", {number(100 * best.gain)} points above training from {BASELINE}"
+        if ties:
+            sentence += f", not separated from {listed([result.strategy for result in ties])}"
     cheapest = min([best, *ties], key=lambda result: result.effort)
     if cheapest.best:
         return f"{sentence}."
@@ -55,28 +51,18 @@ def advise(comparison: Comparison, shots: int) -> str:
     return f"{sentence}. The cheapest of these to train is {cheapest.strategy}, with {parameters}."
 
 
-def _lead_over_transfer(results: list[Any]) -> str:
-    losers = [result for result in results if result.verdict == "worse"]
-    if not losers:
-        return ""
-    closest = max(losers, key=lambda result: result.accuracy)
-    name = closest.strategy if len(losers) == 1 else f"{closest.strategy}, the closest of those that lose to it"
-    return f", {number(-100 * closest.gain)} points above {name}"
-
-
 def conclude(comparison: Comparison) -> str:
     """The whole in a few sentences."""
     if comparison.seeds == 1:
         return (
-            "One label draw tells nothing of the next: no intervals, no verdicts. Set `split.seeds` to 6 or more, "
-            "10 to see differences of about one standard deviation."
+            "One label draw says nothing about the next: there are no intervals and no verdicts. Set `split.seeds` to "
+            "6 or more, or to 10 to detect differences of about one standard deviation."
         )
-    parts = [_transfer_in_all(comparison), negative_transfer(comparison), _one_for_all(comparison)]
-    parts = [part for part in parts if part]
-    return " ".join(parts) or f"{comparison.strategies[0]} alone was measured: there is nothing to compare it with."
+    parts = [_best_transfer(comparison), _negative_transfer(comparison), _one_for_all(comparison)]
+    return " ".join(filter(None, parts)) or f"Only {comparison.strategies[0]} was measured: nothing to compare it with."
 
 
-def _transfer_in_all(comparison: Comparison) -> str:
+def _best_transfer(comparison: Comparison) -> str:
     """Where the best transfer beats the baseline, ties with it, and loses."""
     if not comparison.has_gains:
         return ""
@@ -84,12 +70,11 @@ def _transfer_in_all(comparison: Comparison) -> str:
     for shots in comparison.shots:
         transfers = [result for result in comparison.at(shots) if result.strategy != BASELINE]
         where.setdefault(max(transfers, key=lambda result: result.accuracy).verdict, []).append(shots)
-    verbs = {"better": "beats it", "not separated": "is not separated from it", "worse": "loses to it"}
-    clauses = [f"{verb} with {per_class(*where[verdict])}" for verdict, verb in verbs.items() if verdict in where]
-    return f"Against training from {BASELINE}, the best transfer {listed(clauses)}."
+    clauses = [f"{verdict} with {per_class(*shots)}" for verdict, shots in sorted(where.items())]
+    return f"Compared with training from {BASELINE}, the best transfer strategy is {listed(clauses)}."
 
 
-def negative_transfer(comparison: Comparison) -> str:
+def _negative_transfer(comparison: Comparison) -> str:
     """Where a strategy is worse than the baseline, and separated from it; empty if nowhere."""
     places: dict[tuple[int, ...], list[str]] = {}
     for name in comparison.transfers:
@@ -98,7 +83,7 @@ def negative_transfer(comparison: Comparison) -> str:
     if not places:
         return ""
     where = "; ".join(f"{listed(names)} with {per_class(*shots)}" for shots, names in places.items())
-    return f"Negative transfer, worse than training from {BASELINE}: {where}."
+    return f"Negative transfer (worse than training from {BASELINE}): {where}."
 
 
 def _one_for_all(comparison: Comparison) -> str:
@@ -108,8 +93,5 @@ def _one_for_all(comparison: Comparison) -> str:
     counts = {name: sum(result.level for result in comparison.of(name)) for name in comparison.strategies}
     most = max(counts.values())
     names = [name for name, count in counts.items() if count == most]
-    where = "all" if most == len(comparison.shots) else f"{most} of"
-    verb = "is" if len(names) == 1 else "are each"
-    return (
-        f"{listed(names)} {verb} the best, or not separated from it, at {where} {len(comparison.shots)} label budgets."
-    )
+    budgets = f"{most} of {len(comparison.shots)} label budgets"
+    return f"Best, or not separated from the best, most often: {listed(names)}, at {budgets}."

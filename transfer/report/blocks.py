@@ -1,4 +1,4 @@
-"""What a report is put together from: sections of texts, lists, tables and charts; not how they look."""
+"""The parts of a report: sections of texts, lists, tables and charts; not how they look."""
 
 from __future__ import annotations
 
@@ -33,20 +33,19 @@ MARKS = {  # signs behind an entry, and what they mean
     "worse": ("▼", "worse, separated"),
     "not separated": ("≈", "not separated"),
     "same": ("=", "the same results, draw by draw"),
-    "front": ("◆", "on the Pareto front: no strategy is at least as accurate with less effort"),
+    "front": ("◆", "on the Pareto front: no other strategy is at least as accurate with less effort"),
 }
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first `words` columns are words, the others numbers; `verbatim` words have no marks of `code`."""
+    """A table; its first `words` columns are words, the others numbers."""
 
     caption: str
     head: list[str]
     rows: list[list[Entry]]
     words: int = 1
     note: str = ""
-    verbatim: bool = False
 
 
 def table_of(frame: pd.DataFrame, caption: str, decimals: dict[str, int] | None = None, **options: Any) -> Table:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from typing import Any
 
 import altair as alt
@@ -40,7 +41,6 @@ SHOWN = "shown"  # the parameter of a chart that holds the strategies to show
 FILTER = f"indexof({SHOWN}, datum.strategy) >= 0"
 
 Panel = alt.LayerChart | alt.FacetChart  # as Altair declares what `alt.layer` gives
-Tooltip = list[str | alt.Tooltip]
 
 
 @alt.theme.register("transfer", enable=True)
@@ -100,15 +100,12 @@ class Looks:
         self.shape = self._channel(alt.Shape, SHAPES)
 
     def _channel(self, channel: Any, looks: Sequence[Any]) -> Any:
-        return channel("strategy:N", title=None, sort=self.names).scale(domain=self.names, range=self._cycled(looks))
-
-    def _cycled(self, looks: Sequence[Any]) -> list[Any]:
-        return [looks[i % len(looks)] for i in range(len(self.names))]
+        return channel("strategy:N", title=None, sort=self.names).scale(domain=self.names, range=looks)
 
     @property
     def key(self) -> list[dict[str, str]]:
         """Name, colour and glyph of every strategy, for the page."""
-        looks = zip(self.names, self._cycled(COLOURS), self._cycled(GLYPHS), strict=True)
+        looks = zip(self.names, cycle(COLOURS), cycle(GLYPHS), strict=False)
         return [{"name": name, "colour": colour, "glyph": glyph} for name, colour, glyph in looks]
 
 
@@ -142,8 +139,7 @@ def learning_curves(comparison: Comparison, test_images: int) -> Chart:
     base = alt.Chart(points).transform_filter(FILTER).encode(x=x, y=y, color=looks.colour)
     layers = [
         base.mark_line(strokeWidth=2).encode(strokeDash=looks.dash),
-        base.mark_point(filled=True, size=55, opacity=1).encode(shape=looks.shape),
-        base.mark_point(filled=True, size=500, opacity=0).encode(tooltip=tooltip),  # easy to hit
+        base.mark_point(filled=True, size=55, opacity=1).encode(shape=looks.shape, tooltip=tooltip),
     ]
     if comparison.seeds > 1:
         one = len(comparison.shots) == 1  # one point spans no area
@@ -151,8 +147,7 @@ def learning_curves(comparison: Comparison, test_images: int) -> Chart:
         layers.insert(0, band.encode(y=alt.Y("error_low:Q"), y2="error_high:Q"))
     return Chart(
         "accuracy",
-        "Learning curves: accuracy of every strategy against labelled images per class, with 95 % intervals; "
-        "the table below has the numbers.",
+        "Learning curves: accuracy of every strategy against labelled images per class, with 95 % intervals.",
         [alt.layer(*layers).add_params(looks.shown).properties(width=640, height=380)],
         keyed=comparison.strategies,
     )
@@ -167,7 +162,7 @@ def gains(comparison: Comparison) -> Chart:
     y = alt.Y("gain:Q", title=f"gain over {BASELINE}, points; log scale both ways")
     y = y.scale(type="symlog", constant=0.3, nice=False, padding=8)
     y = y.axis(values=GAINS, labelExpr="datum.value == 0 ? '0' : format(datum.value, '+~')")
-    tooltip: Tooltip = [
+    tooltip: list[str | alt.Tooltip] = [
         "strategy:N",
         alt.Tooltip("shots:O", title="labels per class"),
         _tip("gain", "gain, points", "+.2f"),
@@ -180,9 +175,7 @@ def gains(comparison: Comparison) -> Chart:
         return alt.Chart(rows).transform_filter(FILTER).encode(x=x, xOffset=offset, y=y, color=looks.colour)
 
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[4, 4], color=SOFT).encode(y="zero:Q")
-    layers = [zero]
-    if comparison.seeds > 1:
-        layers.append(layer(data).mark_rule(strokeWidth=2).encode(y=alt.Y("from:Q"), y2="to:Q"))
+    layers = [zero, layer(data).mark_rule(strokeWidth=2).encode(y=alt.Y("from:Q"), y2="to:Q")]
     level = data["verdict"] == "not separated"
     for rows, paint in ((data[level], {"fill": "white"}), (data[~level], {"filled": True})):
         if len(rows):
@@ -190,7 +183,7 @@ def gains(comparison: Comparison) -> Chart:
             layers.append(marks.encode(shape=looks.shape, tooltip=tooltip))
     return Chart(
         "gains",
-        f"Paired gains of every strategy over {BASELINE} with corrected intervals; the table below has the numbers.",
+        f"Paired gains of every strategy over {BASELINE} with corrected intervals.",
         [alt.layer(*layers).add_params(looks.shown).properties(width=640, height=320)],
         keyed=comparison.transfers,
     )
@@ -216,15 +209,12 @@ def costs(comparison: Comparison) -> Chart:
         front = alt.Chart(rows[rows["on_front"]]).mark_line(interpolate="step-after", color=SOFT, strokeWidth=2)
         base = alt.Chart(rows).transform_filter(FILTER).encode(x=x, color=looks.colour)
         marks = base.mark_point(size=80, opacity=1, filled=True).encode(y=y, shape=looks.shape, tooltip=tooltip)
-        layers = [front.encode(x=x, y=y), marks]
-        if comparison.seeds > 1:
-            layers.insert(1, base.mark_rule().encode(y=alt.Y("low:Q"), y2="high:Q"))
-        panel = alt.layer(*layers).add_params(looks.shown)
+        intervals = base.mark_rule().encode(y=alt.Y("low:Q"), y2="high:Q")
+        panel = alt.layer(front.encode(x=x, y=y), intervals, marks).add_params(looks.shown)
         panels.append(panel.properties(width=230, height=190, title=per_class(shots)))
     return Chart(
         "cost",
-        "Accuracy against trained parameters times images seen, for every number of labels; "
-        "a grey line, the Pareto front, joins the strategies that none beats in both.",
+        "Accuracy against trained parameters times images seen, for every label budget, with the Pareto front.",
         panels,
         columns=3,
         keyed=comparison.strategies,
@@ -232,18 +222,17 @@ def costs(comparison: Comparison) -> Chart:
 
 
 def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
-    """What the images of each class are taken for, a panel per strategy; of very many classes some."""
+    """Predicted against true classes, a panel per strategy; of very many classes some."""
     shown = shown_classes(outcomes, comparison.strategies, comparison.shown_shots)
     classes = [str(name) for name in outcomes.classes[shown]]
+    labels: Any = {"labelOverlap": True, "labelLimit": 60}
     panels: list[Panel] = []
     for name in comparison.strategies:
         shares = 100 * confusion(outcomes, name, comparison.shown_shots)[np.ix_(shown, shown)]
         grid = {"true": np.repeat(classes, len(classes)), "predicted": np.tile(classes, len(classes))}
         base = alt.Chart(pd.DataFrame(grid | {"share": shares.ravel()})).encode(
-            x=alt.X("predicted:N", sort=classes, title="taken for").axis(
-                labelAngle=0, labelOverlap=True, labelLimit=60
-            ),
-            y=alt.Y("true:N", sort=classes, title="is").axis(labelOverlap=True, labelLimit=80),
+            x=alt.X("predicted:N", sort=classes, title="predicted").axis(labelAngle=0, **labels),
+            y=alt.Y("true:N", sort=classes, title="true").axis(**labels),
         )
         colour = alt.Color("share:Q").scale(type="sqrt", domain=[0, 100], scheme="blues").legend(None)
         layers = [base.mark_rect().encode(color=colour)]
@@ -251,13 +240,12 @@ def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
             ink = alt.condition("datum.share > 45", alt.value("white"), alt.value(INK))
             layers.append(base.mark_text(fontSize=11).encode(text=alt.Text("share:Q", format=".1f"), color=ink))
         panels.append(alt.layer(*layers).properties(width=SIDE, height=SIDE, title=name))
-    description = "Confusion matrices in % of the true class; the table of recalls has the diagonals."
-    return Chart("confusion", description, panels, columns=4)
+    return Chart("confusion", "Confusion matrices in % of the true class.", panels, columns=4)
 
 
 def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
-    """Accuracy against confidence, as given and temperature-scaled, a panel per strategy."""
-    kinds = ["as given", "temperature-scaled"]
+    """Accuracy against confidence, before and after temperature scaling, a panel per strategy."""
+    kinds = ["unscaled", "temperature-scaled"]
     colour = alt.Color("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=COLOURS[1::-1])
     shape = alt.Shape("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=["circle", "diamond"])
     panels: list[Panel] = []
@@ -277,8 +265,7 @@ def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
         panels.append(alt.layer(*layers).properties(width=SIDE, height=SIDE, title=name))
     return Chart(
         "reliability",
-        "Reliability diagrams: accuracy against mean confidence in 15 bins of equal mass; on the dashed line the "
-        "two agree. The table of calibration has the errors.",
+        "Reliability diagrams: accuracy against mean confidence in 15 bins of equal mass; equal on the dashed line.",
         panels,
         columns=4,
     )

@@ -6,15 +6,23 @@ import base64
 import re
 from collections.abc import Sequence
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
 
 from transfer.report.blocks import MARKS, Bullets, Section, Text
 
 TEMPLATES = Path(__file__).parent / "templates"
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=jinja2.select_autoescape(),  # of HTML
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
 _EDGE = r"(?<![^\W_])_|_(?![^\W_])"  # an underscore that is not inside a word: emphasis in Markdown
 
 
@@ -26,7 +34,7 @@ def written(name: str, **values: Any) -> list[Section]:
         values: that stand in it.
     """
     sections: list[Section] = []
-    for line in _environment(autoescape=False).get_template(f"{name}.md").render(values).splitlines():
+    for line in ENVIRONMENT.get_template(f"{name}.md").render(values).splitlines():
         kind, _, text = line.partition(" ")
         if kind == "#":
             sections.append(Section(text.split()[0].lower(), text))
@@ -47,8 +55,7 @@ def markdown(title: str, sections: Sequence[Section], charts: str = "") -> str:
         sections: what it says.
         charts: the folder of the charts, relative to the page; empty where there is none.
     """
-    environment = _environment(autoescape=False, cell=_markdown_cell, prose=_markdown_prose)
-    page = environment.get_template("page.md").render(title=title, sections=sections, charts=charts, marks=MARKS)
+    page = ENVIRONMENT.get_template("page.md").render(title=title, sections=sections, charts=charts, marks=MARKS)
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
 
@@ -70,24 +77,13 @@ def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()
         sections: what it says.
         strategies: names in their order, for the key of the charts; none where there is no chart.
     """
-    key, programs = [], [_template("page.js")]
+    key, program = [], ""
     if strategies:
         from transfer.report.charts import Looks  # Altair takes half a second, which a page without charts need not
 
-        key, programs = Looks(strategies).key, [*programs, _charts_program()]
-    environment = _environment(autoescape=True, inline=_inline, address=_address)
-    return environment.get_template("page.html").render(
-        title=title,
-        sections=sections,
-        key=key,
-        marks=MARKS,
-        style=Markup(_template("page.css")),
-        programs=[_script(program) for program in programs],
-    )
-
-
-def _template(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
+        key, program = Looks(strategies).key, _charts_program()
+    page = ENVIRONMENT.get_template("page.html")
+    return page.render(title=title, sections=sections, key=key, marks=MARKS, charts_program=program)
 
 
 @cache
@@ -95,26 +91,13 @@ def _charts_program() -> str:
     """The program for charts with the chart library inside."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(_template("charts.js"))
+    return vl_convert.javascript_bundle((TEMPLATES / "charts.js").read_text(encoding="utf-8"))
 
 
-def _environment(*, autoescape: bool, **filters: Any) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=autoescape,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= filters | {"kind": lambda block: type(block).__name__}
-    return environment
-
-
-def _inline(text: object) -> Markup:
+def _inline(text: object) -> str:
     """HTML of a text in which `code` and **strong** words are marked as in Markdown."""
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked))
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(str(text)))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked)
 
 
 def _address(svg: str) -> str:
@@ -122,6 +105,10 @@ def _address(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def _script(program: str) -> Markup:
-    """A program as text for a `<script>`, which nothing in it can end."""
-    return Markup(program.replace("</script", r"<\/script").replace("<!--", r"<\!--"))
+ENVIRONMENT.filters |= {
+    "address": _address,
+    "cell": _markdown_cell,
+    "inline": _inline,
+    "kind": lambda block: type(block).__name__,
+    "prose": _markdown_prose,
+}

@@ -1,16 +1,22 @@
-"""All that the report is made from."""
+"""All that the report is made from, and the sections that state its facts: data, article, method, and model card."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from transfer.console import counted, some
 from transfer.evaluation.comparison import Comparison
 from transfer.evaluation.outcomes import Outcomes, Probes
+from transfer.report.blocks import Details, Section, Text, plain, table_of
+from transfer.report.pages import TEMPLATES, written
+from transfer.report.words import listed, number, per_class, percent
 
 
 @dataclass(frozen=True)
@@ -41,3 +47,118 @@ class Study:
     def made_with(self) -> dict[str, Any]:
         """Parameters and versions of every strategy."""
         return json.loads(str(self.outcomes.made_with))
+
+    @property
+    def recommended(self) -> Any:
+        """What the report recommends at the largest number of labels: the result of the highest mean accuracy."""
+        return self.comparison.best(self.comparison.shots[-1])
+
+
+def _classes(names: Sequence[object], most: int = 12) -> str:
+    return some([str(name) for name in names], most)
+
+
+def _source_model(study: Study) -> str:
+    """A sentence on the source model."""
+    classes, accuracy = _classes(study.source["classes"]), study.source["accuracy"]
+    percentage = "" if accuracy is None else f"{number(100 * accuracy)} %"
+    given = study.source["params"].get("source")  # there is none where the source was trained here
+    if given is None:
+        return f"Source model: a CNN trained on classes {classes}; accuracy {percentage} on held-out images."
+    measured = f" If its outputs are {classes}, its accuracy on them is {percentage}." if percentage else ""
+    unknown = "Its training data are unknown: images of the target may be among them."
+    return f"Source model: {PurePath(given['model']).name}, trained elsewhere.{measured} {unknown}"
+
+
+def data(study: Study) -> Section:
+    """What source and target are made of, how they were divided, and what was noticed about them."""
+    names = ["source", "target"]
+    sides = [study.data[name] for name in names]
+    frame = pd.DataFrame(
+        {
+            "": [name.capitalize() for name in names],
+            "data": [side["title"] for side in sides],
+            "classes": [_classes(side["classes"]) for side in sides],
+            "test images are": [side["how"] for side in sides],
+            "to train on": [side["train"] for side in sides],
+            "to test on": [side["test"] for side in sides],
+            "duplicates dropped": [side["dropped"] for side in sides],
+        }
+    )
+    note = (
+        "Duplicates: images whose pixels, after preprocessing, equal those of an earlier image, or of a test image of "
+        "the target or of their own data set."
+    )
+    table = table_of(frame, "Source and target", words=4, note=note)
+    arrays = {name.capitalize(): study.data[name]["raw"] for name in names}
+    if arrays["Source"] == arrays["Target"]:
+        arrays = {"Both": arrays["Source"]}
+    rows = [
+        (name, part, " × ".join(map(str, array["shape"])), array["sha256"])
+        for name, parts in arrays.items()
+        for part, array in parts.items()
+    ]
+    hashes = table_of(pd.DataFrame(rows, columns=["", "part", "shape", "SHA-256"]), "Data by their SHA-256", words=4)
+    warnings = [Text(f"**Warning.** {note}") for note in study.data["notes"]]
+    return Section("data", "Data", [*warnings, table, Details("Every array", [hashes])])
+
+
+def article() -> Section:
+    """The three methods of the article that the study began with, and what is wrong with its code."""
+    table = table_of(pd.read_csv(TEMPLATES / "article.csv"), "The article's three methods", words=5)
+    measured = Text("`python -m benchmarks.article` measures what the printed code does.")
+    return Section("article", "The article's methods", [table, measured])
+
+
+def method(study: Study) -> Section:
+    """How the study was done, and what it cannot tell."""
+    comparison, labels = study.comparison, study.outcomes.labels
+    images_of = np.bincount(labels, minlength=len(study.outcomes.classes))
+    strategies = [study.made_with[name] for name in comparison.strategies]
+    made = [study.source, *strategies]
+    [section] = written(
+        "method",
+        source=_source_model(study),
+        classes=_classes(study.data["target"]["classes"]),
+        images=len(labels),
+        fewest=images_of.min(),
+        most=images_of.max(),
+        seeds=comparison.seeds,
+        strategies=len(strategies),
+        budgets=len(comparison.shots),
+        replicates=study.replicates,
+        grouped=study.data["target"]["grouped"],
+        precisions=listed(sorted({facts["precision"] for facts in made if "precision" in facts})),
+        versions=listed(sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})),
+    )
+    params = study.source["params"] | {
+        name: facts["params"] for name, facts in zip(comparison.strategies, strategies, strict=True)
+    }
+    rows = [(name, key, json.dumps(value)) for name, content in params.items() for key, value in content.items()]
+    frame = pd.DataFrame(rows, columns=["section", "parameter", "value"])
+    section.blocks.append(Details("Parameters", [table_of(frame, "Parameters", words=3)]))
+    return section
+
+
+def write_card(study: Study) -> list[Section]:
+    """The card of the model to take away: what it is, how good, how well calibrated, and what it is not."""
+    comparison, runs, target = study.comparison, study.runs, study.data["target"]
+    result = study.recommended
+    own = runs[(runs["strategy"] == result.strategy) & (runs["shots"] == result.shots) & (runs["seed"] == 0)]
+    return written(
+        "card",
+        result=result,
+        budget=per_class(result.shots),
+        seeds=comparison.seeds,
+        source=_source_model(study),
+        target=target,
+        classes=_classes(target["classes"], 400),
+        dropped=counted(target["dropped"], "duplicate"),
+        notes=study.data["notes"],
+        accuracy=percent(result.accuracy, result.margin),
+        own=percent(own["accuracy"].item()),
+        others=[other.strategy for other in comparison.at(result.shots) if other.level and not other.best],
+        shown=lambda value, decimals=2: plain(value, decimals).text,
+        shape=study.test_images.shape[1:],
+        strategies=len(comparison.strategies),
+    )

@@ -50,18 +50,9 @@ def _grid(table: Table) -> Grid:
     for column, name in enumerate(table.head):
         wordy = column < table.words
         grid.add_column(Words(name), justify="left" if wordy else "right", no_wrap=wordy)
-    above = None
     for row in table.rows:
         words, numbers = row[: table.words], row[table.words :]
-        entries = [
-            *(Words(entry.text) if table.verbatim else _prose(entry.text) for entry in words),
-            *map(_number, numbers),
-        ]
-        if entries[0] == above and numbers:
-            entries[0] = Words("")
-        else:
-            above = entries[0]
-        grid.add_row(*entries)
+        grid.add_row(*(Words(entry.text) for entry in words), *map(_number, numbers))
     return grid
 
 

@@ -96,5 +96,5 @@ def table(title: str, answers: Sequence[dict[str, Any]]) -> str:
         for answer in answers
         for prediction in answer["predictions"]
     ]
-    answered = Table("answers", ["file", "class", "probability"], rows, words=2, verbatim=True)
+    answered = Table("answers", ["file", "class", "probability"], rows, words=2)
     return text([Section("answers", shown(title), [answered])])

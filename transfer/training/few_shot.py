@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.special import softmax
 
-from transfer.data.predictions import softmax
 from transfer.data.target import Draw
 from transfer.training.runs import Run
 from transfer.training.schedule import FewShotSchedule
@@ -40,7 +40,7 @@ def fit(
     trainer.reset(initial(draw.seed), draw.seed)
     trainer.train(inputs[draw.rows], draw.labels, plan, draw.seed)
     return Run(
-        probabilities=softmax(trainer.predict(to_predict)),
+        probabilities=softmax(trainer.predict(to_predict), axis=-1),
         weights=trainer.model.get_weights(),
         trainable_parameters=trainer.trainable_parameters,
         gradient_steps=len(plan.rates),

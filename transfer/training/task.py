@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from transfer.data.target import Target, read_target
-from transfer.files import read_arrays
+from transfer.files import read_arrays, read_facts
 from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling, read_features
-from transfer.models.networks import load_model, read_layers
+from transfer.models.networks import load_model
 from transfer.training.precision import Precision
 
 Export = Callable[[list[np.ndarray], Path], None]
@@ -69,7 +69,7 @@ class Task:
 
     def untrained(self) -> keras.Model:
         """The layers of the source model without its weights and its head."""
-        return read_layers(self.models / "network.json")
+        return keras.Model.from_config(read_facts(self.models / "network.json", "layers"))
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """The images to draw from, and those to give probabilities for, (n, height, width, channels) uint8 each."""
