@@ -18,9 +18,8 @@ from sklearn.metrics import confusion_matrix
 from transfer.evaluation.comparison import Comparison, confusion, hard_images
 from transfer.evaluation.selection import choose_strategies
 from transfer.report import advice, charts, pages
-from transfer.report.card import recommended, write_card
 from transfer.report.sections import charts_of, write_report
-from transfer.report.study import Study
+from transfer.report.study import Study, write_card
 
 STUDY = study_of(outcomes_of(MEANS))
 SECTIONS = write_report(STUDY)
@@ -114,25 +113,16 @@ def test_one_seed_gives_no_interval_and_no_verdict() -> None:
     assert "±" not in page
     assert not re.search("[★▲▼≈]", page)
     assert "Every pair" not in page
-    assert "One label draw tells nothing of the next" in page
-    assert "too little for advice" in page
+    assert "One label draw says nothing about the next" in page
     check_numbers(page, study.runs)
     card = pages.markdown("The model", write_card(study))
-    assert "One label draw: no interval can be given." in card
+    assert "One label draw gives no interval." in card
     assert "±" not in card
-
-
-@pytest.mark.parametrize(("seeds", "least"), [(2, "1.0000"), (6, "0.0938")])  # three pairs: 3 × 2 / 2⁶ = 0.094
-def test_few_seeds_say_how_small_a_signed_rank_test_can_be(seeds: int, least: str) -> None:
-    study = study_of(outcomes_of(MEANS, seeds=seeds))
-    page = page_of(study)
-    assert f"with {seeds} draws it is at least {least}" in page
-    check_numbers(page, study.runs)
 
 
 def test_without_the_baseline_nothing_is_said_of_gains() -> None:
     page = page_of(study_of(outcomes_of(MEANS), strategies=["end_to_end", "dense_head"]), drawn=True)
-    assert "`scratch` is not among the strategies" in page
+    assert "Gains need `scratch`" in page
     assert "Gain over scratch" not in page
     assert "Negative transfer" not in page
     assert "dense_head" in page
@@ -142,20 +132,13 @@ def test_without_the_baseline_nothing_is_said_of_gains() -> None:
 @pytest.mark.parametrize("alone", ["scratch", "dense_head"])
 def test_one_strategy_alone_is_no_comparison(alone: str) -> None:
     page = page_of(study_of(outcomes_of(MEANS), strategies=[alone]), drawn=True)
-    assert f"{alone} alone was measured" in page
+    assert f"Only {alone} was measured" in page
     assert not re.search("[★▲▼≈]", page.split("## Cost")[0])
 
 
-def test_a_single_number_of_shots_gives_a_true_page() -> None:
-    study = study_of(outcomes_of(MEANS, shots=(3,)))
-    page = page_of(study, drawn=True)
-    check_numbers(page, study.runs)
-    check_sentences(page, study.runs)
-
-
 def test_perfect_and_equal_strategies_are_not_separated() -> None:
-    page = page_of(study_of(outcomes_of(dict.fromkeys(MEANS, 2.0))), drawn=True)
-    assert "nothing is separated" in page
+    page = page_of(study_of(outcomes_of(dict.fromkeys(MEANS, 2.0), shots=(3,))), drawn=True)
+    assert "the strategies are not separated" in page
     assert "No test image is misclassified" in page
     assert "nan" not in page.lower()
 
@@ -210,18 +193,16 @@ def test_advice_where_transfer_wins() -> None:
     comparison, first = advise_on({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.5})
     assert first.startswith("With 1 label per class use dense_head: ")
     assert "points above training from scratch" in first
-    assert "beats it with 1 and 10 labels per class" in advice.conclude(comparison)
-    assert advice.negative_transfer(comparison) == ""
+    assert "better with 1 and 10 labels per class" in advice.conclude(comparison)
+    assert "Negative transfer" not in advice.conclude(comparison)
 
 
 def test_advice_where_transfer_loses() -> None:
     comparison, first = advise_on({"dense_head": 0.5, "end_to_end": 0.6, "scratch": 0.7})
     assert "train from scratch" in first
-    assert "points above end_to_end, the closest of those that lose to it" in first
-    assert "loses to it with 1 and 10 labels per class" in advice.conclude(comparison)
-    assert "Negative transfer, worse than training from scratch: dense_head and end_to_end with 1 and 10" in (
-        advice.negative_transfer(comparison)
-    )
+    conclusion = advice.conclude(comparison)
+    assert "worse with 1 and 10 labels per class" in conclusion
+    assert "(worse than training from scratch): dense_head and end_to_end with 1 and 10 labels" in conclusion
 
 
 def test_advice_names_what_is_not_separated() -> None:
@@ -244,22 +225,21 @@ def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
 
 def test_a_given_source_model_is_told_as_that_and_nothing_is_claimed_of_it() -> None:
     given = STUDY.source | {"accuracy": None, "params": {"source": {"model": "/home/me/own.h5"}}, "classes": []}
-    told = "Source: a model that was given, own.h5. What it was trained on is not known here"
+    told = "Source model: own.h5, trained elsewhere. Its training data are unknown"
     assert told in page_of(dataclasses.replace(STUDY, source=given))
     assert told not in PAGE
     known = given | {"accuracy": 0.5, "classes": ["cat", "dog"]}
     page = page_of(dataclasses.replace(STUDY, source=known))
-    assert "own.h5. If its outputs stand for cat and dog, in this order, it is right on 50.00 % of their test" in page
+    assert "If its outputs are cat, dog, its accuracy on them is 50.00 %." in page
 
 
 def test_the_card_is_of_what_the_report_recommends_at_most_labels() -> None:
     card = pages.markdown("The model", write_card(STUDY))
-    best = recommended(STUDY.comparison)
+    best = STUDY.recommended
     assert (best.strategy, best.shots) == ("dense_head", 10)
     assert "Strategy: `dense_head`, trained on 10 labels per class, the first of 8 label draws." in card
-    scores = tables_in(card)["How far its confidence can be believed"].set_index("score")["value"]
     mean = STUDY.runs.query("strategy == 'dense_head' and shots == 10")["brier"].mean()
-    assert float(scores["Brier score"]) == pytest.approx(mean, abs=0.000501)
+    assert f"Brier score: {mean:.3f}, from 0 to 2." in card
 
 
 def test_class_names_are_escaped_everywhere() -> None:
@@ -277,7 +257,3 @@ def test_long_names_of_emoji_are_drawn() -> None:
     """vl-convert fails where it shortens a text in the middle of one."""
     images = charts.pictures(STUDY.test_images[:9], ["x" * i + "🐈" * 40 for i in range(9)], [""] * 9)
     ET.fromstring(images.svg)
-
-
-def test_code_in_the_page_is_not_escaped() -> None:
-    assert not re.findall(r"`[^`\n]*\\[^`\n]*`", PAGE)

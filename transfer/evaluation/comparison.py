@@ -176,17 +176,11 @@ def shown_classes(outcomes: Outcomes, strategies: Sequence[str], shots: int) -> 
 
 
 def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int, most: int = 24) -> pd.DataFrame:
-    """The test images that more than half of the trainings of a budget get wrong, the worst first.
-
-    Args:
-        outcomes: image by image.
-        strategies: whose trainings count.
-        shots: the budget.
-        most: how many images at most.
+    """The test images that more than half of the runs of some strategies and a budget get wrong, the worst first.
 
     Returns:
-        Columns `row` (among the test images), `label`, `mistaken_for` (the class that it is most often taken for by
-        mistake), and `wrong` (the number of trainings that get it wrong).
+        Columns `row` (among the test images), `label`, `mistaken_for` (the most frequent wrong class), and `wrong` (the
+        number of runs that get it wrong); at most `most` rows.
     """
     predicted = outcomes.predicted[np.isin(outcomes.strategy, strategies) & (outcomes.shots == shots)]
     wrong = (predicted != outcomes.labels).sum(axis=0)

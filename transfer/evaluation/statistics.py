@@ -143,22 +143,18 @@ def compare_pairs(samples: Mapping[str, Sample]) -> pd.DataFrame:
         len(names), lambda i, level: clearness(float(differences[i].mean), float(differences[i].margin(level)))
     )
     at_level = list(zip(differences, levels, strict=True))
+    exact = [np.round(each.values, 12) for each in differences]  # errors of the subtraction would break ties
     pairs = pd.DataFrame(names, columns=["first", "second"], dtype=str)
     pairs["difference"] = [float(each.mean) for each in differences]
     pairs["margin"] = [float(each.margin()) for each in differences]
     pairs["corrected"] = [float(each.margin(level)) for each, level in at_level]
-    pairs["verdict"] = [verdict(*each) for each in zip(pairs["difference"], pairs["corrected"], strict=True)]
-    pairs["wins"] = [float(np.heaviside(_exact(each), 0.5).mean()) for each in differences]
-    pairs["detectable"] = [_detectable(each, level) for each, level in at_level]
-    pairs["p_value"] = holm_p_values(np.array([_signed_rank_p_value(_exact(each)) for each in differences]))
+    difference, margin = pairs["difference"], pairs["corrected"]
+    verdicts = np.select([difference > margin, -difference > margin], ["better", "worse"], "not separated")
+    pairs["verdict"] = np.where(margin.isna(), "", verdicts)
+    pairs["wins"] = [float(np.heaviside(each, 0.5).mean()) for each in exact]
+    pairs["detectable"] = [_detectable(*each) for each in at_level]
+    pairs["p_value"] = _holm_p_values(np.array([_signed_rank_p_value(each) for each in exact]))
     return pairs
-
-
-def verdict(difference: float, margin: float) -> str:
-    """Better, worse or not separated, for a difference of which more is better; empty where the margin is NaN."""
-    if math.isnan(margin):
-        return ""
-    return "better" if difference - margin > 0 else "worse" if difference + margin < 0 else "not separated"
 
 
 def _detectable(difference: Sample, level: float) -> float:
@@ -172,18 +168,13 @@ def _detectable(difference: Sample, level: float) -> float:
     return float(difference.half_width(of_seeds, ndtri(tail) + ndtri(POWER)))
 
 
-def _exact(difference: Sample) -> np.ndarray:
-    """Differences of accuracies, without the rounding errors of the subtraction, which would break ties, (seeds,)."""
-    return np.round(difference.values, 12)
-
-
 def _signed_rank_p_value(differences: np.ndarray) -> float:
     """Two-sided p value of Wilcoxon's signed-rank test (1945), exact up to 13 seeds; zeros are left out, as he does."""
     nonzero = differences[differences != 0]
     return float(stats.wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
 
 
-def holm_p_values(p_values: np.ndarray) -> np.ndarray:
+def _holm_p_values(p_values: np.ndarray) -> np.ndarray:
     """Corrected for being several, (n,), by Holm's step-down procedure (1979)."""
     order = np.argsort(p_values)
     corrected = np.empty_like(p_values)

@@ -71,9 +71,9 @@ def _learning_curves(study: Study) -> Section:
     how = (
         "One label draw each: there are no intervals, and differences may be luck."
         if comparison.seeds == 1
-        else f"Means of {comparison.seeds} label draws, with 95 % intervals over draws and test images. Bands can overlap "
-        "even where two strategies differ: all strategies share draws and images, and only the paired gains below make "
-        "use of that."
+        else f"Means of {comparison.seeds} label draws, with 95 % intervals over draws and test images. Bands can "
+        "overlap even where two strategies differ: all strategies share draws and images, and only the paired gains "
+        "below make use of that."
     )
     chart = charts.learning_curves(comparison, len(study.outcomes.labels))
     return Section("curves", "Learning curves", [chart, Text(how)])
