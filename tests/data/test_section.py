@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from functools import reduce
 from operator import getitem
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,17 +48,6 @@ def params(**changes: Any) -> data.Params:
 )
 def test_data_that_make_no_sense_are_refused_by_name(changes: dict[str, Any], words: str) -> None:
     refused(lambda: params(**changes), words)
-
-
-def test_a_path_that_leads_nowhere_or_to_something_else_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for name, path, words in (
-        ("folder", "gone", "which is not there: name the folder of your images"),
-        ("folder", "file", "which is no folder: name the folder of your images"),
-        ("npz", ".", "which is no file: name an .npz file"),
-    ):
-        side = params(target__name=name, target__path=str(tmp_path / path)).target
-        refused(lambda side=side: side.check_paths("data.target"), "params.yaml: data.target.path is ", words)
 
 
 def test_the_same_classes_on_both_sides_are_fine_of_other_data_or_under_a_shift() -> None:

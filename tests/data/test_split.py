@@ -64,11 +64,6 @@ def test_more_shots_or_seeds_leave_the_draws_that_were_there(
     assert (large[:seeds, :, :fewer] == small).all()
 
 
-def test_seeds_draw_different_images() -> None:
-    draws = nested_draws(labels_of([50, 50]), 5, 2)
-    assert (draws[0] != draws[1]).any()
-
-
 def test_draws_are_those_of_every_version() -> None:
     """Another order would change every result that was ever written down."""
     assert nested_draws(labels_of([9, 8, 7]), 3, 2).tolist() == [
@@ -142,15 +137,6 @@ def test_source_parts_are_disjoint_and_complete() -> None:
     assert [len(images) for images in given] == [75, 25, 20]
     assert sorted(split.digests(np.concatenate(given)).tolist()) == sorted(split.digests(pool.images).tolist())
     assert arrays["classes"].tolist() == ["a", "b", "c", "d", "e"]
-
-
-def test_test_images_that_the_data_give_are_the_test_images() -> None:
-    pool = pool_of([6, 7], test=[2, 3])
-    parts = split.divide(pool, params(), "data.target")
-    assert (pool.part[parts.train] == TRAIN).all()
-    assert (pool.part[parts.test] == TEST).all()
-    assert len(parts.train) == 13
-    assert parts.how == "the data's own test images"
 
 
 def test_without_test_images_a_part_of_each_class_is_held_out_by_the_seed() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -56,12 +55,6 @@ def model(source: Path) -> keras.Model:
 def test_another_process_saves_the_same_bytes(sources: list[Path]) -> None:
     one, other = sources
     assert one.read_bytes() == other.read_bytes()
-
-
-def test_saving_leaves_one_file_and_no_clock_in_it(source: Path) -> None:
-    assert [file.name for file in source.parent.iterdir()] == ["source.keras"]
-    with zipfile.ZipFile(source) as archive:
-        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_plain_keras_loads_it_and_feeds_it_raw_images(source: Path, model: keras.Model) -> None:

@@ -98,7 +98,6 @@ def test_a_file_tells_its_input_and_its_layers_those_inside_others_too(good: Pat
     told = read_model_file(good / f"model{suffix}")
     assert told.input_shape == (8, 8, 3)
     assert told.scales
-    assert not told.weights_only
     kinds = [kind for kind, _ in told.layers if kind != "InputLayer"]
     assert kinds == ["Rescaling", "Conv2D", "GlobalAveragePooling2D", "Dense"]
     assert {"inside", "told"} <= {name for _, name in told.layers}

@@ -100,7 +100,7 @@ def told(params: Params) -> ModelFile | None:
         file = read_model_file(params.file)
     except UserError as error:
         raise UserError(f"{PARAMS}: source.model: {shown(error)}") from None
-    if file.weights_only and params.network == NONE:
+    if file.input_shape is None and params.network == NONE:
         raise UserError(
             f"{params.file} holds weights alone: name their keras.applications network as source.network, or save the "
             "whole model"

@@ -26,6 +26,14 @@ OURS = {  # names of layers that come before or after the model's own
     *("image", "float_image", "flat", "pixels", "pooled", "logits", "probabilities", "head", "standardise"),
     *("unit_length", "unit_mean_square"),
 }
+MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet, from 0 to 1
+RESCALING: dict[Scale, tuple[Any, Any]] = {  # factor and offset
+    **dict.fromkeys(("0-255", "inside"), (1.0, 0.0)),
+    "0-1": (1 / 255, 0.0),
+    "-1-1": (1 / 127.5, -1.0),
+    "caffe": ([1.0, 1.0, 1.0], [-103.939, -116.779, -123.68]),
+    "torch": ((1 / 255 / DEVIATION).tolist(), (-MEAN / DEVIATION).tolist()),
+}
 AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", "Reshape", "Softmax"}
 
 
@@ -68,7 +76,7 @@ def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
     assert file is not None
     scale = scale_of(params, file)
     keras.utils.clear_session()  # so that names of layers count from the beginning
-    model = _application(path, params.network, shape) if file.weights_only else _load(path)
+    model = _application(path, params.network, shape) if file.input_shape is None else _load(path)
     renamed = _rename(model, set(OURS))
     try:
         whole = _settled(_flat(model, shape, scale), trains_normalisation=False)
@@ -155,16 +163,9 @@ def _prepared(image: keras.KerasTensor, scale: Scale) -> keras.KerasTensor:
 
     `caffe` and `torch` are what `keras.applications.imagenet_utils.preprocess_input` does in these modes.
     """
-    factor: Any
-    offset: Any
-    factor, offset = {"0-1": (1 / 255, 0.0), "-1-1": (1 / 127.5, -1.0)}.get(scale, (1.0, 0.0))
-    if scale == "torch":
-        mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-        factor, offset = (1 / 255 / deviation).tolist(), (-mean / deviation).tolist()
     if scale == "caffe":
         image = keras.ops.flip(image, axis=-1)  # RGB to BGR
-        factor, offset = [1.0, 1.0, 1.0], [-103.939, -116.779, -123.68]
-    return keras.layers.Rescaling(factor, offset, name="float_image")(image)
+    return keras.layers.Rescaling(*RESCALING[scale], name="float_image")(image)
 
 
 def _settled(model: keras.Model, *, trains_normalisation: bool) -> keras.Model:

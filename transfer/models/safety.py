@@ -49,11 +49,6 @@ class ModelFile:
     scales: bool
     dense: bool = False
 
-    @property
-    def weights_only(self) -> bool:
-        """Whether the file does not say what network its weights belong to."""
-        return self.input_shape is None
-
 
 def read_model_file(path: Path) -> ModelFile:
     """Read what a file says of itself, and check that nothing in it can do more than compute.
