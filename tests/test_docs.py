@@ -46,10 +46,8 @@ def test_the_results_are_those_of_the_parameters() -> None:
 
 
 @as_committed
-def test_the_readme_quotes_the_report() -> None:
+def test_the_readme_has_the_table_of_the_report() -> None:
     assert accuracy_table(README) == accuracy_table(REPORT)
-    finding = REPORT.split("## Which to use", 1)[1].strip().splitlines()[0]
-    assert finding in README.splitlines()
 
 
 EXPECTED = {  # mean accuracy to be kept at 50, 100 and 1000 labels per class, where the draw matters little
