@@ -196,12 +196,12 @@ def reliability_of(outcomes: Outcomes, strategy: str, shots: int) -> pd.DataFram
     """Confidence beside accuracy in bins of equal mass, all seeds together, before and after temperature scaling.
 
     Returns:
-        Columns `probabilities` ("unscaled" or "temperature-scaled"), `confidence`, `accuracy`.
+        Columns `probabilities` ("unscaled" or "scaled"), `confidence`, `accuracy`.
     """
     own = _runs_of(outcomes, strategy, shots)
     correct = (outcomes.predicted[own] == outcomes.labels).ravel()
     frames = []
-    for kind, every in (("unscaled", outcomes.confidence), ("temperature-scaled", outcomes.scaled)):
+    for kind, every in (("unscaled", outcomes.confidence), ("scaled", outcomes.scaled)):
         if not np.isnan(every[own]).any():
             confidence, accuracy, _ = reliability(every[own].ravel(), correct)
             frames.append(pd.DataFrame({"probabilities": kind, "confidence": confidence, "accuracy": accuracy}))

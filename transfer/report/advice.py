@@ -63,7 +63,7 @@ def conclude(comparison: Comparison) -> str:
 
 
 def _best_transfer(comparison: Comparison) -> str:
-    """Where the best transfer beats the baseline, ties with it, and loses."""
+    """Where the best transfer strategy is better than the baseline, not separated from it, and worse."""
     if not comparison.has_gains:
         return ""
     where: dict[str, list[int]] = {}
@@ -93,5 +93,5 @@ def _one_for_all(comparison: Comparison) -> str:
     counts = {name: sum(result.level for result in comparison.of(name)) for name in comparison.strategies}
     most = max(counts.values())
     names = [name for name, count in counts.items() if count == most]
-    budgets = f"{most} of {len(comparison.shots)} label budgets"
-    return f"Best, or not separated from the best, most often: {listed(names)}, at {budgets}."
+    verb, budgets = "is" if len(names) == 1 else "are", f"{most} of {len(comparison.shots)} label budgets"
+    return f"{listed(names)} {verb} best, or not separated from the best, at {budgets}."

@@ -245,7 +245,7 @@ def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
 
 def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
     """Accuracy against confidence, before and after temperature scaling, a panel per strategy."""
-    kinds = ["unscaled", "temperature-scaled"]
+    kinds = ["unscaled", "scaled"]
     colour = alt.Color("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=COLOURS[1::-1])
     shape = alt.Shape("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=["circle", "diamond"])
     panels: list[Panel] = []
