@@ -262,6 +262,18 @@ HEADS: dict[str, tuple[list[keras.layers.Layer], str | None, int, str]] = {  # t
         3,
         "conv",
     ),
+    "mean of a convolution": (
+        [layers.Conv2D(3, 1, name="out"), layers.GlobalAveragePooling2D(), layers.Activation("softmax")],
+        *("out", 3, "pooled"),
+    ),
+    "mean of a wide convolution": (  # is no matrix on the mean of what it takes: the head goes, without logits
+        [layers.Conv2D(3, 3, padding="same", name="out"), layers.GlobalAveragePooling2D(), layers.Softmax()],
+        *("out", 0, "pooled"),
+    ),
+    "SqueezeNet": (  # nor is the mean of what a ReLU gives
+        [layers.Conv2D(3, 1, name="out"), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Softmax()],
+        *("out", 0, "pooled"),
+    ),
     "sigmoid of one": ([layers.Flatten(), layers.Dense(1, "sigmoid", name="out")], "out", 2, "conv"),
     "convolution of a mean": (
         [layers.GlobalMaxPooling2D(keepdims=True, name="top"), layers.Conv2D(3, 1, name="out"), layers.Flatten()],

@@ -34,7 +34,7 @@ RESCALING: dict[Scale, tuple[Any, Any]] = {  # factor and offset
     "caffe": ([1.0, 1.0, 1.0], [-103.939, -116.779, -123.68]),
     "torch": ((1 / 255 / DEVIATION).tolist(), (-MEAN / DEVIATION).tolist()),
 }
-AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", "Reshape", "Softmax"}
+AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", "GlobalAveragePooling2D", "ReLU", "Reshape", "Softmax"}
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ Head = tuple[keras.KerasTensor, str | None, keras.layers.Layer | None]  # what i
 def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
     """Find what the head of a model takes, the name of its first layer, and that layer if it alone makes the logits.
 
-    A head is a dense layer, or a 1×1 convolution of one pixel, that nothing but activations and shape follow, up to
-    logits or probabilities.
+    A head begins with the last layer that has weights, if that is a dense layer, or a convolution that is averaged or
+    has one pixel, and if nothing but activations, pooling and shape follows, up to logits or probabilities.
 
     Args:
         model: with no model inside it.
@@ -219,8 +219,13 @@ def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
     end = len(line) - 1
     while end > 0 and type(line[end]).__name__ in AFTER_A_HEAD:
         end -= 1
-    activations = [name for layer in line[end:] if (name := _activation(layer)) != "linear"]
-    logits = line[end] if _is_classifier(line[end]) and set(activations) <= {"sigmoid", "softmax"} else None
+    tail = line[end:]
+    activations = [name for layer in tail if (name := _activation(layer)) != "linear"]
+    pooled = next((place for place, layer in enumerate(tail) if _is_pooling(layer)), 0)
+    bent = any(_activation(layer) != "linear" for layer in tail[:pooled])  # then the mean comes after, not before
+    probable = set(activations) <= {"sigmoid", "softmax"}
+    classifies = _is_classifier(tail[0], pooled=pooled > 0) and (probable or activations[-1:] == ["softmax"])
+    logits = tail[0] if classifies and probable and not bent and _is_linear_map(tail[0]) else None
     if wanted != AUTO:
         if wanted not in names or isinstance(line[names.index(wanted) + 1].input, list):
             shown = ", ".join(names[-20:])
@@ -229,8 +234,8 @@ def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
             )
         first = line[names.index(wanted) + 1]
         return first.input, wanted, logits if first is logits else None
-    if logits is not None:
-        return logits.input, logits.name, logits
+    if classifies:
+        return tail[0].input, tail[0].name, logits
     if activations[-1:] == ["softmax"]:
         raise UserError(
             f"{path} ends in a softmax, but its head is not clear: set source.head to the first layer that is to be "
@@ -240,14 +245,26 @@ def _find_head(model: keras.Model, wanted: str, path: Path) -> Head:
 
 
 def _activation(layer: keras.layers.Layer) -> str:
-    return "softmax" if type(layer).__name__ == "Softmax" else str(layer.get_config().get("activation", "linear"))
+    kind = type(layer).__name__
+    return kind.lower() if kind in ("ReLU", "Softmax") else str(layer.get_config().get("activation", "linear"))
 
 
-def _is_classifier(layer: keras.layers.Layer) -> bool:
-    """Whether a layer makes one number per class: a dense layer, or a 1×1 convolution of one pixel."""
+def _is_pooling(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.GlobalAveragePooling2D)
+
+
+def _is_classifier(layer: keras.layers.Layer, *, pooled: bool) -> bool:
+    """Whether a layer can make one number per class: a dense layer, or a convolution averaged or of one pixel."""
     if isinstance(layer, keras.layers.Conv2D):
-        return layer.kernel_size == (1, 1) and layer.groups == 1 and layer.output.shape[1:3] == (1, 1)
+        return pooled or layer.output.shape[1:3] == (1, 1)
     return isinstance(layer, keras.layers.Dense) and len(layer.output.shape) == 2
+
+
+def _is_linear_map(layer: keras.layers.Layer) -> bool:
+    """Whether a head is a matrix: a dense layer, or a 1×1 convolution."""
+    if isinstance(layer, keras.layers.Conv2D):
+        return layer.kernel_size == layer.strides == (1, 1) and layer.groups == 1
+    return True
 
 
 def _row(features: keras.KerasTensor) -> keras.KerasTensor:
