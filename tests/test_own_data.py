@@ -20,6 +20,8 @@ AFTER = [
     *("evaluate", "report"),
 ]
 
+pytestmark = pytest.mark.slow
+
 
 def draw_shape(name: str, seed: int, size: tuple[int, int] = (48, 36)) -> Image.Image:
     """A disc or a box of some colour at some place, on white."""
@@ -66,7 +68,7 @@ def test_it_goes_through_and_says_what_the_data_are(study: Study) -> None:
     assert facts["target"]["classes"] == ["box", "disc"]
     assert facts["target"]["title"] == "36 files of own"
     page = study.read("results/report.md").decode()
-    assert "| Target | 36 files of own | box and disc | 43% of the images, by seed 0 |" in page
+    assert "| Target | 36 files of own | box, disc | 43% of the images, by seed 0 |" in page
     assert "Recall in % by class" in page
     assert "class box" in page
     assert facts["target"]["dropped"] == 8

@@ -154,7 +154,6 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
         ("split", "split__shots", [1, 25], "use at most 24"),
         ("convert", "data__target__classes", [4, 5], "source and target are both mnist, and 4 is a class of both"),
         ("convert", "data__target__name", "mnits", "data.target.name is 'mnits', but must be 'mnist', "),
-        ("extract", "dense_head__layer", "block7", "block1, block2, dense1"),
     ],
 )
 def test_a_wrong_parameter_is_one_line_and_exit_code_2(
@@ -172,7 +171,6 @@ def test_a_wrong_parameter_is_one_line_and_exit_code_2(
     [
         ("convert", "data/raw/mnist.npz"),
         ("evaluate", "models/source.json"),
-        ("extract", "models/source.keras"),
     ],
 )
 def test_an_input_that_is_missing_or_something_else_is_one_line(finished: Study, stage: str, file: str) -> None:
