@@ -11,6 +11,7 @@ from transfer import strategies
 from transfer.console import UserError, run, shown
 from transfer.data import download, split
 from transfer.data import section as data
+from transfer.data.sets import SETS
 from transfer.evaluation import probes, selection
 from transfer.models import cnn, model_file
 from transfer.params import PARAMS, Section, parse_section, read_params, written
@@ -59,6 +60,8 @@ def check(params: dict[str, Any]) -> None:
             raise UserError(f"{PARAMS}: report.strategies names {written(name)}, but must be all or some of {choice}")
     for key, side in (("data.source", parsed["data"].source), ("data.target", parsed["data"].target)):
         side.check_paths(key)
+        if side.name in SETS:
+            side.choose(SETS[side.name].classes, key)
     if parsed["compute"].engine == "ray":
         check_ray()
     _check_source(parsed, list(known_strategies))

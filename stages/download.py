@@ -8,7 +8,7 @@ from transfer.files import write_arrays, write_text, write_whole
 from transfer.params import read_params, read_section
 
 RAW = Path("data/raw")
-NOTHING = "Nothing was downloaded: the study names no data set that is.\n"
+NOTHING = "Nothing to download: the study uses no data set that needs it.\n"
 
 
 def main() -> None:

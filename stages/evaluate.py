@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from transfer.console import UserError, counted, run, say
-from transfer.data.predictions import read_predictions
+from transfer.data.predictions import Predictions
 from transfer.evaluation.outcomes import Probes
 from transfer.evaluation.scores import check_predictions, headline, outcomes_of, score_probes, score_runs
 from transfer.files import read_arrays, read_facts, read_record, write_json, write_record, write_text
@@ -22,7 +22,7 @@ def main() -> None:
     say(f"evaluate: {', '.join(file.stem for file in files)} on {counted(len(labels), 'test image')}")
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
-    predictions = {file.stem: read_predictions(file) for file in files}
+    predictions = {file.stem: read_record(file, Predictions) for file in files}
     check_predictions(predictions, len(labels), len(test["classes"]))
     runs = pd.concat([score_runs(name, given, labels) for name, given in predictions.items()], ignore_index=True)
 

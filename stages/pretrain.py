@@ -1,4 +1,4 @@
-"""Stage `pretrain`: train the source CNN on the source task, or take over a model that was trained before.
+"""Stage `pretrain`: train the source CNN on the source task, or load a pretrained model.
 
 Either is measured on images it has never seen, where it knows the source's classes.
 """
@@ -32,7 +32,7 @@ def main() -> None:
     if given.file:
         model = load_pretrained(given, source["train_images"].shape[1:])
         head = f"without its head {model.head}" if model.head else "whole, as it ends in no classifier"
-        say(f"pretrain: nothing to train: {given.model} is taken over, {head}; layers {', '.join(model.layers)}")
+        say(f"pretrain: nothing to train: {given.model} is loaded, {head}; layers {', '.join(model.layers)}")
         made = made_with({"source": given.model_dump(mode="json")})
     else:
         images, labels = source["train_images"], source["train_labels"]

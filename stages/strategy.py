@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 from transfer.console import say
-from transfer.data.predictions import write_predictions
+from transfer.files import write_record
 from transfer.models.features import chosen_layer
 from transfer.params import read_section
 from transfer.training import precision
@@ -49,4 +49,4 @@ def run_strategy(strategy: ModuleType) -> None:
         params=params,
         precision=chosen if networks else None,
     )
-    write_predictions(Path(f"data/predictions/{name}.npz"), runs)
+    write_record(Path(f"data/predictions/{name}.npz"), runs)

@@ -22,7 +22,7 @@ EXIT_CODES = """\
 exit codes:
   0    fine
   1    a regression, or a model that its export does not match
-  2    a mistake that you can mend; one line says which
+  2    a mistake that you can fix; one line names it
   130  ended by Ctrl-C"""
 
 

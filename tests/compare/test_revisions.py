@@ -22,15 +22,6 @@ from transfer.console import UserError
 HEAD = "strategy,shots,seed,accuracy,log_loss\n"
 
 
-def test_older_tables_are_read_without_rows_that_are_no_strategies() -> None:
-    runs = parse_runs(HEAD + "a,1,0,0.5,0.1\na,1,1,0.25,\narticle,1,0,0.1,0.1\n", "x")
-    assert list(runs.columns) == [*RUN, *METRICS]
-    assert runs[RUN].to_numpy().tolist() == [["a", 1, 0], ["a", 1, 1]]
-    assert runs["accuracy"].tolist() == [0.5, 0.25]
-    assert runs["log_loss"].isna().tolist() == [False, True]
-    assert runs["model_bytes"].isna().all()
-
-
 @pytest.mark.parametrize("text", ["<html>", "strategy,shots\na,1\n", HEAD + "<<<<<<< HEAD\na,1,0,0.5,0.1\n"])
 def test_what_is_not_a_table_of_runs_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="x is not a table of runs: run `dvc repro` there"):

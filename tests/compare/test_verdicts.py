@@ -94,7 +94,7 @@ def test_only_shared_seeds_are_paired_and_means_are_over_all() -> None:
 def test_what_is_in_one_alone_has_no_difference() -> None:
     for change in changes_of({("a", 1): [0.1, 0.2]}, {("b", 1): [0.1, 0.2]}):
         assert np.isnan(change.difference)
-        assert change.verdict == "in one of both only"
+        assert change.verdict == "in one revision only"
         assert np.isnan(change.before) != np.isnan(change.after)
 
 

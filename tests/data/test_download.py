@@ -299,7 +299,7 @@ def test_what_was_fetched_needs_no_network_again(site: Site, place: Path, capsys
     for damage in (lambda: kept.write_bytes(kept.read_bytes()[:-9]), lambda: write_arrays(kept, **changed(MNIST))):
         damage()
         assert_equal(download.fetch("mnist", sources)[0], MNIST)
-        assert capsys.readouterr().out == f"{kept} is damaged: fetching it afresh\n"
+        assert capsys.readouterr().out == f"{kept} is damaged: downloading it again\n"
     assert len(site.asked) == 3
 
 
@@ -307,7 +307,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(place: Path, capsys) -> 
     (place / "cache").write_text("in the way")
     write(place / "mine", npz(MNIST), "mnist.npz")
     assert_equal(download.fetch("mnist", params(mnist={"folder": "mine"}))[0], MNIST)
-    assert capsys.readouterr().out.startswith("not kept for another time: ")
+    assert capsys.readouterr().out.startswith("not cached: ")
 
 
 @pytest.mark.usefixtures("place")

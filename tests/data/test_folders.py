@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     refused(lambda: list_files(text, KEY), "text/dog holds no image or recording (png, ")
     linked = folder_of(tmp_path / "linked", "a/1.png", "b/1.png")
     (linked / "b" / "2").symlink_to(tmp_path / "text")
-    refused(lambda: list_files(linked, KEY), "b/2 is a link to a folder")
+    refused(lambda: list_files(linked, KEY), "b/2 is a link, which is not followed")
     odd = folder_of(tmp_path / "odd", "cat/1.png", "new\nline/1.png")
     refused(lambda: list_files(odd, KEY), KEY, "a label is 'new\\nline'")
 

@@ -63,7 +63,7 @@ def test_classes_are_chosen_in_the_order_that_is_asked_for() -> None:
     side = params(target__name="fashion_mnist", target__classes=["Bag", "Sneakers"]).target
     refused(
         lambda: side.choose(SETS["fashion_mnist"].classes, "data.target"),
-        "data.target.classes names 'Sneakers', which is no class of it: there are Sneaker",
+        "data.target.classes names 'Sneakers', but the data have the classes Sneaker",
     )
 
 

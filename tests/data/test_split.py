@@ -178,7 +178,7 @@ def test_groups_decide_the_division_where_there_are_any() -> None:
 
 def test_a_group_on_both_sides_of_a_given_division_is_refused() -> None:
     pool = replace(pool_of([3, 3], test=[1, 1]), groups=np.array([0, 1, 2, 3, 4, 5, 5, -1], np.int32))
-    with pytest.raises(UserError, match=r"^data.target: 1 group of the test images"):
+    with pytest.raises(UserError, match=r"^data.target: 1 group with both training and test images"):
         split.divide(pool, params(), "data.target")
 
 
@@ -192,7 +192,7 @@ def test_each_image_is_trained_on_once_and_not_if_it_is_a_test_image() -> None:
     assert parts.dropped == 3
     assert parts.train.tolist() == [1, 2, 3, 5, 6, 8, 9, 10, 11]
     assert parts.test.tolist() == [12, 13, 14, 15]
-    with pytest.raises(UserError, match=r"^data.target: 3 images are there twice"):
+    with pytest.raises(UserError, match=r"^data.target: 3 training images repeated"):
         split.divide(pool, params(duplicates="refuse"), "data.target")
     others = split.digests(images[[1]])
     assert split.divide(pool, params(), "data.source", others).train.tolist() == [2, 3, 5, 6, 8, 9, 10, 11]

@@ -135,7 +135,7 @@ def test_other_archives_and_models_of_something_else_than_one_image_are_refused(
     refused(lambda: read_model_file(tmp_path / "a.keras"), "has no config.json")
     for number, (model, words) in enumerate(
         (
-            (keras.Model([one, two], layers.Add()([one, two])), "cannot be taken over"),
+            (keras.Model([one, two], layers.Add()([one, two])), "cannot be loaded"),
             (keras.Model(one, [one, layers.ReLU()(one)]), "has no single output"),
             (keras.Sequential([keras.Input((8,)), layers.Dense(2)]), "takes (8,), not images"),
         )

@@ -92,6 +92,7 @@ def test_a_node_that_dies_costs_only_its_runs_and_no_byte(nodes: Any, tmp_path: 
         nodes.add_node()
 
 
+@pytest.mark.slow
 def test_a_real_stage_gives_the_same_files_on_a_ray_of_its_own(finished: Study) -> None:
     made = ["data/predictions/end_to_end.npz", "models/end_to_end.keras", "dvc.lock"]
     before = {name: finished.read(name) for name in made}

@@ -65,7 +65,7 @@ def _summary(comparison: Comparison) -> Section:
         items.append(f"{_described(other)}: {'; '.join(verdicts)}. {paired}")
         doubts += [f"{other.name}: {doubt}" for doubt in other.doubts]
         if has_other_test_data(base, other):
-            doubts.append(f"{other.name}: its test data are not those of {base.name}, to which a difference may be due")
+            doubts.append(f"{other.name}: its test data are not those of {base.name}, which may explain differences")
     return Section("revisions", "Revisions", [Bullets(items), *([Bullets(doubts)] if doubts else [])])
 
 

@@ -21,7 +21,6 @@ WORKSPACE = "workspace"
 RUNS, SCORES, PARAMS, LOCK = FILES = ("results/cells.csv", "results/metrics.json", "params.yaml", "dvc.lock")
 CODE = ("stages/", "transfer/")
 TEST_DATA = ("data/target_test_images.npz", "data/target_test_labels.npz")
-NO_STRATEGIES = ["article", "article_same_task"]  # rows of older tables
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def parse_runs(text: str, where: str) -> pd.DataFrame:
         table = pd.read_csv(io.StringIO(text)).astype({"strategy": str, "shots": int, "seed": int, "accuracy": float})
     except (ValueError, KeyError) as error:
         raise UserError(f"{where} is not a table of runs: run `dvc repro` there ({error})") from None
-    return table[~table["strategy"].isin(NO_STRATEGIES)].reindex(columns=[*RUN, *METRICS])
+    return table.reindex(columns=[*RUN, *METRICS])
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -186,7 +185,7 @@ def _md5_of(path: Path) -> str:
     """What DVC records of a file or a folder."""
     if path.is_file():
         return _md5(path.read_bytes())
-    files = [file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    files = [file for file in path.rglob("*") if file.is_file() and not {"__pycache__", ".DS_Store"} & {*file.parts}]
     entries = [{"md5": _md5(file.read_bytes()), "relpath": file.relative_to(path).as_posix()} for file in files]
     return f"{_md5(json.dumps(sorted(entries, key=lambda entry: entry['relpath'])).encode())}.dir"
 

@@ -50,7 +50,7 @@ METRICS = {
         Metric("model_bytes", "Size of the model file in bytes", 0, 1, 0),
     )
 }
-SAME, UNJUDGED, MISSING = "same", "different", "in one of both only"
+SAME, UNJUDGED, MISSING = "same", "different", "in one revision only"
 VERDICTS = ("better", "worse", "not separated", UNJUDGED, SAME, MISSING)
 
 

@@ -65,6 +65,8 @@ def read_sound(content: bytes, sound: Sound, name: str) -> np.ndarray:
         raise UserError(
             f"{name} is no image or recording that can be read ({error.error_string}): replace it, or take it out"
         ) from None
+    if not len(signal) or not np.isfinite(signal).all():
+        raise UserError(f"{name} holds no samples, or some that are not numbers: replace it, or take it out")
     signal = _centred(_trimmed(signal - signal.mean(), rate), round(sound.seconds * rate))
     common = gcd(rate, sound.rate)
     signal = resample_poly(signal, sound.rate // common, rate // common)

@@ -1,4 +1,4 @@
-"""Bring the images of both sides, built-in or the user's own, to the form that the source model takes."""
+"""Bring the images of both sides, built-in or the user's own, to the size and colour that the source model takes."""
 
 from __future__ import annotations
 

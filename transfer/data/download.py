@@ -79,7 +79,7 @@ def fetch(name: Name, params: Params) -> tuple[Arrays, str]:
         try:
             return verified(name, read_arrays(kept, *ARRAYS)), str(kept)
         except (UserError, ValueError):
-            say(f"{kept} is damaged: fetching it afresh")
+            say(f"{kept} is damaged: downloading it again")
     failures = []
     sources = params.sources.get(name, {})
     for kind, address in sources.items():
@@ -93,7 +93,7 @@ def fetch(name: Name, params: Params) -> tuple[Arrays, str]:
         try:
             write_arrays(kept, **arrays)
         except UserError as error:
-            say(f"not kept for another time: {error}")
+            say(f"not cached: {error}")
         return arrays, f"{kind} {address}"
     files = ", or ".join(" and ".join(FORMS[kind][0]) for kind in KINDS[name])
     folder = sources.get("folder", f"a folder that download.sources.{name}.folder names")
@@ -129,7 +129,7 @@ def _download(kind: Kind, address: str, folder: Path, timeout: int) -> list[Path
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
         )
         if done.returncode:
-            raise OSError(done.stderr or f"{command[0]} failed without a word")
+            raise OSError(done.stderr or f"{command[0]} failed and printed nothing")
         return list(folder.iterdir())
     pooch.get_logger().setLevel("ERROR")
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=timeout)

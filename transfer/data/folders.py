@@ -35,7 +35,7 @@ def find_files(folder: Path) -> list[Path]:
         if any(part.startswith(".") or part in SYSTEM for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink() and path.is_dir():
-            raise UserError(f"{shown(path)} is a link to a folder, which DVC does not watch: put the folder there")
+            raise UserError(f"{shown(path)} is a link, which is not followed: put the folder itself there")
         if not path.is_dir():
             found.append(path)
     return found

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-from transfer.files import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,3 @@ class Predictions:
     examples_seen: np.ndarray
     model_bytes: np.ndarray
     made_with: np.ndarray
-
-
-def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write one strategy's predictions as an npz file."""
-    write_record(path, predictions)
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Read what `write_predictions` wrote."""
-    return read_record(path, Predictions)

@@ -38,6 +38,8 @@ class Side(Section):
             raise ValueError(f"name is {self.name}, so path must be that of your {self.name}")
         if not self.own and self.own_paths:
             raise ValueError(f"name is {self.name}, which needs no path: leave path and test_path at {NO_PATH}")
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            raise ValueError(f"classes names {twice[0]} twice")
         return self
 
     @property
@@ -78,12 +80,12 @@ class Side(Section):
         Raises:
             UserError: naming a class that the data lack, and the like of it that they have.
         """
+        if self.name == NONE:
+            return []
         for name in self.names:
             if name not in found:
                 there = shown(some(difflib.get_close_matches(name, found) or list(found), 10))
-                raise UserError(
-                    f"{PARAMS}: {key}.classes names {written(name)}, which is no class of it: there are {there}"
-                )
+                raise UserError(f"{PARAMS}: {key}.classes names {written(name)}, but the data have the classes {there}")
         return self.names or list(found)
 
 

@@ -120,17 +120,17 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         train, test = (np.flatnonzero(pool.part == part) for part in (TRAIN, TEST))
         how, among = "the data's own test images", len(train)
         if shared := set(pool.groups[train]) & set(pool.groups[test]) - {-1}:
-            also = f"{counted(len(shared), 'group')} of the test images have training images too"
-            raise UserError(f"{key}: {also}: put each on one side")
+            both = f"{counted(len(shared), 'group')} with both training and test images"
+            raise UserError(f"{key}: {both}: put each on one side")
     hidden = known[test] if others is None else np.concatenate([known[test], others])
     train = train[np.sort(np.unique(known[train], return_index=True)[1])]
     train = train[~np.isin(known[train], hidden)]
     dropped = among - len(train)
     if dropped and params.duplicates == "refuse":
-        also = "test images" if others is None else "test images or the target's"
+        also = "the test images" if others is None else "the test images or the target's"
         raise UserError(
-            f"{key}: {counted(dropped, 'image')} are there twice, in the form that the model takes, or are {also} too: "
-            "take them out, or set split.duplicates to drop"
+            f"{key}: {counted(dropped, 'training image')} repeated, or also among {also}, pixel by pixel after "
+            "preprocessing: remove duplicates, or set split.duplicates to drop"
         )
     for rows, what in ((train, "training"), (test, "test")):
         counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))

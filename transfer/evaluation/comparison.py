@@ -175,16 +175,19 @@ def shown_classes(outcomes: Outcomes, strategies: Sequence[str], shots: int) -> 
     return np.sort(np.argsort(recalls, kind="stable")[:MOST_CLASSES])
 
 
-def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int, most: int = 24) -> pd.DataFrame:
+MOST_IMAGES = 24  # that are shown
+
+
+def hard_images(outcomes: Outcomes, strategies: Sequence[str], shots: int) -> pd.DataFrame:
     """The test images that more than half of the runs of some strategies and a budget get wrong, the worst first.
 
     Returns:
         Columns `row` (among the test images), `label`, `mistaken_for` (the most frequent wrong class), and `wrong` (the
-        number of runs that get it wrong); at most `most` rows.
+        number of runs that get it wrong); at most `MOST_IMAGES` rows.
     """
     predicted = outcomes.predicted[np.isin(outcomes.strategy, strategies) & (outcomes.shots == shots)]
     wrong = (predicted != outcomes.labels).sum(axis=0)
-    worst = np.argsort(-wrong, kind="stable")[:most]
+    worst = np.argsort(-wrong, kind="stable")[:MOST_IMAGES]
     rows = worst[wrong[worst] > len(predicted) / 2]
     labels = outcomes.labels[rows]
     mistakes = [taken[taken != label] for taken, label in zip(predicted[:, rows].T, labels, strict=True)]

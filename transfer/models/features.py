@@ -103,7 +103,7 @@ def _chunks(predict: Callable[[np.ndarray], list[np.ndarray]], images: np.ndarra
     for start in range(0, len(images), CHUNK):
         (features,) = predict(images[start : start + CHUNK])
         if not np.isfinite(features).all():
-            raise UserError(f"{layer} of the source model gives NaN or infinity: the model is of no use, name another")
+            raise UserError(f"{layer} of the source model gives NaN or infinity: use another source model")
         yield features
 
 

@@ -81,7 +81,7 @@ def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
     try:
         whole = _settled(_flat(model, shape, scale), trains_normalisation=False)
     except Exception as error:  # Keras raises whatever the part that failed raises
-        raise UserError(f"{path} cannot be taken over ({one_line(error)}): try it as one functional model") from None
+        raise UserError(f"{path} cannot be loaded ({one_line(error)}): save it as one functional model") from None
     features, first, logits = _find_head(whole, renamed.get(params.head, params.head), path)
     body = keras.Model(whole.inputs[0], _row(features), name="body")
     fresh = _settled(body, trains_normalisation=True)

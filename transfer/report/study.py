@@ -128,7 +128,8 @@ def method(study: Study) -> Section:
         budgets=len(comparison.shots),
         replicates=study.replicates,
         grouped=study.data["target"]["grouped"],
-        precisions=listed(sorted({facts["precision"] for facts in made if "precision" in facts})),
+        precisions=sorted({facts["precision"] for facts in made if "precision" in facts}),
+        names=comparison.strategies,
         versions=listed(sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})),
     )
     params = study.source["params"] | {

@@ -91,7 +91,7 @@ async def read_body(request: Request) -> bytes:
     """
     origin = request.headers.get("origin")
     if origin and origin.partition("://")[2] != request.headers.get("host"):
-        raise HTTPException(403, "another page may not ask")
+        raise HTTPException(403, "requests from other pages are refused")
     kind = request.headers.get("content-type", "")
     if not kind.startswith(("image/", "audio/", "application/octet-stream")):
         raise HTTPException(415, "send the bytes of a file as image/*, audio/* or application/octet-stream")

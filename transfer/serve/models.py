@@ -45,7 +45,9 @@ def open_model(path: Path) -> Model:
     try:
         preprocessing = Preprocessing.from_text(metadata.preprocessing)
     except (ValueError, TypeError, KeyError):
-        raise UserError(f"{path} takes images in a form that is not known here: make it again by `dvc repro`") from None
+        raise UserError(
+            f"{path} was saved with preprocessing that is not known here: make it again by `dvc repro`"
+        ) from None
     read_model_file(path)  # which lets no code through, whoever made the file
     from transfer.models.networks import load_model, predictor
 

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     best = Path("models/best.keras")
     parser.add_argument("--model", type=Path, default=best, help="the model to ask (default: %(default)s)")
     parser.add_argument(
-        "--top", type=int, default=3, metavar="N", help="classes to tell of each (default: %(default)s)"
+        "--top", type=int, default=3, metavar="N", help="classes to print for each file (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
 

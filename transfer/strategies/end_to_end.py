@@ -1,4 +1,4 @@
-"""End-to-end fine-tuning: every layer of the source model, at a low rate, under a fresh head.
+"""End-to-end fine-tuning: every layer of the source model, from its weights, under a new head.
 
 Batch normalisation, if it has any, stays as it is: few labels tell too little of its statistics.
 """

@@ -22,8 +22,8 @@ from transfer.models.versions import versions
 
 FOLDER = Path(".cache/runs")
 PACKAGE = Path(__file__).parents[1]
-CODE = (  # that decides what a run gives, beside the strategy's module; not what reads, prints or checks
-    *("models/networks.py", "data/predictions.py", "training/few_shot.py", "training/precision.py"),
+CODE = (  # that decides what a run gives, beside the module of its training function; not what reads, prints or checks
+    *("models/networks.py", "training/few_shot.py", "training/precision.py"),
     *("training/schedule.py", "training/trainer.py"),
 )
 

@@ -86,7 +86,7 @@ def train_runs(
 
     waiting = [number for number in order if number not in runs]
     efforts = [draws[number].shots ** 0.5 for number in waiting]
-    trained = progress(train([draws[number] for number in waiting]), strategy, "run", efforts)
+    trained = progress(train([draws[number] for number in waiting]) if waiting else iter(()), strategy, "run", efforts)
     for number, run in zip(waiting, trained, strict=True):
         runs[number] = run if draws[number].seed == 0 else replace(run, weights=[])
         cache.write(draws[number], runs[number].arrays())

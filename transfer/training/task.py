@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,8 +15,7 @@ from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling, read_features
 from transfer.models.networks import load_model
 from transfer.training.precision import Precision
-
-Export = Callable[[list[np.ndarray], Path], None]
+from transfer.training.runs import Export
 
 
 @dataclass(frozen=True)
