@@ -149,7 +149,7 @@ def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> No
 def test_a_model_of_an_unknown_form_is_refused(text: str, tmp_path: Path) -> None:
     path = write_sides(tmp_path / "model.keras")
     write_metadata(path, Metadata("end_to_end", 3, SIDES, text))
-    refused(lambda: open_model(path), "model.keras takes images preprocessing that is not known here")
+    refused(lambda: open_model(path), "model.keras was saved with preprocessing that is not known here")
 
 
 def test_a_model_that_would_run_code_is_refused_by_name_before_keras_sees_it(
