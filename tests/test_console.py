@@ -69,20 +69,20 @@ def test_what_is_printed_below_python_can_be_dropped_and_comes_again(capfd: pyte
 
 
 def test_progress_in_a_pipe_is_a_line_at_every_fifth(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(progress(range(10), "cells", "cell", [1.0] * 10)) == list(range(10))
+    assert list(progress(range(10), "dense_head", "run", [1.0] * 10)) == list(range(10))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines] == [f"cells: {done} of 10 cells" for done in (2, 4, 6, 8, 10)]
+    assert [line.split(",")[0] for line in lines] == [f"dense_head: {done} of 10 runs" for done in (2, 4, 6, 8, 10)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
+def test_progress_on_a_terminal_is_a_bar_with_runs_and_time() -> None:
     import pty
     import termios
 
     code = (
         "import time\n"
         "from transfer.console import progress\n"
-        "for _ in progress(range(4), 'cells', 'cell', [1, 1, 1, 1]): time.sleep(0.2)\n"
+        "for _ in progress(range(4), 'dense_head', 'run', [1, 1, 1, 1]): time.sleep(0.2)\n"
     )
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
@@ -94,7 +94,7 @@ def test_progress_on_a_terminal_is_a_bar_with_cells_and_time() -> None:
         while block := os.read(ours, 4096):
             shown += block
     assert process.wait() == 0, shown
-    assert b"3 of 4 cells" in shown
+    assert b"3 of 4 runs" in shown
     assert b"%|" in shown
     assert b"<00:0" in shown  # time left
 

@@ -30,8 +30,10 @@ def run(main: Callable[[], None]) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        main()
-        sys.stdout.flush()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()  # what cannot be printed shows here, and not when Python ends
     except KeyboardInterrupt:
         _end_interrupted()
     except BrokenPipeError:  # whoever reads the output, such as `head`, has had enough

@@ -190,8 +190,10 @@ def test_only_this_server_s_own_page_is_answered(server: Server, origin: str, st
 def test_a_port_in_use_and_a_host_that_is_not_here_are_one_line() -> None:
     with bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        refused(lambda: bind("127.0.0.1", port), f"port {port} of 127.0.0.1 cannot be had (", "in use", "name another")
-    refused(lambda: bind("203.0.113.1", 0), "port 0 of 203.0.113.1 cannot be had (", "name another with --host")
+        refused(
+            lambda: bind("127.0.0.1", port), f"cannot listen on port {port} of 127.0.0.1 (", "in use", "choose another"
+        )
+    refused(lambda: bind("203.0.113.1", 0), "cannot listen on port 0 of 203.0.113.1 (", "choose another --host")
 
 
 def test_another_host_is_served_under_any_name_with_a_warning(folder: Path) -> None:
@@ -273,7 +275,7 @@ def test_a_drawing_is_answered_by_every_strategy(opened: Open) -> None:
     page.get_by_role("button", name="Undo").click()
     says(page, "All 2 models say left")
     page.get_by_role("button", name="Clear").click()
-    says(page, "Nothing is asked yet.")
+    says(page, "No image yet.")
     assert page.locator("#answers ol li").count() == 0
 
 

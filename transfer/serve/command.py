@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the models are (default: %(default)s)",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="to listen on; the default, %(default)s, is for this machine alone"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)"
     )
-    parser.add_argument("--port", type=int, default=8000, help="to listen on, 0 for any (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on, 0 for any (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,7 +75,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Listen on an address of this machine; port 0 takes a free one.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if nothing can listen there.
     """
     if not 0 <= port <= 65535:
         raise UserError(f"--port is {port}, but must be from 0 to 65535")
@@ -84,7 +84,7 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise UserError(
-            f"port {port} of {host} cannot be had ({one_line(error)}): name another with --host or --port"
+            f"cannot listen on port {port} of {host} ({one_line(error)}): choose another --host or --port"
         ) from None
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from transfer.console import USER_ERROR, UserError, counted, shown
 
 DESCRIPTION = """\
-Say what images show. Their files are prepared exactly as those that the model was trained on. Of a folder, all images
-and recordings are taken, those of its subfolders too."""
+Say what images and recordings show. Their files are prepared exactly as those that the model was trained on. A folder
+stands for all images and recordings in it and its subfolders."""
 EXAMPLE = "transfer predict drawing.png photos/ --top 1"
 BATCH = 256  # images in memory at a time
 

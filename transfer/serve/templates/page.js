@@ -186,7 +186,7 @@ function reset() {
   asked.abort();
   shown = "";
   for (const list of document.querySelectorAll("#answers ol")) list.replaceChildren();
-  find("#summary").textContent = "Nothing is asked yet.";
+  find("#summary").textContent = "No image yet.";
   find("#sent").hidden = find("#error").hidden = true;
 }
 
