@@ -108,7 +108,9 @@ def test_after_a_kill_the_next_run_goes_on_and_makes_the_same_bytes(
     printed, _ = process.communicate(timeout=20)
     assert process.returncode
     assert "Traceback" not in printed
-    assert not psutil.wait_procs(inside, timeout=5)[1], "a process of the stage is left"
+    deadline = time.monotonic() + 5
+    while left := [child for child in inside if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]:
+        assert time.monotonic() < deadline, left  # a process with much memory takes a moment to end
     there = made(study)
     assert [name for name in there if not name.endswith(".partial") and there[name] != wanted.get(name)] == []
 
