@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import browser as browser  # a fixture of every page's tests
 from filelock import FileLock
 from hypothesis import settings
 from ruamel.yaml import YAML

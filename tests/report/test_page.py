@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 import pytest
-from browsing import browser, check_by_axe  # noqa: F401  # the first is a fixture
+from browsing import check_by_axe
 from playwright.sync_api import Browser, Page
 from reports import outcomes_of, study_of
 
@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(browser: Browser, report: Path) -> Iterator[Open]:  # noqa: F811
+def opened(browser: Browser, report: Path) -> Iterator[Open]:
     """Opens the page of the study, or another; everything that it asks for or complains of is kept."""
     contexts = []
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import browser, check_by_axe  # noqa: F401  # the first is a fixture
+from browsing import check_by_axe
 from conftest import ROOT, refused
 from PIL import Image
 from playwright.sync_api import Browser, Page
@@ -217,7 +217,7 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def opened(browser: Browser, server: Server) -> Iterator[Open]:  # noqa: F811
+def opened(browser: Browser, server: Server) -> Iterator[Open]:
     """Opens the page; it must ask this server alone, and complain of nothing."""
     contexts = []
     asked, complaints = list[str](), list[str]()
@@ -354,7 +354,7 @@ def test_a_large_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Op
     assert not page.get_by_role("alert").is_visible()
 
 
-def test_what_the_server_says_of_a_bad_file_is_shown(browser: Browser, server: Server) -> None:  # noqa: F811
+def test_what_the_server_says_of_a_bad_file_is_shown(browser: Browser, server: Server) -> None:
     page = browser.new_page()  # whose console tells of the status 400
     page.goto(server.address)
     drop(page, LEFT[:-30], "photo.png", "image/png")
