@@ -50,7 +50,7 @@ def test_without_ray_a_study_on_ray_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ),
         ({"data__source__name": "none"}, "data.source.name is none, but source.model is none, too"),
         ({"data__source__name": "digits"}, "cnn.blocks: block 2 gets 2×2 pixels"),
-        ({"data__size": [8, 8]}, "cnn.blocks: block 2 gets 2×2 pixels"),
+        ({"data__pixels": [8, 8]}, "cnn.blocks: block 2 gets 2×2 pixels"),
         ({"source__range": "0-1"}, "source.range is for a model of yours"),
         ({"source__model": "no/such.keras"}, "no/such.keras"),
         (

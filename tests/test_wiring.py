@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc_data.hashfile.meta import Meta
 from ruamel.yaml import YAML
 
 from benchmarks.reruns import outs
@@ -165,3 +166,14 @@ def test_a_strategy_imports_tensorflow_and_prints_nothing_of_it_and_never_ray() 
     assert imports_tensorflow("end_to_end")
     code = "import sys, stages.end_to_end; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_no_parameter_has_a_name_that_dvc_leaves_out_of_its_run_cache() -> None:
+    """An edit of such a parameter would have no effect once its stage was cached."""
+
+    def names(section: Any) -> set[str]:
+        if isinstance(section, dict):
+            return {*section} | {name for value in section.values() for name in names(value)}
+        return {name for value in section for name in names(value)} if isinstance(section, list) else set()
+
+    assert not names(PARAMS) & {Meta.PARAM_SIZE, Meta.PARAM_NFILES}

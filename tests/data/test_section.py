@@ -31,7 +31,7 @@ def params(**changes: Any) -> data.Params:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"size": [28, 2]}, "data.size.1 is 2"),
+        ({"pixels": [28, 2]}, "data.pixels.1 is 2"),
         ({"colour": "blue"}, "data.colour is 'blue', but must be 'auto', 'grey' or 'rgb'"),
         ({"sound__rate": 10}, "data.sound.rate is 10"),
         ({"source__name": "minst"}, "data.source.name is 'minst', but must be 'mnist', 'fashion_mnist'"),
@@ -72,9 +72,9 @@ def test_classes_are_chosen_in_the_order_that_is_asked_for() -> None:
     [
         ({}, None, (28, 28, 1)),
         ({"source__name": "cifar10"}, None, (32, 32, 3)),
-        ({"source__name": "digits", "size": [28, 20], "colour": "rgb"}, None, (28, 20, 3)),
+        ({"source__name": "digits", "pixels": [28, 20], "colour": "rgb"}, None, (28, 20, 3)),
         ({}, (96, 64, 3), (96, 64, 3)),
-        ({"size": [64, 64]}, (None, None, 3), (64, 64, 3)),
+        ({"pixels": [64, 64]}, (None, None, 3), (64, 64, 3)),
     ],
 )
 def test_the_shape_is_what_the_source_model_or_its_data_have(
@@ -86,11 +86,11 @@ def test_the_shape_is_what_the_source_model_or_its_data_have(
 @pytest.mark.parametrize(
     ("changes", "model", "words"),
     [
-        (OWN_SOURCE, None, "data.size is auto, but nothing tells it: set it, as to [28, 28]"),
-        (OWN_SOURCE | {"size": [28, 28]}, None, "data.colour is auto"),
+        (OWN_SOURCE, None, "data.pixels is auto, but nothing tells it: set it, as to [28, 28]"),
+        (OWN_SOURCE | {"pixels": [28, 28]}, None, "data.colour is auto"),
         ({"source__name": "none"}, None, "data.source.name is none, but source.model is none, too"),
-        ({}, (None, None, 3), "data.size is auto"),
-        ({"size": [32, 32]}, (28, 28, 1), "ask for 32 × 32 × 1, but the source model takes 28 × 28 × 1"),
+        ({}, (None, None, 3), "data.pixels is auto"),
+        ({"pixels": [32, 32]}, (28, 28, 1), "ask for 32 × 32 × 1, but the source model takes 28 × 28 × 1"),
     ],
 )
 def test_a_shape_that_cannot_be_told_or_be_is_one_line(

@@ -19,7 +19,7 @@ from transfer.params import PARAMS, Section, written
 NO_PATH = "none"  # stands where no path is given, as DVC wants every dependency to exist
 WANTED = {"folder": "the folder of your images", "npz": "an .npz file with arrays images and labels"}
 COLOURS = {"grey": 1, "rgb": 3}
-Pixels = Annotated[int, Field(ge=4, le=2048)]
+Length = Annotated[int, Field(ge=4, le=2048)]
 ModelShape = tuple[int | None, int | None, int | None]  # height, width, channels; None where a model leaves it open
 
 
@@ -105,7 +105,7 @@ class TargetSide(Side):
 class Params(Section):
     """The `data` section."""
 
-    size: Literal["auto"] | Annotated[list[Pixels], Field(min_length=2, max_length=2)]
+    pixels: Literal["auto"] | Annotated[list[Length], Field(min_length=2, max_length=2)]
     colour: Literal["auto", "grey", "rgb"]
     fit: Fit
     sound: Sound
@@ -144,17 +144,17 @@ class Params(Section):
             )
         source = SETS.get(self.source.name)
         known = model or (source.shape if source else (None, None, None))
-        height, width = known[:2] if self.size == "auto" else self.size
+        height, width = known[:2] if self.pixels == "auto" else self.pixels
         channels = known[2] if self.colour == "auto" else COLOURS[self.colour]
         if height is None or width is None:
-            raise UserError(f"{PARAMS}: data.size is auto, but nothing tells it: set it, as to [28, 28]")
+            raise UserError(f"{PARAMS}: data.pixels is auto, but nothing tells it: set it, as to [28, 28]")
         if channels is None:
             raise UserError(f"{PARAMS}: data.colour is auto, but nothing tells it: set it to grey or rgb")
         shape = height, width, channels
         if model and any(takes not in (None, asked) for takes, asked in zip(model, shape, strict=True)):
             asked, takes = (" × ".join(str(length or "any") for length in lengths) for lengths in (shape, model))
             raise UserError(
-                f"{PARAMS}: data.size and data.colour ask for {asked}, but the source model takes {takes} "
+                f"{PARAMS}: data.pixels and data.colour ask for {asked}, but the source model takes {takes} "
                 "(height × width × channels): leave them at auto"
             )
         return shape

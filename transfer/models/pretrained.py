@@ -114,7 +114,7 @@ def _application(path: Path, network: str, shape: tuple[int, ...]) -> keras.Mode
         try:
             model = getattr(keras.applications, network)(weights=None, include_top=top, input_shape=shape)
         except ValueError as error:
-            raise UserError(f"{network} cannot take images of {shape} ({one_line(error)}): set data.size") from None
+            raise UserError(f"{network} cannot take images of {shape} ({one_line(error)}): set data.pixels") from None
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             model.load_weights(path)  # raises a dozen types for weights of another form
             return model
