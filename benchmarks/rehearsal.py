@@ -121,7 +121,7 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scor
     source = cnn.build(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(known))
     params = pretraining[0].model_copy(update={"seed": seeds[0]})
     trainer = Trainer(source, shift=params.shift, betas=(params.beta_1, params.beta_2), precision=pretraining[1])
-    list(pretrain.train_source(trainer, images, labels, params))
+    list(pretrain.train_source(trainer, images, labels, images_of("validation", known), params))
 
     images, labels = images_of("train", digits)
     test_images, test_labels = images_of("validation", digits)

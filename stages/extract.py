@@ -10,17 +10,23 @@ from transfer.data.target import read_target
 from transfer.evaluation import probes
 from transfer.files import read_arrays, read_facts, write_record
 from transfer.models.features import AUTO, extract
-from transfer.models.networks import load_model
+from transfer.models.networks import has_logits, load_model
 from transfer.params import read_params, read_section
 from transfer.training.threads import set_threads
 
 THREADS = 2  # fixed, so that the features do not depend on how many cores there are
 
+NEARLY_ALL = 0.9
+ONE_CLASS = (
+    "The source model gives {:.0%} of the target's images the same one of its own classes, as models do that get other "
+    "pixels than they were trained on. Likely causes: source.range, data.target.polarity, data.target.margin."
+)
+
 
 def main() -> None:
     """Write the features of every layer that a strategy asks for, and what linear probes on all layers predict."""
     set_threads(THREADS)
-    known = read_facts(Path("models/source.json"), "layers", "layer")
+    known = read_facts(Path("models/source.json"), "layers", "layer", "classes", "accuracy")
     asked = {str(section["layer"]) for section in read_params().values() if "layer" in section}
     wanted = sorted({known["layer"] if layer == AUTO else layer for layer in asked})
     source = load_model(Path("models/source.keras"))
@@ -31,7 +37,14 @@ def main() -> None:
     extract(Path("data/features"), source, wanted, known["layer"], target.images, test_images)
 
     say(f"extract: linear probes on {', '.join(known['layers'])}")
-    found = probes.probe_layers(source, known["layers"], target, test_images, read_section("probes", probes.Params))
+    notes = []
+    if known["accuracy"] is None and has_logits(source):
+        share = probes.commonest_class(source, target)
+        notes += [ONE_CLASS.format(share)] if share >= NEARLY_ALL else []
+    for note in notes:
+        say(f"warning: {note}")
+    params = read_section("probes", probes.Params)
+    found = probes.probe_layers(source, known["layers"], known["classes"], target, test_images, params, notes)
     write_record(Path("data/probes.npz"), found)
 
 

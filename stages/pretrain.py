@@ -17,6 +17,15 @@ from transfer.training.threads import set_threads
 from transfer.training.trainer import Trainer
 
 MODELS = Path("models")
+POOR = (
+    "The source model is right on only {:.1%} of the test images of its own {} classes, so it has little to pass on. "
+)
+MORE = "More images, or a larger pretrain.least_steps or pretrain.epochs, may help."
+CAUSES = (
+    "Likely causes: source.range; the order of data.source.classes (without one, names are sorted as text: 1, 10, 2); "
+    "data.source.polarity, data.source.margin."
+)
+OTHERS = "The source model tells {} classes apart, but data.source has {}: it was not measured on them."
 
 
 def main() -> None:
@@ -36,27 +45,35 @@ def main() -> None:
         made = made_with({"source": given.model_dump(mode="json")})
     else:
         images, labels = source["train_images"], source["train_labels"]
-        how = f"{chosen}, {counted(params.epochs, 'epoch')}, {counted(params.threads, 'thread')}"
+        how = f"{chosen}, {counted(params.threads, 'thread')}"
         say(f"pretrain: {counted(len(images), 'image')} of {len(classes)} classes, {how}")
         network = cnn.build(architecture, image_shape=images.shape[1:], classes=len(classes))
         betas = params.beta_1, params.beta_2
         trainer = Trainer(network, shift=params.shift, betas=betas, precision=chosen)
-        for epoch, loss in enumerate(pretrain.train_source(trainer, images, labels, params), 1):
-            accuracy = pretrain.accuracy(trainer.predict(source["validation_images"]), source["validation_labels"])
-            say(f"pretrain: epoch {epoch} of {params.epochs}, loss {loss:.4f}, validation accuracy {accuracy:.4f}")
+        validation = source["validation_images"], source["validation_labels"]
+        for done in pretrain.train_source(trainer, images, labels, validation, params):
+            how_far = f"step {done.steps:,} of {done.of:,}"
+            say(f"pretrain: {how_far}, loss {done.loss:.4f}, validation accuracy {done.accuracy:.4f}")
         layers = cnn.feature_layers(architecture)
-        model = Pretrained(network, without_head(network), layers, layers[len(architecture.blocks) - 1], "logits")
+        model = Pretrained(network, without_head(network), layers, layers[len(architecture.blocks) - 1], "logits", [])
         sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
         made = made_with(sections, chosen)
 
     facts: dict = {"accuracy": None, "validation_accuracy": None, "classes": classes}
+    notes = list(model.notes)
     predict = predictor(model.model)
-    for key, part in (("accuracy", "test"), ("validation_accuracy", "validation")):
+    for key, part in (("validation_accuracy", "validation"), ("accuracy", "test")):
         if model.classes == len(classes) and len(images := source[f"{part}_images"]):
             facts[key] = pretrain.accuracy(predict(images)[0], source[f"{part}_labels"])
+    if facts["accuracy"] is not None and pretrain.is_poor(facts["accuracy"], len(classes)):
+        notes.append(POOR.format(facts["accuracy"], len(classes)) + (CAUSES if given.file else MORE))
+    if model.classes and classes and model.classes != len(classes):
+        notes.append(OTHERS.format(model.classes, len(classes)))
+    for note in notes:
+        say(f"warning: {note}")
     save_model(MODELS / "source.keras", model.model)
     write_json(MODELS / "network.json", model.fresh.get_config())
-    write_json(MODELS / "source.json", facts | {"layers": model.layers, "layer": model.layer} | made)
+    write_json(MODELS / "source.json", facts | {"layers": model.layers, "layer": model.layer, "notes": notes} | made)
     tested = counted(len(source["test_labels"]), "test image")
     known = "" if facts["accuracy"] is None else f", accuracy {facts['accuracy']:.4f} on {tested}"
     say(f"pretrain: models/source.keras{known}")

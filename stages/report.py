@@ -34,7 +34,7 @@ def main() -> None:
         outcomes=outcomes,
         probes=read_record(Path("data/probes.npz"), Probes),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
-        source=read_facts(Path("models/source.json"), "accuracy", "classes", "params", "versions"),
+        source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
         data=read_facts(Path("data/about.json"), "source", "target", "notes"),
         replicates=params.replicates,
     )

@@ -40,6 +40,7 @@ SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the nam
     "cnn.blocks": [{"filters": 4, "kernel": 5, "pool": 4}, {"filters": 6, "kernel": 3, "pool": 2}],
     "cnn.dense": [8],
     "pretrain.epochs": 2,
+    "pretrain.least_steps": 1,
     "pretrain.batch": 16,
     "dense_head.units": 8,
     "dense_head.steps": 4,

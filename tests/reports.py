@@ -77,6 +77,8 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
         shots=np.array(1, np.int32),
         rows=np.arange(40),
         predicted=rng.integers(0, 3, (2, seeds, 40)).astype(np.int16),
+        as_it_is=np.zeros(0, np.int16),
+        notes=np.array([], np.str_),
     )
     return Study(
         comparison=compare(runs, outcomes, choose_strategies(runs, strategies), 300),
@@ -87,6 +89,7 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
         source={
             "accuracy": 0.99,
             "classes": [0, 1],
+            "notes": [],
             "params": {"cnn": {"dense": [8]}},
             "versions": {"keras": "3"},
             "precision": "mixed_bfloat16",

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from transfer.data.target import CALIBRATION_IMAGES, Target, few_shot
 from transfer.evaluation import probes
+from transfer.models import cnn, networks
+from transfer.models.backend import keras
 from transfer.training.runs import Run, gather
 
 
@@ -47,17 +49,14 @@ def test_a_run_s_own_images_are_left_out_of_its_calibration() -> None:
 
 @pytest.mark.parametrize(("shots", "asked", "sampled"), [([1, 5], 5, 30), ([1, 2], 2, 10)])
 def test_probes_tell_digits_apart_with_the_labels_that_there_are(shots: list[int], asked: int, sampled: int) -> None:
-    from transfer.models import cnn
-    from transfer.models.networks import fresh_weights
-
     images, labels = synthetic_digits(20, seed=0)
     few = labels < 3
     target = few_shot(images[few, ..., np.newaxis], labels[few].astype(np.int32), ["0", "1", "2"], shots, 2)
     test, truth = images[few][:30, ..., np.newaxis], labels[few][:30]
     source = cnn.build(cnn.Params(blocks=SMALL["cnn.blocks"], dense=[8]), image_shape=(28, 28, 1), classes=5)
-    source.set_weights(fresh_weights(source, source.get_weights(), 0))
+    source.set_weights(networks.fresh_weights(source, source.get_weights(), 0))
     params = probes.Params(shots=5, images=sampled, l2=0.01, max_iterations=100)
-    views = probes.probe_layers(source, ["block1", "dense1"], target, test, params)
+    views = probes.probe_layers(source, ["block1", "dense1"], [*"43210"], target, test, params)
     assert views.names.tolist() == ["block1", "dense1"]
     assert views.shots == asked
     assert len(views.rows) == sampled
@@ -65,3 +64,16 @@ def test_probes_tell_digits_apart_with_the_labels_that_there_are(shots: list[int
     assert views.predicted.shape == (2, 2, sampled)
     assert (views.predicted[0] == truth[views.rows]).mean() > 0.95
     assert (views.predicted[1] == truth[views.rows]).mean() > 0.5
+    assert views.as_it_is.tolist() == [2 - int(row.argmax()) for row in networks.predictor(source)(test)[0][:, 2:]]
+
+
+def test_the_source_model_as_it_is_needs_to_know_every_class_of_the_target() -> None:
+    target = target_of(2, [1], 1)
+    for classes, head in (([*"5671"], "logits"), ([*"561"], "logits"), ([*"567"], "dense"), ([*"567"], "logits")):
+        image = keras.Input((2, 2, 1), dtype="uint8")
+        model = keras.Model(
+            image, keras.layers.Dense(3, name=head)(keras.layers.Flatten()(keras.layers.Rescaling(1.0)(image)))
+        )
+        found = probes.as_it_is(model, classes, target, target.images)
+        assert len(found) == (6 if (classes, head) == ([*"567"], "logits") else 0)
+    assert probes.commonest_class(model, target) == 1.0  # of images that are all black

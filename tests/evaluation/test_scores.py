@@ -120,6 +120,8 @@ def test_probes_are_scored_on_their_own_images() -> None:
         shots=np.array(5, np.int32),
         rows=np.array([1, 3]),
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
+        as_it_is=np.zeros(0, np.int16),
+        notes=np.array([], np.str_),
     )
     rows = score_probes(probes, labels)
     assert rows["accuracy"].tolist() == [1.0, 0.5, 0.0, 0.5]

@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT, refused
 from reports import MEANS, check_numbers, check_sentences, numbers, outcomes_of, study_of, tables_in
 from sklearn.metrics import confusion_matrix
+from statsmodels.stats.proportion import proportion_confint
 
 from transfer.evaluation.comparison import Comparison, confusion, hard_images
 from transfer.evaluation.selection import choose_strategies
@@ -221,6 +222,11 @@ def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
         assert said in page_of(warned)
         assert said not in PAGE
     assert "**Warning.** Light" in pages.markdown("Card", write_card(warned))
+    probes = dataclasses.replace(STUDY.probes, notes=np.array(["One class for all."]))
+    source = STUDY.source | {"notes": ["The source model is poor."]}
+    page = page_of(dataclasses.replace(STUDY, probes=probes, source=source))
+    assert "**Warning.** The source model is poor." in page
+    assert "**Warning.** One class for all." in page
 
 
 def test_a_given_source_model_is_told_as_that_and_nothing_is_claimed_of_it() -> None:
@@ -257,3 +263,14 @@ def test_long_names_of_emoji_are_drawn() -> None:
     """vl-convert fails where it shortens a text in the middle of one."""
     images = charts.pictures(STUDY.test_images[:9], ["x" * i + "🐈" * 40 for i in range(9)], [""] * 9)
     ET.fromstring(images.svg)
+
+
+def test_the_source_model_as_it_is_has_a_line_where_it_knows_the_target_s_classes() -> None:
+    predicted = STUDY.outcomes.labels.astype(np.int16)
+    predicted[:150] = 9
+    knows = dataclasses.replace(STUDY, probes=dataclasses.replace(STUDY.probes, as_it_is=predicted))
+    low, high = proportion_confint(len(predicted) - 150, len(predicted), method="wilson")
+    share = 1 - 150 / len(predicted)
+    line = f"- Source model as it is, no labels: {100 * share:.2f} % ({100 * low:.2f} to {100 * high:.2f}"
+    assert line in page_of(knows)
+    assert "as it is" not in PAGE

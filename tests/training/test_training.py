@@ -22,7 +22,17 @@ ARCHITECTURE = cnn.Params.model_validate(
     {"blocks": [{"filters": 3, "kernel": 3, "pool": 2}, {"filters": 4, "kernel": 3, "pool": 2}], "dense": [8]}
 )
 PRETRAIN = pretrain.Params(
-    epochs=3, batch=16, peak_rate=0.01, warmup=0.3, beta_1=0.7, beta_2=0.9, shift=0, threads=1, seed=0
+    epochs=3,
+    least_steps=1,
+    patience=1000,
+    batch=16,
+    peak_rate=0.01,
+    warmup=0.3,
+    beta_1=0.7,
+    beta_2=0.9,
+    shift=0,
+    threads=1,
+    seed=0,
 )
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 12, 12, 1), np.uint8)
@@ -193,15 +203,38 @@ def test_a_cnn_may_have_no_dense_layer_but_must_not_eat_up_the_image() -> None:
         cnn.build(deep, image_shape=(28, 28, 1), classes=2)
 
 
-def pretrained(**changed: Any) -> list[float]:
+def pretrained(trainer: Trainer | None = None, **changed: Any) -> list[pretrain.Round]:
     params = PRETRAIN.model_copy(update=changed)
-    return list(pretrain.train_source(Trainer(convolutional()), IMAGES, LABELS, params))
+    validation = IMAGES[:10], LABELS[:10]
+    return list(pretrain.train_source(trainer or Trainer(convolutional()), IMAGES, LABELS, validation, params))
 
 
 def test_pretraining_goes_through_its_epochs_and_its_loss_falls() -> None:
-    losses = pretrained(epochs=30)
-    assert len(losses) == 30
-    assert losses[-1] < 0.7 * losses[0]
+    rounds = pretrained(epochs=30)
+    assert [done.steps for done in rounds] == [*range(2, 61, 2)]
+    assert rounds[-1].loss < 0.7 * rounds[0].loss
+
+
+def test_a_source_of_few_images_gets_as_many_steps_as_are_asked_for_at_least() -> None:
+    rounds = pretrained(epochs=3, least_steps=55)
+    assert [(done.steps, done.of) for done in rounds] == [*((steps, 55) for steps in range(5, 56, 5))]
+
+
+def test_pretraining_stops_and_goes_back_where_validation_images_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, seen = Trainer(convolutional()), []
+    certain = iter(
+        [1.0, 3.0, 2.0, 2.0, 9.0]
+    )  # logits of the right class: the second round is the best of the first four
+
+    def predict(_images: np.ndarray) -> np.ndarray:
+        seen.append(trainer.model.get_weights())
+        return np.eye(2)[LABELS[:10]] * next(certain)
+
+    monkeypatch.setattr(trainer, "predict", predict)
+    assert len(pretrained(trainer, epochs=30, patience=2)) == 4
+    for kept, best, last in zip(trainer.model.get_weights(), seen[1], seen[-1], strict=True):
+        np.testing.assert_array_equal(kept, best)
+        assert not np.array_equal(best, last)
 
 
 def test_pretraining_that_diverges_is_one_line() -> None:

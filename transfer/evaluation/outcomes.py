@@ -38,16 +38,21 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Probes:
-    """What the layers of the source CNN know of a sample of the test images; no label is in it.
+    """What the source model and its layers know of the test images; no label is in it.
 
     Attributes:
         names: of the layers, from the image on, (layers,) str.
         shots: labelled images per class of the probes, () int32.
-        rows: which test images, (images,) int64.
+        rows: which test images were probed, (images,) int64.
         predicted: what the probes take them for, (layers, seeds, images) int16.
+        as_it_is: what the untouched source model takes every test image for, (test images,) int16; empty where it
+            does not know the target's classes.
+        notes: what is doubtful about the source model on the target's images, (sentences,) str.
     """
 
     names: np.ndarray
     shots: np.ndarray
     rows: np.ndarray
     predicted: np.ndarray
+    as_it_is: np.ndarray
+    notes: np.ndarray

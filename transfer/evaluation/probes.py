@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -12,7 +13,7 @@ from transfer.data.target import Target
 from transfer.evaluation.outcomes import Probes
 from transfer.models.backend import keras
 from transfer.models.features import Scaling
-from transfer.models.networks import backbone, predictor
+from transfer.models.networks import backbone, has_logits, predictor
 from transfer.params import Section
 
 Count = Annotated[int, Field(ge=1)]
@@ -28,16 +29,24 @@ class Params(Section):
 
 
 def probe_layers(
-    source: keras.Model, layers: list[str], target: Target, test_images: np.ndarray, params: Params
+    source: keras.Model,
+    layers: list[str],
+    classes: Sequence[str],
+    target: Target,
+    test_images: np.ndarray,
+    params: Params,
+    notes: Sequence[str] = (),
 ) -> Probes:
-    """Fit a linear classifier on every layer and label draw.
+    """Fit a linear classifier on every layer and label draw; and see what the source model says as it is.
 
     Args:
         source: the source model.
         layers: names of its layers.
+        classes: what its logits stand for.
         target: gives the draws.
         test_images: (n, height, width, channels) uint8; a random sample of them is probed.
         params: the number of shots and the penalty.
+        notes: to be kept with the probes.
     """
     shots = min(params.shots, target.draws.shape[2])
     labelled = np.unique(target.draws[:, :, :shots])
@@ -53,4 +62,42 @@ def probe_layers(
         classifier = LogisticRegression(C=1 / (params.l2 * len(draw.rows)), max_iter=params.max_iterations)
         classifier.fit(train[layer][np.searchsorted(labelled, draw.rows)], draw.labels)
         predicted[layer, seed] = classifier.predict(test[layer])
-    return Probes(names=np.array(layers), shots=np.array(shots, np.int32), rows=sample, predicted=predicted)
+    return Probes(
+        names=np.array(layers),
+        shots=np.array(shots, np.int32),
+        rows=sample,
+        predicted=predicted,
+        as_it_is=as_it_is(source, classes, target, test_images),
+        notes=np.array(notes, np.str_),
+    )
+
+
+def as_it_is(source: keras.Model, classes: Sequence[str], target: Target, test_images: np.ndarray) -> np.ndarray:
+    """What the source model takes the test images for: the most probable of the target's classes.
+
+    Args:
+        source: the source model.
+        classes: what its logits stand for.
+        target: names the classes.
+        test_images: (n, height, width, channels) uint8.
+
+    Returns:
+        Classes of the target, (n,) int16; (0,) where one of them is not among `classes`.
+    """
+    if not has_logits(source) or source.output.shape[-1] != len(classes) or not {*target.classes} <= {*classes}:
+        return np.zeros(0, np.int16)
+    (logits,) = predictor(source)(test_images)
+    return logits[:, [classes.index(name) for name in target.classes]].argmax(axis=1).astype(np.int16)
+
+
+def commonest_class(source: keras.Model, target: Target, most: int = 1000) -> float:
+    """The share of the target's images that the source model gives its most frequent class.
+
+    Args:
+        source: the source model, which gives logits.
+        target: gives the images to draw from.
+        most: images that are looked at, evenly spread.
+    """
+    rows = np.linspace(0, len(target.images) - 1, min(len(target.images), most)).astype(int)
+    (logits,) = predictor(source)(np.asarray(target.images[rows]))
+    return float(np.bincount(logits.argmax(axis=1)).max() / len(rows))

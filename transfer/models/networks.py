@@ -139,9 +139,14 @@ def with_head(body: keras.Model, *head: keras.layers.Layer, name: str) -> keras.
     return keras.Model(body.inputs[0], x, name=name)
 
 
+def has_logits(source: keras.Model) -> bool:
+    """Whether the last layer of a source model gives logits of its classes."""
+    return source.layers[-1].name == "logits"
+
+
 def without_head(source: keras.Model) -> keras.Model:
     """The body of a source model: without its last layer where that gives logits."""
-    output = source.get_layer("logits").input if source.layers[-1].name == "logits" else source.output
+    output = source.layers[-1].input if has_logits(source) else source.output
     return keras.Model(source.inputs[0], output, name="body")
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+from scipy.stats import binomtest
+
 from transfer.evaluation.comparison import Comparison
 from transfer.evaluation.selection import BASELINE
 from transfer.report.words import listed, number, per_class, percent
@@ -27,6 +30,15 @@ def labels(result: Any, largest: int) -> str:
 
     mean, low, high = one(result.equivalent), one(result.equivalent_low), one(result.equivalent_high)
     return mean if low == high or math.isnan(result.equivalent_low) else f"{mean} ({low} to {high})"
+
+
+def as_it_is(correct: np.ndarray) -> str:
+    """How good the source model is on the target without any label: of each test image, whether it is right."""
+    interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
+    return (
+        f"Source model as it is, no labels: {percent(correct.mean())} % "
+        f"({percent(interval.low)} to {percent(interval.high)}, 95 % interval over test images)."
+    )
 
 
 def advise(comparison: Comparison, shots: int) -> str:

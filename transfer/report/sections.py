@@ -18,7 +18,7 @@ from transfer.evaluation.comparison import (
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import smallest_p_value
 from transfer.report import charts
-from transfer.report.advice import advise, conclude, labels
+from transfer.report.advice import advise, as_it_is, conclude, labels
 from transfer.report.blocks import Bullets, Details, Entry, Section, Table, Text, key, plain, table_of
 from transfer.report.study import Study, article, data, method
 from transfer.report.words import number, per_class, percent, points
@@ -27,7 +27,7 @@ from transfer.report.words import number, per_class, percent, points
 def write_report(study: Study) -> list[Section]:
     """The whole report."""
     return [
-        _which_to_use(study.comparison),
+        _which_to_use(study),
         _learning_curves(study),
         _table(study.comparison),
         _gains(study.comparison),
@@ -61,8 +61,11 @@ def _columns(results: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     return results[list(names)].rename(columns=names)
 
 
-def _which_to_use(comparison: Comparison) -> Section:
+def _which_to_use(study: Study) -> Section:
+    comparison = study.comparison
     advice = [advise(comparison, shots) for shots in comparison.shots]
+    if len(study.probes.as_it_is):
+        advice.insert(0, as_it_is(study.probes.as_it_is == study.outcomes.labels))
     return Section("which", "Which to use", [Text(conclude(comparison)), Bullets(advice)])
 
 

@@ -29,7 +29,8 @@ class Study:
         outcomes: the runs, image by image.
         probes: of the layers.
         test_images: (test images, height, width, channels) uint8.
-        source: facts of the source model: its accuracy on held-out images, its classes, what it was made with.
+        source: facts of the source model: its accuracy on held-out images, its classes, what is doubtful about it, what
+            it was made with.
         data: what source and target are made of.
         replicates: of the bootstrap.
     """
@@ -47,6 +48,11 @@ class Study:
     def made_with(self) -> dict[str, Any]:
         """Parameters and versions of every strategy."""
         return json.loads(str(self.outcomes.made_with))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the stages warned of: doubtful data, a doubtful source model."""
+        return [*self.data["notes"], *self.source["notes"], *self.probes.notes.tolist()]
 
     @property
     def recommended(self) -> Any:
@@ -99,7 +105,7 @@ def data(study: Study) -> Section:
         for part, array in parts.items()
     ]
     hashes = table_of(pd.DataFrame(rows, columns=["", "part", "shape", "SHA-256"]), "Data by their SHA-256", words=4)
-    warnings = [Text(f"**Warning.** {note}") for note in study.data["notes"]]
+    warnings = [Text(f"**Warning.** {note}") for note in study.notes]
     return Section("data", "Data", [*warnings, table, Details("Every array", [hashes])])
 
 
@@ -155,7 +161,7 @@ def write_card(study: Study) -> list[Section]:
         target=target,
         classes=_classes(target["classes"], 400),
         dropped=counted(target["dropped"], "duplicate"),
-        notes=study.data["notes"],
+        notes=study.notes,
         accuracy=percent(result.accuracy, result.margin),
         own=percent(own["accuracy"].item()),
         others=[other.strategy for other in comparison.at(result.shots) if other.level and not other.best],
