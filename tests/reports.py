@@ -45,6 +45,7 @@ def outcomes_of(
         predicted=np.array(predicted, np.int16),
         confidence=np.array(confidence, np.float32),
         scaled=np.array(confidence, np.float32) ** 1.1,
+        collapsed=np.zeros(len(names), bool),
         labels=labels,
         classes=np.arange(classes).astype(str),
         made_with=np.array(json.dumps(dict.fromkeys(means, versions))),

@@ -274,3 +274,22 @@ def test_the_source_model_as_it_is_has_a_line_where_it_knows_the_target_s_classe
     line = f"- Source model as it is, no labels: {100 * share:.2f} % ({100 * low:.2f} to {100 * high:.2f}"
     assert line in page_of(knows)
     assert "as it is" not in PAGE
+
+
+def test_nothing_is_concluded_from_trainings_that_failed() -> None:
+    outcomes = outcomes_of({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.2})
+    dead = (outcomes.strategy == "scratch") & (outcomes.shots == 1) & (outcomes.seed == 3)
+    page = page_of(study_of(dataclasses.replace(outcomes, collapsed=dead)))
+    assert "Training failed: scratch with 1 label per class." in page
+    assert "the best transfer strategy is better with 10 labels per class." in page
+    tables = tables_in(page)
+    gains = tables["Gain over scratch in percentage points, by labelled images per class"]
+    assert gains["1"].tolist() == ["–", "–"]
+    assert "▲" in gains["10"][0]
+    accuracy = tables["Accuracy in % by labelled images per class"].set_index("strategy")
+    assert "†" in accuracy["1"]["scratch"]
+    assert "†" not in accuracy["10"]["scratch"]
+    pairs = tables["Every pair"]
+    assert not (pairs["labels per class"].eq("1") & pairs["second"].eq("scratch")).any()
+    every = page_of(study_of(dataclasses.replace(outcomes, collapsed=np.ones(len(dead), bool))))
+    assert "With 1 label per class no strategy learnt anything." in every

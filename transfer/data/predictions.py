@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+COLLAPSED = 0.99
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -34,3 +36,13 @@ class Predictions:
     examples_seen: np.ndarray
     model_bytes: np.ndarray
     made_with: np.ndarray
+
+    @property
+    def collapsed(self) -> np.ndarray:
+        """Whether a run's predictions hardly differ from image to image, so that its training failed, (runs,) bool.
+
+        Told without test labels, from the probabilities for the calibration images, which are as many of each class.
+        """
+        shares = np.stack([np.bincount(run.argmax(axis=1), minlength=run.shape[1]) for run in self.calibration])
+        shares = shares / shares.sum(axis=1, keepdims=True)
+        return shares.max(axis=1) >= COLLAPSED

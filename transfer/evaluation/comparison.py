@@ -86,10 +86,11 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
         - accuracy: mean over the seeds, a fraction; margin: half of its 95 % interval, NaN with one seed, as all
           margins; low, high: the interval's ends, within 0 and 1.
         - deviation, lowest, median, highest: of the accuracies of single seeds; the deviation is NaN with one.
+        - failed: whether any of its runs collapsed; such a result is compared with no other.
         - best: whether its mean is the highest of the budget; level: whether it is the best or not separated from it,
           with one seed the best only.
         - gain, gain_margin, verdict: against the baseline, paired, corrected over the pairs of the budget; NaN and ""
-          for the baseline itself and where there is none.
+          for the baseline itself, and where there is none or one of both failed.
         - equivalent, equivalent_low, equivalent_high: labels per class that the baseline needs for the same accuracy;
           NaN likewise.
         - the `COSTS`: of one training, medians over the seeds.
@@ -100,17 +101,24 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
     runs = runs[runs["strategy"].isin(strategies)]
     shots = sorted(runs["shots"].unique().tolist())
     samples = _samples(outcomes, [(name, count) for count in shots for name in strategies], replicates)
+    failed = [bool(outcomes.collapsed[_runs_of(outcomes, *group)].any()) for group in samples]
+    sound = {group: sample for (group, sample), out in zip(samples.items(), failed, strict=True) if not out}
     pairs = pd.concat(
-        [compare_pairs({name: samples[name, count] for name in strategies}).assign(shots=count) for count in shots],
+        [
+            compare_pairs({name: sample for (name, at), sample in sound.items() if at == count}).assign(shots=count)
+            for count in shots
+        ],
         ignore_index=True,
     )
 
     results = pd.DataFrame(list(samples), columns=["strategy", "shots"])
+    results["failed"] = failed
     results["accuracy"] = [float(sample.mean) for sample in samples.values()]
     results["margin"] = [float(sample.margin()) for sample in samples.values()]
     results["low"] = (results["accuracy"] - results["margin"]).clip(lower=0)
     results["high"] = (results["accuracy"] + results["margin"]).clip(upper=1)
-    results["best"] = results.index.isin(results.groupby("shots")["accuracy"].idxmax())
+    sound_first = results["accuracy"] - results["failed"]  # a failed one is best only where all are
+    results["best"] = results.index.isin(sound_first.groupby(results["shots"]).idxmax())
     best = set(results.loc[results["best"], ["strategy", "shots"]].itertuples(index=False, name=None))
     level = set(best)
     for pair in rows_of(pairs[pairs["verdict"] == "not separated"]):
@@ -119,7 +127,7 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
             level |= both
     results["level"] = [group in level for group in samples]
 
-    baseline = {shots: sample for (name, shots), sample in samples.items() if name == BASELINE}
+    baseline = {shots: sample for (name, shots), sample in sound.items() if name == BASELINE}
     gains = {
         (pair.first, pair.shots): [
             *(pair.difference, pair.corrected, pair.verdict),

@@ -104,6 +104,7 @@ def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, clas
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
         scaled=np.concatenate([temperature_scale(given)[1].max(axis=-1).astype(np.float32) for given in every]),
+        collapsed=np.concatenate([given.collapsed for given in every]),
         labels=labels,
         classes=classes,
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),

@@ -43,7 +43,9 @@ def as_it_is(correct: np.ndarray) -> str:
 
 def advise(comparison: Comparison, shots: int) -> str:
     """Which strategy to use at one budget: one sentence, and a second where a cheaper one will do."""
-    best, every = comparison.best(shots), comparison.at(shots)
+    best, every = comparison.best(shots), [result for result in comparison.at(shots) if not result.failed]
+    if not every:
+        return f"With {per_class(shots)} no strategy learnt anything."
     budget, accuracy = f"With {per_class(shots)}", f"{percent(best.accuracy, best.margin)} %"
     if len(every) == 1 or comparison.seeds == 1:
         return f"{budget} {best.strategy} reaches {accuracy}{', the highest' if len(every) > 1 else ''}."
@@ -66,12 +68,27 @@ def advise(comparison: Comparison, shots: int) -> str:
 def conclude(comparison: Comparison) -> str:
     """The whole in a few sentences."""
     if comparison.seeds == 1:
-        return (
+        parts = [
+            _failed(comparison),
             "One label draw says nothing about the next: there are no intervals and no verdicts. Set `split.seeds` to "
-            "6 or more, or to 10 to detect differences of about one standard deviation."
-        )
-    parts = [_best_transfer(comparison), _negative_transfer(comparison), _one_for_all(comparison)]
+            "6 or more, or to 10 to detect differences of about one standard deviation.",
+        ]
+    else:
+        about = (_failed, _best_transfer, _negative_transfer, _one_for_all)
+        parts = [tell(comparison) for tell in about]
     return " ".join(filter(None, parts)) or f"Only {comparison.strategies[0]} was measured: nothing to compare it with."
+
+
+def _failed(comparison: Comparison) -> str:
+    """Where a training failed; empty if nowhere."""
+    places = {name: [result.shots for result in comparison.of(name) if result.failed] for name in comparison.strategies}
+    where = [f"{name} with {per_class(*shots)}" for name, shots in places.items() if shots]
+    if not where:
+        return ""
+    return (
+        f"Training failed: {'; '.join(where)}. Predictions hardly differ from image to image there, so nothing is "
+        "compared with them. Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
+    )
 
 
 def _best_transfer(comparison: Comparison) -> str:
@@ -80,8 +97,10 @@ def _best_transfer(comparison: Comparison) -> str:
         return ""
     where: dict[str, list[int]] = {}
     for shots in comparison.shots:
-        transfers = [result for result in comparison.at(shots) if result.strategy != BASELINE]
-        where.setdefault(max(transfers, key=lambda result: result.accuracy).verdict, []).append(shots)
+        if transfers := [result for result in comparison.at(shots) if result.verdict]:
+            where.setdefault(max(transfers, key=lambda result: result.accuracy).verdict, []).append(shots)
+    if not where:
+        return ""
     clauses = [f"{verdict} with {per_class(*shots)}" for verdict, shots in sorted(where.items())]
     return f"Compared with training from {BASELINE}, the best transfer strategy is {listed(clauses)}."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -87,15 +88,17 @@ def _table(comparison: Comparison) -> Section:
 
     def entry(result: Any) -> Entry:
         mark = "best" if result.best else "level" if result.level else ""
-        return Entry(percent(result.accuracy, result.margin), result.accuracy, mark if marked else "")
+        mark = "failed" if result.failed else mark if marked else ""
+        return Entry(percent(result.accuracy, result.margin), result.accuracy, mark)
 
-    note = (f"{key('best')}; {key('level')}. " if marked else "") + "± is half of the 95 % interval."
+    failed = f"{key('failed')}. " if comparison.results["failed"].any() else ""
+    note = failed + (f"{key('best')}; {key('level')}. " if marked else "") + "± is half of the 95 % interval."
     table = _by_budget(
         comparison,
         "Accuracy in % by labelled images per class",
         entry,
         comparison.strategies,
-        note if comparison.seeds > 1 else "One draw: no intervals, no marks.",
+        note if comparison.seeds > 1 else f"{failed}One draw: no intervals, no marks.",
     )
     columns = {"accuracy": "mean", "low": "from", "high": "to", "deviation": "standard deviation"}
     frame = _columns(comparison.results, columns | {name: name for name in ("lowest", "median", "highest")})
@@ -114,7 +117,11 @@ def _gains(comparison: Comparison) -> Section:
     gain = _by_budget(
         comparison,
         f"Gain over {BASELINE} in percentage points, by labelled images per class",
-        lambda result: Entry(points(result.gain, result.gain_margin), result.gain, result.verdict),
+        lambda result: (
+            plain(result.gain)
+            if math.isnan(result.gain)
+            else Entry(points(result.gain, result.gain_margin), result.gain, result.verdict)
+        ),
         comparison.transfers,
         f"{key('better')}; {key('worse')}: negative transfer; {key('not separated')}. ± is half of the interval after "
         "Holm's correction for all pairs of strategies in a column: with 95 % confidence, all verdicts of the column "
@@ -125,7 +132,9 @@ def _gains(comparison: Comparison) -> Section:
     equivalence = _by_budget(
         comparison,
         f"Label equivalence: labels per class that {BASELINE} needs for the same accuracy",
-        lambda result: Entry(labels(result, largest), result.equivalent),
+        lambda result: (
+            plain(result.gain) if math.isnan(result.gain) else Entry(labels(result, largest), result.equivalent)
+        ),
         comparison.transfers,
         f"Interpolated on a log axis between the measured budgets, {comparison.shots[0]:,} to {largest:,} labels per "
         "class. In brackets: the range in which the paired 95 % interval of the difference contains 0.",
@@ -139,9 +148,9 @@ def _gains(comparison: Comparison) -> Section:
 
 
 def _pair_details(comparison: Comparison) -> list[Any]:
-    if len(comparison.strategies) == 1 or comparison.seeds == 1:
-        return []
     pairs = comparison.pairs
+    if pairs.empty or comparison.seeds == 1:
+        return []
     frame = pd.DataFrame(
         {
             "first": pairs["first"],
@@ -155,7 +164,7 @@ def _pair_details(comparison: Comparison) -> list[Any]:
             "p": pairs["p_value"],
         }
     )
-    least = smallest_p_value(comparison.seeds, len(pairs) // len(comparison.shots))
+    least = smallest_p_value(comparison.seeds, pairs["shots"].value_counts().max())
     note = (
         "Difference: first minus second in percentage points, with its own 95 % interval. Corrected: with the interval "
         "after Holm's correction for all pairs at that label budget, which gives the verdict. First wins: in % of the "

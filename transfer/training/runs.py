@@ -98,7 +98,13 @@ def train_runs(
         model, Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
     )
     made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
-    return gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
+    predictions = gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
+    if count := int(predictions.collapsed.sum()):
+        say(
+            f"warning: {strategy}: the predictions of {counted(count, 'run')} hardly differ from image to image: "
+            f"training failed. Change section {strategy} of params.yaml, most likely its peak_rate"
+        )
+    return predictions
 
 
 def gather(target: Target, runs: Sequence[Run], made: dict[str, Any], model_bytes: int) -> Predictions:
