@@ -65,7 +65,7 @@ def runs_of(outcomes: Outcomes) -> pd.DataFrame:
 
 
 def side(title: str, classes: list[str]) -> dict[str, Any]:
-    counts = {"train": 4321, "test": 600, "dropped": 3, "how": "the data's own test images", "grouped": False}
+    counts = {"train": 4321, "test": 600, "dropped": 3, "how": "the data's own test images", "test_groups": 0}
     return {"title": title, "classes": classes, "raw": {"images": {"shape": [4, 28, 28], "sha256": "abc"}}} | counts
 
 

@@ -133,7 +133,7 @@ def method(study: Study) -> Section:
         strategies=len(strategies),
         budgets=len(comparison.shots),
         replicates=study.replicates,
-        grouped=study.data["target"]["grouped"],
+        groups=study.data["target"]["test_groups"],
         precisions=sorted({facts["precision"] for facts in made if "precision" in facts}),
         names=comparison.strategies,
         versions=listed(sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})),
