@@ -11,6 +11,7 @@ from transfer import strategies
 from transfer.console import UserError, run, shown
 from transfer.data import download, split
 from transfer.data import section as data
+from transfer.data.conversion import check_counts
 from transfer.data.sets import SETS
 from transfer.evaluation import probes, selection
 from transfer.models import cnn, model_file
@@ -62,6 +63,7 @@ def check(params: dict[str, Any]) -> None:
         side.check_paths(key)
         if side.name in SETS:
             side.choose(SETS[side.name].classes, key)
+    check_counts(parsed["data"], parsed["split"])
     if parsed["compute"].engine == "ray":
         check_ray()
     _check_source(parsed, list(known_strategies))

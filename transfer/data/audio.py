@@ -30,6 +30,7 @@ from transfer.console import UserError
 from transfer.data.preprocessing import Sound
 
 LARGEST = 60_000_000  # samples of all channels: ten minutes in stereo at 48 kHz
+MP3_IN_WAV = b"\x55\0"  # format of a WAV file, in its bytes 20 and 21
 RATES = range(1000, 192_001)  # samples per second
 FRAME = 0.02  # seconds, where silence is told from sound
 QUIET = 1e-4  # of the power of the loudest frame, -40 dB
@@ -62,6 +63,8 @@ def read_sound(content: bytes, sound: Sound, name: str) -> np.ndarray:
                 )
             signal = file.read(dtype="float32", always_2d=True).mean(axis=1, dtype=np.float64)
     except soundfile.LibsndfileError as error:
+        if content[8:16] == b"WAVEfmt " and content[20:22] == MP3_IN_WAV:  # of which libsndfile reads the longer ones
+            raise UserError(f"{name} is a WAV with an MP3 inside that cannot be read: save it as plain WAV") from None
         raise UserError(
             f"{name} is no image or recording that can be read ({error.error_string}): replace it, or take it out"
         ) from None

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from transfer.console import counted, say
-from transfer.data import folders, images
+from transfer.console import counted, say, shown
+from transfer.data import folders, images, split
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.section import Params, Side
 from transfer.data.sets import NONE, SETS, fingerprint, read_set
-from transfer.data.split import EITHER, TEST, TRAIN
-from transfer.files import digest, write_folder, write_rows
+from transfer.data.split import EITHER, TEST, TRAIN, Pool, digests
+from transfer.files import digest, read_array, write_folder, write_rows
 
 SHIFT_SEED = 0
 BATCH = 1024  # images that are converted together
@@ -47,10 +47,10 @@ def convert_side(
         UserError: if data cannot be read, or lack a class that is asked for.
     """
     side: Side = getattr(params, key)
-    preprocessing = Preprocessing(*shape, fit=params.fit, polarity=side.polarity)
+    preprocessing = Preprocessing(*shape, fit=params.fit, polarity=side.polarity, margin=side.margin)
     shift = params.target.shift if key == "target" else "none"
     arrays, table, published = _read(side, f"data.{key}", raw, warn)
-    parts = np.array([TRAIN, TEST] if table.place.any() else [EITHER], np.uint8)
+    apart = bool(table.place.any())
     known = SETS[side.name].classes if side.name in SETS else sorted(set(table.label))
     classes = side.choose(known, f"data.{key}")
     table = _own_share(table[table.label.isin(classes)], params.shared, target=key == "target")
@@ -60,22 +60,88 @@ def convert_side(
     elif arrays:
         batches = _converted(arrays, table, preprocessing, shift)
     else:
-        if any(file.suffix.lower() in folders.RECORDINGS for file in table.path):
+        if folders.has_recordings(table.path):
             preprocessing = replace(preprocessing, sound=params.sound)
-        batches = folders.read_files(table.path.tolist(), preprocessing, key)
+        batches = folders.read_files(table.path.tolist(), preprocessing, key, warn)
     write_folder(
         path,
         {
             "images": lambda file: write_rows(file, batches, len(table)),
-            "labels": np.array([classes.index(name) for name in table.label], np.int32),
-            "part": parts[table.place],
-            "groups": pd.factorize(table.group.where(table.group != ""), sort=True)[0].astype(np.int32),
-            "classes": np.array(classes, dtype=np.str_),
             "preprocessing": np.array(preprocessing.to_text()),
+            **_facts_of_images(table, classes, apart=apart),
         },
     )
+    if side.own:
+        _warn_of_two_labels(read_array(path / "images.npy", mapped=True), table, f"data.{key}", warn, apart=apart)
     converted = {"images": {"shape": (len(table), *shape), "sha256": digest(path / "images.npy")}}
     return {"title": _title(side, len(table), shift), "classes": classes, "raw": published or converted}
+
+
+def check_counts(params: Params, split_params: split.Params) -> None:
+    """Check that there are enough of the user's own images, and groups that can be divided, without reading any image.
+
+    Images that are there twice may leave fewer in the end.
+
+    Raises:
+        UserError: as the stage `split` would, when all images were converted.
+    """
+    for key, side in (("target", params.target), ("source", params.source)):
+        if not side.own:
+            continue
+        table = _list_own(side, f"data.{key}", lambda _: None)  # `convert` will tell
+        apart = bool(table.place.any())
+        classes = side.choose(sorted(set(table.label)), f"data.{key}")
+        table = table[table.label.isin(classes)]
+        numbers = np.arange(len(table))[:, np.newaxis]  # in the place of images, each another one
+        pool = Pool(numbers, preprocessing=np.array(""), **_facts_of_images(table, classes, apart=apart))
+        parts = split.divide(pool, split_params, f"data.{key}")
+        (split.split_target if key == "target" else split.split_source)(pool, parts, split_params)
+
+
+def _facts_of_images(table: pd.DataFrame, classes: Sequence[str], *, apart: bool) -> dict[str, np.ndarray]:
+    """What a `Pool` has of each image, and the names of the classes."""
+    parts = np.array([TRAIN, TEST] if apart else [EITHER], np.uint8)
+    return {
+        "labels": np.array([classes.index(name) for name in table.label], np.int32),
+        "part": parts[table.place],
+        "groups": pd.factorize(table.group.where(table.group != ""), sort=True)[0].astype(np.int32),
+        "classes": np.array(classes, dtype=np.str_),
+    }
+
+
+def _warn_of_two_labels(
+    pixels: np.ndarray, table: pd.DataFrame, key: str, warn: Callable[[str], None], *, apart: bool
+) -> None:
+    """Tell of images with the same pixels, in the form that the model takes, but different labels."""
+    table = table.assign(pixels=digests(pixels).tolist())
+    table = table[table.groupby("pixels").label.transform("nunique") > 1].drop_duplicates(["pixels", "label"])
+    pairs = [
+        " and ".join(f"{name} ({label})" for name, label in zip(rows["name"][:2], rows.label[:2], strict=True))
+        for _, rows in table[["pixels", "name", "label"]].groupby("pixels", sort=False)
+    ]
+    if pairs:
+        kept = " to train on, unless it is a test image, and every test image" if apart else " and drops the others"
+        warn(
+            f"{key}: {counted(len(pairs), 'image')} under two labels, with the same pixels: "
+            f"{shown('; '.join(pairs[:3]))}: correct the labels, as `split` keeps the first{kept}"
+        )
+
+
+def _list_own(side: Side, key: str, warn: Callable[[str], None]) -> pd.DataFrame:
+    """The user's own images: what `list_files` or `list_rows` says, with its place and row as `_read` has them."""
+    side.check_paths(key)
+    columns = folders.USUAL if side.columns == "auto" else side.columns
+    tables = [
+        folders.list_files(Path(path), f"{key}.{name}", warn, columns)
+        if side.name == "folder"
+        else folders.list_rows(Path(path), f"{key}.{name}")
+        for name, path in side.own_paths.items()
+    ]
+    return _joined(tables)
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, keys=range(len(tables)), names=["place", "row"]).reset_index()
 
 
 def _read(
@@ -87,30 +153,25 @@ def _read(
         Arrays of images, none where images are in files; of each image its label, its group (empty for none), its place
         (0, or 1 for test images that are apart), and its row there or its path; and what the arrays were published as.
     """
-    arrays: Sequence[np.ndarray] = []
-    published: dict[str, Any] = {}
     if side.name == NONE:
-        tables = [pd.DataFrame({"label": [], "group": []}, dtype=str)]
-    elif side.own:
-        side.check_paths(key)
-        paths = {f"{key}.{name}": Path(path) for name, path in side.own_paths.items()}
-        if side.name == "npz":
-            found = [folders.read_npz(path, name) for name, path in paths.items()]
-            arrays, tables = [pixels for pixels, _ in found], [table for _, table in found]
-        else:
-            tables = [folders.list_files(path, name, warn) for name, path in paths.items()]
-    else:
-        given, names = read_set(side.name, raw), np.array(SETS[side.name].classes)
-        arrays = [array for name, array in given.items() if name.endswith("images")]
-        tables = [
-            pd.DataFrame({"label": names[array], "group": ""})
-            for name, array in given.items()
-            if name.endswith("labels")
-        ]
-        for name, array in given.items():
-            flat = array[..., 0] if array.shape[-1] == 1 else array  # grey images have no axis for channels
-            published[name.replace("_", " ")] = {"shape": flat.shape, "sha256": fingerprint(flat)}
-    return arrays, pd.concat(tables, keys=range(len(tables)), names=["place", "row"]).reset_index(), published
+        return [], _joined([pd.DataFrame({"label": [], "group": []}, dtype=str)]), {}
+    if side.own:
+        table, arrays = _list_own(side, key, warn), []
+        for name, path in side.own_paths.items() if side.name == "npz" else ():
+            arrays.append(folders.read_npz(Path(path), f"{key}.{name}")[0])
+            faint = arrays[-1].dtype == np.uint16 and sum(map(images.is_faint, arrays[-1]))
+            if faint:
+                warn(f"{key}.{name}: {counted(faint, 'image')} {images.FAINT}")
+        return arrays, table, {}
+    given, names = read_set(side.name, raw), np.array(SETS[side.name].classes)
+    tables = [
+        pd.DataFrame({"label": names[array], "group": ""}) for name, array in given.items() if name.endswith("labels")
+    ]
+    published = {}
+    for name, array in given.items():
+        flat = array[..., 0] if array.shape[-1] == 1 else array  # grey images have no axis for channels
+        published[name.replace("_", " ")] = {"shape": flat.shape, "sha256": fingerprint(flat)}
+    return [array for name, array in given.items() if name.endswith("images")], _joined(tables), published
 
 
 def _own_share(table: pd.DataFrame, shared: Sequence[str], *, target: bool) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import codecs
+import io
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -16,12 +17,26 @@ from PIL import UnidentifiedImageError
 from transfer.console import UserError, counted, one_line, progress, say, shown, some
 from transfer.data import images
 from transfer.data.preprocessing import Preprocessing
+from transfer.params import Section
 
 LABELS = "labels.csv"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # folders that are no classes
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
 READABLE = (*images.SUFFIXES, *RECORDINGS)  # ends of names
 SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r")  # what systems put into folders, beside hidden files
 REFUSED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters: controls, bytes that are no text, line breaks
+
+
+class Columns(Section):
+    """Names of the columns of `labels.csv`, whose case does not count."""
+
+    path: str
+    label: str
+    group: str | None = None  # of the name group, if there is one
+
+
+USUAL = Columns(path="path", label="label")
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -42,30 +57,38 @@ def find_files(folder: Path) -> list[Path]:
 
 
 def readable(path: Path) -> bool:
-    """Whether a file's name ends as those of images and recordings do."""
-    return path.suffix.lower() in READABLE
+    """Whether a file's name ends as those of images and recordings do, or has no end and the file is an image."""
+    return path.suffix.lower() in READABLE or (not path.suffix and images.is_image(path))
 
 
-def list_files(folder: Path, key: str, warn: Callable[[str], None] = say) -> pd.DataFrame:
+def has_recordings(files: Iterable[Path]) -> bool:
+    """Whether the name of any file ends as those of recordings do."""
+    return any(path.suffix.lower() in RECORDINGS for path in files)
+
+
+def list_files(folder: Path, key: str, warn: Callable[[str], None] = say, columns: Columns = USUAL) -> pd.DataFrame:
     """List a folder of images and recordings: those in `labels.csv`, if it is there, else those in a folder per class.
 
     Args:
-        folder: that holds `labels.csv`, with the columns path (inside the folder), label, and group if wanted; or
-            `<class>/…/<file>`.
+        folder: that holds `labels.csv`, with the columns path (inside the folder), label, and group if wanted, and any
+            others; or `<class>/…/<file>`.
         key: of the folder in the parameters, for errors, as in `data.target.path`.
-        warn: is told of files that are passed over, and of a doubtful encoding.
+        warn: is told of files and columns that are passed over, and of a doubtful encoding.
+        columns: what those of `labels.csv` are called.
 
     Returns:
-        path, label, and group, which is empty for what belongs to none; sorted by label, then by path.
+        path, label, group, which is empty for what belongs to none, and name, the path without all that is before the
+        folder; sorted by label, then by path.
 
     Raises:
         UserError: if the table cannot be read, a file is missing, or there are fewer than two classes.
     """
-    table = _read_table(folder, key, warn) if (folder / LABELS).is_file() else _by_class(folder, key, warn)
+    table = _read_table(folder, key, warn, columns) if (folder / LABELS).is_file() else _by_class(folder, key, warn)
     table["label"] = table.label.str.normalize("NFC")  # some systems write the same letters as other characters
     _check_classes(table.label, f"{key}: {shown(folder)}")
     table = table.sort_values(["label", "path"], ignore_index=True)
-    return table.assign(path=[folder / path for path in table.path])
+    called = folder.resolve().name
+    return table.assign(path=[folder / path for path in table.path], name=[f"{called}/{path}" for path in table.path])
 
 
 def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFrame:
@@ -75,8 +98,9 @@ def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFra
             f"{key}: {shown(folder)} has no folders in it: put your files into one for each class, or list them with "
             f"their classes in {LABELS}"
         )
+    _check_no_parts(folder, classes, key)
     files = [path.relative_to(folder) for path in find_files(folder)]
-    taken = [path for path in files if readable(path) and len(path.parts) > 1]
+    taken = [path for path in files if len(path.parts) > 1 and readable(folder / path)]
     if empty := sorted(classes.difference(path.parts[0] for path in taken)):
         kinds = ", ".join(suffix[1:] for suffix in READABLE)
         raise UserError(f"{key}: {shown(folder / empty[0])} holds no image or recording ({kinds}): add some")
@@ -88,37 +112,81 @@ def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFra
     )
 
 
-def _read_table(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFrame:
-    where = f"{key}: {shown(folder / LABELS)}"
-
-    def read(encoding: str) -> pd.DataFrame:
-        table = pd.read_csv(
-            folder / LABELS, sep=None, engine="python", encoding=encoding, dtype=str, keep_default_na=False
+def _check_no_parts(folder: Path, classes: Iterable[str], key: str) -> None:
+    """Refuse folders such as `train` and `val` that hold the same folders, which are the classes."""
+    parts = [name for part in PARTS for name in sorted(classes) if name.lower() == part]
+    inner = {name: {path.name for path in (folder / name).iterdir() if path.is_dir()} for name in parts}
+    alike = [name for name in parts if any(inner[name] & inner[other] for other in parts if other != name)]
+    if alike:
+        side = key.rpartition(".")[0]
+        raise UserError(
+            f"{key}: {' and '.join(alike)} in {shown(folder)} hold the same folders, so they are no classes: set "
+            f"{side}.path to {shown(folder / alike[0])} and {side}.test_path to {shown(folder / alike[-1])}"
         )
-        return table.fillna("")
 
-    try:
-        try:
-            table = read("utf-8-sig")
-        except UnicodeDecodeError:
-            table = read("cp1252")
-            warn(f"{where} is not UTF-8, and was read as Windows-1252: save it as CSV UTF-8 if a name looks wrong")
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{where} cannot be read ({one_line(error)}): save it as CSV") from None
-    table.columns = table.columns.str.strip()
-    if sorted(table.columns) not in (["label", "path"], ["group", "label", "path"]):
-        columns = shown(", ".join(table.columns))
-        raise UserError(f"{where}: the columns are {columns}, but must be path, label and, if wanted, group")
-    table = table.apply(lambda column: column.str.strip())
-    table["path"] = [PurePath(path).as_posix() for path in table.path]
-    for path in table.path:
-        if PurePath(path).is_absolute() or PureWindowsPath(path).drive or ".." in PurePath(path).parts:
-            raise UserError(f"{where}: {shown(path)} leads out of the folder, which DVC watches: move the file inside")
-        if not (folder / path).is_file():
-            raise UserError(f"{where}: {shown(path)} is {'no file' if (folder / path).exists() else 'missing'}")
+
+def _read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Columns) -> pd.DataFrame:
+    where = f"{key}: {shown(folder / LABELS)}"
+    table = _parse_table(folder / LABELS, where, warn)
+    called = {"path": columns.path, "label": columns.label, "group": columns.group or "group"}
+    wanted = {name.strip().casefold(): column for column, name in called.items()}
+    headers = [*table]
+    table.columns = [wanted.get(name.casefold(), "") for name in headers]
+    for column in ("path", "label", *(["group"] if columns.group else [])):
+        if [*table].count(column) != 1:
+            there = shown(some([name or "(none)" for name in headers], 10))
+            raise UserError(
+                f"{where}: the columns are {there}, but one must be {shown(called[column])}: correct it, or say what "
+                f"they are called, as in {key.rpartition('.')[0]}.columns: {{path: file, label: class}}"
+            )
+    if others := [name for name, column in zip(headers, table, strict=True) if name and not column]:
+        read = ", ".join(shown(name) for name in called.values())
+        warn(f"{where}: passed over {counted(len(others), 'column')}, {shown(some(others))}: only {read} are read")
+    table = table[["path", "label"]].assign(group=table.get("group", ""))
+    table["path"] = [_inside(folder, path, where) for path in table.path]
     if twice := table.path[table.path.duplicated()].tolist():
         raise UserError(f"{where}: {shown(twice[0])} is there more than once: name it once")
-    return table if "group" in table else table.assign(group="")
+    return table
+
+
+def _parse_table(file: Path, where: str, warn: Callable[[str], None]) -> pd.DataFrame:
+    """A table as spreadsheets save it: UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs; rows of nothing."""
+    try:
+        content = file.read_bytes()
+        try:
+            text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252")
+            warn(f"{where} is not UTF-8, and was read as Windows-1252: save it as CSV UTF-8 if a name looks wrong")
+        lines = text.splitlines() or [""]
+        separator = max(",;\t", key=lines[0].count)
+        width = 1 + max(line.count(separator) for line in lines)  # rows may be longer than the header
+        table = pd.read_csv(
+            io.StringIO(text), sep=separator, header=None, names=range(width), dtype=str, keep_default_na=False
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where} cannot be read ({one_line(error)}): save it as CSV") from None
+    table = table.fillna("").apply(lambda column: column.str.strip())
+    table = table[table.ne("").any(axis=1)]
+    if table.empty:
+        raise UserError(f"{where} has nothing in it: list your files, with the columns path and label")
+    header, table = table.iloc[0], table.iloc[1:]
+    last = 1 + int(np.flatnonzero(header)[-1])
+    if len(longer := table[table.iloc[:, last:].ne("").any(axis=1)]):
+        row = separator.join(longer.iloc[0])
+        raise UserError(f"{where}: row {shown(row, 60)} is too long: put what has a {separator!r} in it into quotes")
+    return table.iloc[:, :last].set_axis(header[:last], axis=1)
+
+
+def _inside(folder: Path, path: str, where: str) -> str:
+    """A path of a table, inside its folder, with slashes where that file exists."""
+    slashed = PureWindowsPath(path)
+    if PurePath(path).is_absolute() or slashed.drive or slashed.root or ".." in (*PurePath(path).parts, *slashed.parts):
+        raise UserError(f"{where}: {shown(path)} leads out of the folder, which DVC watches: move the file inside")
+    for inside in (PurePath(path), slashed):
+        if (folder / inside).is_file():
+            return inside.as_posix()
+    raise UserError(f"{where}: {shown(path)} is {'no file' if (folder / path).exists() else 'missing'}")
 
 
 def _check_classes(labels: Iterable[str], where: str) -> None:
@@ -131,6 +199,25 @@ def _check_classes(labels: Iterable[str], where: str) -> None:
         raise UserError(f"{where} has {what}: at least two classes are needed")
 
 
+def list_rows(path: Path, key: str) -> pd.DataFrame:
+    """List an npz file of one's own, as `read_npz` reads it, without its images.
+
+    Returns:
+        label, group and name, as `list_files` has them.
+    """
+    arrays, where = _arrays(path, key, "labels", "groups"), f"{key}: {shown(path)}"
+    for name, array in arrays.items():
+        if array.dtype.kind not in "iuU" or array.shape != arrays["labels"].shape[:1]:
+            raise UserError(
+                f"{where}: {name} is {array.dtype} {array.shape}, but must be an integer or text for each image"
+            )
+    labels = [unicodedata.normalize("NFC", str(label)) for label in arrays["labels"]]
+    _check_classes(labels, where)
+    groups = [str(group) for group in arrays["groups"]] if "groups" in arrays else [""] * len(labels)
+    names = [f"row {row} of {path.name}" for row in range(len(labels))]
+    return pd.DataFrame({"label": labels, "group": groups, "name": names})
+
+
 def read_npz(path: Path, key: str) -> tuple[np.ndarray, pd.DataFrame]:
     """Read an npz file of one's own.
 
@@ -140,40 +227,42 @@ def read_npz(path: Path, key: str) -> tuple[np.ndarray, pd.DataFrame]:
         key: of the file in the parameters, for errors, as in `data.target.path`.
 
     Returns:
-        Images as they are; label and group, as `list_files` has them.
+        Images as they are; what `list_rows` gives.
 
     Raises:
         UserError: if the file is missing, damaged, or lacks an array, or one is not as it must be.
     """
+    table = list_rows(path, key)
+    pixels = _arrays(path, key, "images")["images"]
+    images.check(pixels, f"{key}: {shown(path)}: images")
+    if len(pixels) != len(table):
+        raise UserError(f"{key}: {shown(path)} has {counted(len(pixels), 'image')}, but {len(table):,} labels")
+    return pixels, table
+
+
+def _arrays(path: Path, key: str, needed: str, *others: str) -> dict[str, np.ndarray]:
+    """Named arrays of an npz file, of which one must be there."""
     where = f"{key}: {shown(path)}"
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in ("images", "labels", "groups") if name in file}
+            arrays = {name: np.asarray(file[name]) for name in (needed, *others) if name in file}
     except Exception as error:  # of many kinds, on what is damaged
         raise UserError(f"{where} is no npz file of plain arrays, or damaged ({one_line(error)})") from None
-    if missing := {"images", "labels"} - arrays.keys():
-        raise UserError(f"{where} has no array {min(missing)}: it needs images and labels")
-    pixels = arrays.pop("images")
-    images.check(pixels, f"{where}: images")
-    for name, array in arrays.items():
-        if array.dtype.kind not in "iuU" or array.shape != pixels.shape[:1]:
-            raise UserError(
-                f"{where}: {name} is {array.dtype} {array.shape}, but must be an integer or text for each of "
-                f"{counted(len(pixels), 'image')}"
-            )
-    labels = [unicodedata.normalize("NFC", str(label)) for label in arrays["labels"]]
-    _check_classes(labels, where)
-    groups = [str(group) for group in arrays["groups"]] if "groups" in arrays else [""] * len(labels)
-    return pixels, pd.DataFrame({"label": labels, "group": groups})
+    if needed not in arrays:
+        raise UserError(f"{where} has no array {needed}: it needs images and labels")
+    return arrays
 
 
-def read_file(source: Path | bytes, preprocessing: Preprocessing, name: str = "") -> np.ndarray:
+def read_file(
+    source: Path | bytes, preprocessing: Preprocessing, name: str = "", faint: Callable[[str], object] | None = None
+) -> np.ndarray:
     """Read an image or a recording, whichever it is by its content.
 
     Args:
         source: path of the file, or its bytes.
         preprocessing: that is wanted; recordings are read if it says how.
         name: what the file is called in errors; its path if this is empty.
+        faint: is told the name of a 16-bit image that is taken as 8-bit.
 
     Returns:
         (height, width, channels) uint8.
@@ -191,7 +280,7 @@ def read_file(source: Path | bytes, preprocessing: Preprocessing, name: str = ""
     if not content:
         raise UserError(f"{name} is empty: replace it, or take it out")
     try:
-        return images.read_image(content, preprocessing, name)
+        return images.read_image(content, preprocessing, name, faint)
     except UnidentifiedImageError:
         if preprocessing.sound is None:
             kinds = ", ".join(images.FORMATS)
@@ -202,23 +291,42 @@ def read_file(source: Path | bytes, preprocessing: Preprocessing, name: str = ""
     return images.convert(spectrogram[np.newaxis], replace(preprocessing, fit="stretch"))[0]
 
 
-def read_files(files: Sequence[Path], preprocessing: Preprocessing, label: str) -> Iterator[np.ndarray]:
+def read_files(
+    files: Sequence[Path], preprocessing: Preprocessing, label: str, warn: Callable[[str], None] = say
+) -> Iterator[np.ndarray]:
     """Read images and recordings one after the other, by one thread per processor core.
 
     Args:
         files: to read.
         preprocessing: that they are brought to.
         label: stands before the progress.
+        warn: is told of images whose values are doubtful.
 
     Yields:
-        (1, height, width, channels) uint8.
+        (1, height, width, channels) uint8, of the files that can be read.
 
     Raises:
-        UserError: for a file that cannot be read, as `read_file` does.
+        UserError: at the end, if files cannot be read, as `read_file` does.
     """
+    faint: list[str] = []
+
+    def attempt(file: Path) -> np.ndarray | UserError:
+        try:
+            return read_file(file, preprocessing, faint=faint.append)
+        except UserError as error:
+            return error
+
     # Pillow decodes outside Python's lock.
-    read = joblib.Parallel(-1, backend="threading", return_as="generator")(
-        joblib.delayed(read_file)(file, preprocessing) for file in files
-    )
-    for image in progress(read, label, "file", [1] * len(files)):
-        yield image[np.newaxis]
+    threads = joblib.Parallel(-1, backend="threading", return_as="generator")
+    bad = []
+    for image in progress(threads(joblib.delayed(attempt)(file) for file in files), label, "file", [1] * len(files)):
+        if isinstance(image, UserError):
+            bad.append(str(image))
+        else:
+            yield image[np.newaxis]
+    if len(bad) == 1:
+        raise UserError(bad[0])
+    if bad:
+        raise UserError(f"{len(bad)} of {counted(len(files), 'file')} cannot be used. The first: {'; '.join(bad[:3])}")
+    if faint:
+        warn(f"{label}: {counted(len(faint), 'image')} ({some(sorted(faint))}) {images.FAINT}")

@@ -4,11 +4,12 @@ The rules, in this order, are the same for files and arrays:
 
 1. A file is what its content says: PNG, JPEG, BMP, WebP, GIF or TIFF, of at most 100 megapixels. The first frame or
    page is taken, and turned as the camera noted (EXIF).
-2. To 8 bits: 16-bit grey is divided by 257, 1 bit becomes 0 or 255, numbers from 0 to 1 are multiplied by 255. Files of
-   32-bit numbers are refused, as nobody knows their range.
+2. To 8 bits: 16-bit grey is divided by 257, but where no value is above 255 it is taken as 8-bit; 1 bit becomes 0 or
+   255, numbers from 0 to 1 are multiplied by 255. Files of 32-bit numbers are refused, as nobody knows their range.
 3. What is transparent is laid on white; colour becomes grey by the luma of ITU-R BT.601, grey RGB by repetition.
 4. Height and width, bilinearly: `stretch` changes each for itself; `pad` keeps the shape and centres the image on the
-   median colour of its border; `crop` keeps the shape and cuts off, on both sides alike, what is too much.
+   median colour of its border; `crop` keeps the shape and cuts off, on both sides alike, what is too much. A `margin`
+   of the same colour is left free on every side.
 5. Polarity `inverted` makes 255 - x of every value.
 """
 
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,25 +29,30 @@ from transfer.data.preprocessing import Preprocessing
 
 Shift = Literal["none", "rotated", "inverted", "noisy"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")  # no other decoder of Pillow is ever reached
 LARGEST = 100_000_000  # pixels of an image in a file
 ROTATION = 45  # degrees, counter-clockwise
 NOISE = 64  # standard deviation, of 0..255
 DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and light above the other
-SAMPLE = 1000  # images that tell the brightness of a border
+SAMPLE = 1000  # images that tell the brightness of a border, and how far content fills the frame
+CONTENT = 32  # of 0..255: what differs more from the border is content, and not noise or compression
+FAINT = "of 16 bits, but with no value above 255, so taken as 8-bit: save as 8-bit, or scale to 65535 if that is wrong"
 BILINEAR = Image.Resampling.BILINEAR
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what is odd in a file, but changes no pixel
 
 
-def read_image(content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray:
+def read_image(
+    content: bytes, preprocessing: Preprocessing, name: str, faint: Callable[[str], object] | None = None
+) -> np.ndarray:
     """Decode an image file and bring it to the form that a network takes.
 
     Args:
         content: of the file.
         preprocessing: that is wanted.
         name: what the file is called in errors.
+        faint: is told the name of a 16-bit image that is taken as 8-bit.
 
     Returns:
         (height, width, channels) uint8.
@@ -61,7 +69,10 @@ def read_image(content: bytes, preprocessing: Preprocessing, name: str) -> np.nd
             raise UserError(f"{name} is an image of 32-bit numbers: save it with 8 or 16 bits, grey or RGB")
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
-            image = Image.fromarray(_eight_bit(np.asarray(image)))
+            deep = np.asarray(image)
+            if faint and is_faint(deep):
+                faint(name)
+            image = Image.fromarray(_eight_bit(deep))
         return _prepared(image, preprocessing)
     except (UserError, Image.UnidentifiedImageError):
         raise
@@ -69,6 +80,20 @@ def read_image(content: bytes, preprocessing: Preprocessing, name: str) -> np.nd
         raise UserError(f"{name} has more than {LARGEST // 1_000_000} megapixels: make it smaller") from None
     except Exception as error:  # Pillow raises errors of many kinds on damaged files
         raise UserError(f"{name} is damaged ({one_line(error)}): replace it, or take it out") from None
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file begins as an image of the `FORMATS` does."""
+    try:
+        Image.open(path, formats=FORMATS).close()
+    except (OSError, Image.DecompressionBombError):
+        return False
+    return True
+
+
+def is_faint(image: np.ndarray) -> bool:
+    """Whether an image of 16 bits, (height, width, …) uint16, has values of 8 bits only."""
+    return 0 < image.max() <= 255
 
 
 def check(images: np.ndarray, name: str) -> None:
@@ -101,7 +126,7 @@ def convert(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         (n, height, width, channels) uint8; the same array where nothing is to change.
     """
     images = images[..., None] if images.ndim == 3 else images
-    if images.dtype == np.uint8 and images.shape[1:] == preprocessing.shape:
+    if images.dtype == np.uint8 and images.shape[1:] == preprocessing.shape and not preprocessing.margin:
         return 255 - images if preprocessing.polarity == "inverted" else images
     return np.stack([_prepared(_pillow(_eight_bit(image)), preprocessing) for image in images])
 
@@ -143,10 +168,38 @@ def looks_inverted(*sides: tuple[np.ndarray, np.ndarray]) -> bool:
 
 def _brightness(images: np.ndarray, rows: np.ndarray) -> float:
     """The mean of the outermost pixels, 0 to 255."""
+    return float(_sample(images, rows)[:, _border(images)].mean())
+
+
+def filled(images: np.ndarray, rows: np.ndarray) -> float:
+    """How far the content of images fills their frame: the median part of its height or width, whichever is larger.
+
+    Content is the bounding box of what differs from the median colour of the border by more than `CONTENT`.
+
+    Args:
+        images: (n, height, width, channels) uint8.
+        rows: of images, (m,); at most 1000, evenly spread, are looked at.
+    """
+    sample = _sample(images, rows)
+    colour = np.median(sample[:, _border(images)], axis=1).astype(np.int16)
+    content = (np.abs(sample - colour[:, None, None]) > CONTENT).any(axis=3)
+
+    def extent(lines: np.ndarray) -> np.ndarray:  # (images, lines) bool: first to last that has content
+        ahead = lines.argmax(axis=1) + lines[:, ::-1].argmax(axis=1)
+        return np.where(lines.any(axis=1), 1 - ahead / lines.shape[1], 0)
+
+    return float(np.median(np.maximum(extent(content.any(axis=2)), extent(content.any(axis=1)))))
+
+
+def _sample(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return images[rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]]
+
+
+def _border(images: np.ndarray) -> np.ndarray:
+    """Which pixels are outermost, (height, width) bool."""
     border = np.ones(images.shape[1:3], bool)
     border[1:-1, 1:-1] = False
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]
-    return float(images[sample][:, border].mean())
+    return border
 
 
 def _pillow(image: np.ndarray) -> Image.Image:
@@ -160,7 +213,7 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
             image = np.rint(image.astype(np.float64) * 255)
         case "b":
             image = np.where(image, 255, 0)
-        case "u" if image.dtype.itemsize == 2:
+        case "u" if image.dtype.itemsize == 2 and not is_faint(image):
             image = np.rint(image / 257)
     return image.astype(np.uint8)
 
@@ -171,14 +224,17 @@ def _prepared(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if preprocessing.channels == 1 else "RGB")
-    size = preprocessing.width, preprocessing.height
+    margin, colour = preprocessing.margin, _border_colour(image)
+    size = preprocessing.width - 2 * margin, preprocessing.height - 2 * margin
     match preprocessing.fit:
         case "stretch":
             image = image.resize(size, BILINEAR)
         case "crop":
             image = ImageOps.fit(image, size, BILINEAR)
         case "pad":
-            image = ImageOps.pad(image, size, BILINEAR, color=_border_colour(image))
+            image = ImageOps.pad(image, size, BILINEAR, color=colour)
+    if margin:
+        image = ImageOps.expand(image, margin, colour)
     pixels = np.asarray(image).reshape(preprocessing.shape)
     return 255 - pixels if preprocessing.polarity == "inverted" else pixels
 

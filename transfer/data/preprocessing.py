@@ -35,6 +35,7 @@ class Preprocessing:
         fit: how another shape is brought to this one.
         polarity: `inverted` turns light and dark round, as the last step.
         sound: how recordings become images; None where there were none to learn from.
+        margin: pixels that are left free on every side.
     """
 
     height: int
@@ -43,6 +44,7 @@ class Preprocessing:
     fit: Fit
     polarity: Polarity
     sound: Sound | None = None
+    margin: int = 0  # of models that were saved before there was one, too
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
 
 from transfer.console import UserError, shown, some
+from transfer.data.folders import Columns, find_files, has_recordings
 from transfer.data.images import Shift
 from transfer.data.preprocessing import Fit, Polarity, Sound
 from transfer.data.sets import NONE, OWN, SETS
@@ -23,14 +25,23 @@ Length = Annotated[int, Field(ge=4, le=2048)]
 ModelShape = tuple[int | None, int | None, int | None]  # height, width, channels; None where a model leaves it open
 
 
+def _name(value: object) -> object:
+    """A name in a list of classes, as YAML reads it."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("a name: write it in quotes, as YAML takes it for something else")
+    return value
+
+
 class Side(Section):
     """`data.source` or `data.target`: a data set and the classes of it that make the task."""
 
     name: Literal["mnist", "fashion_mnist", "cifar10", "digits", "folder", "npz", "none"]
-    classes: Literal["all"] | Annotated[list[int | str], Field(min_length=2)]
+    classes: Literal["all"] | Annotated[list[Annotated[int | str, BeforeValidator(_name)]], Field(min_length=2)]
     path: Annotated[str, Field(min_length=1)]
     test_path: Annotated[str, Field(min_length=1)]
+    columns: Literal["auto"] | Columns
     polarity: Polarity
+    margin: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -38,6 +49,8 @@ class Side(Section):
             raise ValueError(f"name is {self.name}, so path must be that of your {self.name}")
         if not self.own and self.own_paths:
             raise ValueError(f"name is {self.name}, which needs no path: leave path and test_path at {NO_PATH}")
+        if self.name != "folder" and self.columns != "auto":
+            raise ValueError(f"name is {self.name}, which has no table: leave columns at auto")
         if twice := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"classes names {twice[0]} twice")
         return self
@@ -74,16 +87,21 @@ class Side(Section):
         """Names of the classes of the task, in its order.
 
         Args:
-            found: classes that the data have.
+            found: classes that the data have; of no importance where they are not known.
             key: of this section, for the error.
 
         Raises:
             UserError: naming a class that the data lack, and the like of it that they have.
         """
         if self.name == NONE:
-            return []
+            return self.names
         for name in self.names:
             if name not in found:
+                if padded := [each for each in found if each.lstrip("0") == name]:
+                    raise UserError(
+                        f"{PARAMS}: {key}.classes names {written(name)}, but the data have {shown(padded[0])}: write "
+                        f"{written(padded[0])}, in quotes"
+                    )
                 there = shown(some(difflib.get_close_matches(name, found) or list(found), 10))
                 raise UserError(f"{PARAMS}: {key}.classes names {written(name)}, but the data have the classes {there}")
         return self.names or list(found)
@@ -129,14 +147,15 @@ class Params(Section):
         every = SETS[self.source.name].classes
         return [name for name in every if all(name in (side.names or every) for side in (self.source, self.target))]
 
-    def shape(self, model: ModelShape | None) -> tuple[int, int, int]:
+    def shape(self, model: ModelShape | None, side: int | None = None) -> tuple[int, int, int]:
         """(height, width, channels) of what networks see.
 
         Args:
             model: what the given source model takes; None where it is yet to be trained.
+            side: height and width that it was made for, if it takes any.
 
         Raises:
-            UserError: if it can be told from nothing, or the model takes another.
+            UserError: if it can be told from nothing, the model takes another, or margins leave nothing of it.
         """
         if model is None and self.source.name == NONE:
             raise UserError(
@@ -144,8 +163,10 @@ class Params(Section):
             )
         source = SETS.get(self.source.name)
         known = model or (source.shape if source else (None, None, None))
-        height, width = known[:2] if self.pixels == "auto" else self.pixels
-        channels = known[2] if self.colour == "auto" else COLOURS[self.colour]
+        heard = self._spectrogram() if None in known else (None, None, None)
+        height, width = (known[0] or side or heard[0], known[1] or side or heard[1])
+        height, width = (height, width) if self.pixels == "auto" else self.pixels
+        channels = known[2] or heard[2] if self.colour == "auto" else COLOURS[self.colour]
         if height is None or width is None:
             raise UserError(f"{PARAMS}: data.pixels is auto, but nothing tells it: set it, as to [28, 28]")
         if channels is None:
@@ -157,4 +178,17 @@ class Params(Section):
                 f"{PARAMS}: data.pixels and data.colour ask for {asked}, but the source model takes {takes} "
                 "(height × width × channels): leave them at auto"
             )
+        for key, margin in (("data.source", self.source.margin), ("data.target", self.target.margin)):
+            if 2 * margin >= min(height, width):
+                raise UserError(f"{PARAMS}: {key}.margin is {margin}, which leaves nothing of {height}×{width} pixels")
         return shape
+
+    def _spectrogram(self) -> ModelShape:
+        """The shape of recordings, of the source or else of the target; unknown where there are none."""
+        for side in (self.source, self.target):
+            if side.name == "folder" and has_recordings(find_files(Path(side.path))):
+                from transfer.data.audio import spectrogram  # SciPy takes half a second, which images need not wait for
+
+                silence = np.zeros(round(self.sound.seconds * self.sound.rate))
+                return *spectrogram(silence, self.sound).shape, 1
+        return None, None, None

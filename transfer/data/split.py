@@ -184,14 +184,28 @@ def _hold_out_groups(
     alone = np.flatnonzero(groups < 0)
     every = groups.astype(np.int64)
     every[alone] = groups.max() + 1 + np.arange(len(alone))
-    folds = StratifiedGroupKFold(max(2, round(1 / fraction)), shuffle=True, random_state=seed)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds: checked for later
-            train, held = next(folds.split(labels, labels, every))
-    except ValueError:
-        what = f"{counted(len(np.unique(every)), 'group')} cannot be divided to hold out {fraction}"
-        raise UserError(f"{key}: {what}: change it, or give test images apart") from None
-    return np.sort(train), np.sort(held)
+
+    def division(folds: int) -> tuple[np.ndarray, np.ndarray] | None:
+        splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds: checked later
+                train, held = next(splits.split(labels, labels, every))
+        except ValueError:
+            return None
+        return np.sort(train), np.sort(held)
+
+    if parts := division(max(2, round(1 / fraction))):
+        return parts
+    number, known = len(np.unique(every)), np.unique(labels)
+    works = (
+        f"set it to {1 / folds:.3g}, or "
+        for folds in range(number, 1, -1)
+        if (parts := division(folds)) and all(np.array_equal(np.unique(labels[part]), known) for part in parts)
+    )
+    raise UserError(
+        f"{key}: {counted(number, 'group')} cannot be divided to hold out {fraction}: "
+        f"{next(works, '')}give test images apart"
+    )
 
 
 def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarray]:

@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from transfer.data.folders import read_file
+    from transfer.data.images import FAINT
     from transfer.serve.models import open_model, ranked
 
     files = list_files(arguments.images)
@@ -44,10 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     metadata = model.metadata
     failures = []
 
+    def warn(name: str) -> None:
+        print(f"warning: {name} is {FAINT}", file=sys.stderr, flush=True)
+
     def read() -> Iterator[tuple[Path, np.ndarray]]:
         for file in files:
             try:
-                yield file, read_file(file, model.preprocessing)
+                yield file, read_file(file, model.preprocessing, faint=warn)
             except UserError as error:
                 failures.append(file)
                 print(f"error: {error}", file=sys.stderr, flush=True)

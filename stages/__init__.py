@@ -1,0 +1,3 @@
+"""The stages of the pipeline, one module each; before all else that they import, what ends them on Ctrl-C."""
+
+import transfer.console  # noqa: F401
