@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from transfer import strategies
-from transfer.console import UserError, run, shown
+from transfer.console import UserError, run, say, shown
 from transfer.data import download, split
 from transfer.data import section as data
 from transfer.data.conversion import check_counts
 from transfer.data.sets import SETS
 from transfer.evaluation import probes, selection
 from transfer.models import cnn, model_file
+from transfer.models.layers import nameable
+from transfer.models.pretrained import load_pretrained
 from transfer.params import PARAMS, Section, parse_section, read_params, written
 from transfer.training import compute, precision, pretrain
 from transfer.training.cluster import check_ray
@@ -70,19 +72,21 @@ def check(params: dict[str, Any]) -> None:
 
 
 def _check_source(parsed: dict[str, Any], known_strategies: list[str]) -> None:
-    """Check the source model's file, or the CNN's size, and the layers that strategies take features from."""
+    """Check the source model as `pretrain` will load it, or the CNN's size, and the layers that strategies name."""
     source = parsed["source"]
-    height, width, _ = parsed["data"].shape(model_file.image_shape(source))
+    shape = parsed["data"].shape(model_file.image_shape(source), model_file.default_side(source))
     model_file.check(source)
-    layers: list[str] = []
     if source.file is None:
-        cnn.check_fits(parsed["cnn"], height, width)
-        layers = cnn.feature_layers(parsed["cnn"])
-    if (known := model_file.known_layers(source, layers)) is None:
-        return
+        cnn.check_fits(parsed["cnn"], *shape[:2])
+        known = proposed = cnn.feature_layers(parsed["cnn"])
+    else:
+        given = load_pretrained(source, shape)
+        for note in given.notes:
+            say(f"warning: {note}")
+        known, proposed = nameable(given.fresh), given.layers
     for name in known_strategies:
         if (layer := getattr(parsed[name], "layer", "auto")) not in ("auto", *known):
-            choice = ", ".join(known)
+            choice = ", ".join(proposed)
             raise UserError(f"{PARAMS}: {name}.layer is {written(layer)}, but must be auto or one of {choice}")
 
 

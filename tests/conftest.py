@@ -30,7 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = (
-    *("stages", "transfer", "dvc.yaml", "params.yaml", "none"),
+    *("stages", "transfer", "dvc.yaml", "params.yaml", "none", "imagenet"),
     *(".gitattributes", ".gitignore", ".dvcignore"),
 )
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name

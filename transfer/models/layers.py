@@ -12,8 +12,8 @@ from transfer.models.backend import keras
 WIDEST = 20_000  # numbers per image of a layer that is taken without being asked for
 MOST = 8  # layers that are taken without being asked for
 PASSES_ON = {  # no features are taken from these: they give what they take, in another shape or with something left out
-    *("AlphaDropout", "Cropping2D", "Dropout", "Flatten", "GaussianDropout", "GaussianNoise", "InputLayer"),
-    *("Permute", "Reshape", "SpatialDropout2D", "ZeroPadding2D"),
+    *("AlphaDropout", "Cropping2D", "Dropout", "Flatten", "GaussianDropout", "GaussianNoise", "Identity"),
+    *("InputLayer", "Permute", "Reshape", "SpatialDropout2D", "ZeroPadding2D"),
 }
 
 
@@ -30,14 +30,20 @@ def choose_layers(body: keras.Model, wanted: Sequence[str] | None) -> tuple[list
     found, layer = find_layers(body)
     if wanted is None:
         return found, layer
-    known = [layer.name for layer in body.layers[1:]]
+    known = nameable(body)
     if missing := [name for name in wanted if name not in known]:
         last = ", ".join(known[-40:])
         raise UserError(
-            f"source.layers names {missing[0]!r}, which is no layer of the source model: its last are {last}"
+            f"source.layers names {missing[0]!r}, which is no layer of the source model that gives features: its last "
+            f"are {last}"
         )
     chosen = [name for name in known if name in wanted]
     return chosen, layer if layer in chosen else chosen[-1]
+
+
+def nameable(body: keras.Model) -> list[str]:
+    """The layers that features can be taken from by name: all but a softmax, which gives probabilities."""
+    return [layer.name for layer in body.layers[1:] if activation_of(layer) != "softmax"]
 
 
 def find_layers(body: keras.Model) -> tuple[list[str], str]:
@@ -45,13 +51,14 @@ def find_layers(body: keras.Model) -> tuple[list[str], str]:
 
     These are the last layer before every halving of the resolution, what is pooled, and the dense layers, each with its
     activation; the last is what the logits are made of. Layers on only one of several parallel paths do not count, nor
-    those that come before anything that was learnt, nor, but for the last, those wider than `WIDEST`.
+    those that come before anything that was learnt, nor a softmax, nor, but for the last, those wider than `WIDEST`.
 
     Returns:
         At most `MOST` names, from the image on; and that of the last map before the first dense layer, pooled if the
         model goes on from there with what is pooled, or the first that is narrow enough after it.
     """
     line = [layer for layer in trunk(body) if type(layer).__name__ not in PASSES_ON]
+    line = [layer for layer in line if activation_of(layer) != "softmax"]
     learnt = next((place for place, layer in enumerate(line) if layer.weights), 0)
     line = line[learnt:] or [body.layers[-1]]
     ends = [place for place in range(len(line) - 1) if _ends_a_part(line[place], line[place + 1])]
@@ -98,3 +105,9 @@ def _sources(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _sources(part)
+
+
+def activation_of(layer: keras.layers.Layer) -> str:
+    """The name of what a layer does to its own output, `linear` for nothing."""
+    kind = type(layer).__name__
+    return kind.lower() if kind in ("ReLU", "Softmax") else str(layer.get_config().get("activation", "linear"))

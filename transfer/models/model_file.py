@@ -8,26 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from transfer.console import UserError, shown
+from transfer.models.applications import NETWORKS, fitting
+from transfer.models.legacy import Pixels, Scale
 from transfer.models.safety import ModelFile, read_model_file
 from transfer.params import PARAMS, Section, written
 
 NONE = "none"  # no file: the stage `pretrain` trains the source CNN; no network
 AUTO = "auto"
-Pixels = Literal["0-255", "0-1", "-1-1"]
-Scale = Pixels | Literal["caffe", "torch", "inside"]
-
-NETWORKS: dict[str, tuple[int, Scale]] = {  # of keras.applications: pixels in a side, and its preprocessing
-    **dict.fromkeys(("ResNet50", "ResNet101", "ResNet152", "VGG16", "VGG19"), (224, "caffe")),
-    **dict.fromkeys(("ResNet50V2", "ResNet101V2", "ResNet152V2"), (224, "-1-1")),
-    **dict.fromkeys(("MobileNet", "MobileNetV2", "NASNetMobile"), (224, "-1-1")),
-    **dict.fromkeys(("InceptionResNetV2", "InceptionV3", "Xception"), (299, "-1-1")),
-    "NASNetLarge": (331, "-1-1"),
-    **dict.fromkeys(("DenseNet121", "DenseNet169", "DenseNet201"), (224, "torch")),
-    **dict.fromkeys(("MobileNetV3Large", "MobileNetV3Small"), (224, "inside")),
-    **{f"EfficientNetB{n}": (side, "inside") for n, side in enumerate((224, 240, 260, 300, 380, 456, 528, 600))},
-    **{f"EfficientNetV2B{n}": (side, "inside") for n, side in enumerate((224, 240, 260, 300))},
-    **{f"EfficientNetV2{size}": (side, "inside") for size, side in (("S", 384), ("M", 480), ("L", 480))},
-}
+IMAGENET = "imagenet"  # no file of the user's: the network's weights, which Keras fetches
 
 
 class Params(Section):
@@ -46,7 +34,7 @@ class Params(Section):
 
 
 def image_shape(params: Params) -> tuple[int | None, int | None, int | None] | None:
-    """What the source model takes, where its file tells.
+    """What the source model requires, where its file tells.
 
     Returns:
         (height, width, channels), None for each that is free to choose; None where the source CNN is trained.
@@ -57,10 +45,15 @@ def image_shape(params: Params) -> tuple[int | None, int | None, int | None] | N
     if (file := told(params)) is None:
         return None
     if file.input_shape is None:
-        side = NETWORKS[params.network][0] if file.dense else None
+        side = NETWORKS[params.network].side if file.dense else None
         return side, side, 3
     height, width, *channels = file.input_shape
     return height, width, channels[0] if channels else 1
+
+
+def default_side(params: Params) -> int | None:
+    """Pixels in a side of the images that the named network was made for; None where none is named."""
+    return None if params.network == NONE else NETWORKS[params.network].side
 
 
 def check(params: Params) -> None:
@@ -77,18 +70,6 @@ def check(params: Params) -> None:
     scale_of(params, file)
 
 
-def known_layers(params: Params, trained: list[str]) -> list[str] | None:
-    """The layers that a strategy can name; None where only Keras can tell, when it has the model.
-
-    Args:
-        params: the `source` section.
-        trained: those of the source CNN that is trained where no model is given.
-    """
-    if params.file is None:
-        return trained
-    return None if params.layers == AUTO else list(params.layers)
-
-
 def told(params: Params) -> ModelFile | None:
     """What the model's file says of itself, if there is one; raises as `image_shape` does."""
     if params.file is None:
@@ -96,14 +77,19 @@ def told(params: Params) -> ModelFile | None:
     if params.network not in (NONE, *NETWORKS):
         known = ", ".join(NETWORKS)
         raise UserError(f"{PARAMS}: source.network is {written(params.network)}, but must be none or one of {known}")
+    if params.model == IMAGENET:
+        if params.network == NONE:
+            raise UserError(f"{PARAMS}: source.model is {IMAGENET}: name the network as source.network, as MobileNetV2")
+        return ModelFile(archive=False)
     try:
         file = read_model_file(params.file)
     except UserError as error:
         raise UserError(f"{PARAMS}: source.model: {shown(error)}") from None
     if file.input_shape is None and params.network == NONE:
+        fits = fitting(file.parameters)
+        name = f"set source.network to {fits}, which they fit" if fits else "name their network as source.network"
         raise UserError(
-            f"{params.file} holds weights alone: name their keras.applications network as source.network, or save the "
-            "whole model"
+            f"{params.file} holds weights alone, {file.parameters:,} numbers: {name}, or save the whole model"
         )
     return file
 
@@ -112,14 +98,34 @@ def scale_of(params: Params, file: ModelFile) -> Scale:
     """What is to be done to raw pixels.
 
     Raises:
-        UserError: if neither the section nor the file tells.
+        UserError: if neither the section nor the file tells, or if they contradict each other.
     """
-    if params.range != "auto":
+    scale, scaled_by = file.scale, f"its layer {file.scaled_by}" if file.sure else ""
+    if scale is None and params.network != NONE:
+        scale = NETWORKS[params.network].scale
+        scaled_by = params.network if scale == "inside" else ""
+    if params.range == "auto":
+        if scale is None:
+            raise UserError(
+                f"{params.file} does not say what pixels it takes: set source.range to 0-255, 0-1 or -1-1, as it was "
+                "trained"
+            )
+        return scale
+    if scale is None or not scaled_by or scale == "0-1":
         return params.range
-    if file.scales:
-        return "inside"
-    if params.network != NONE:
-        return NETWORKS[params.network][1]
-    raise UserError(
-        f"{params.file} does not say what pixels it takes: set source.range to 0-255, 0-1 or -1-1, as it was trained"
-    )
+    if params.range != "0-255":
+        raise UserError(
+            f"{PARAMS}: source.range is {params.range}, but {scaled_by} takes pixels from 0 to 255 and scales them "
+            f"itself, so that {params.file} would scale twice: leave source.range at auto"
+        )
+    return scale
+
+
+def notes_of(params: Params, file: ModelFile) -> list[str]:
+    """What is doubtful about the section and the file, a sentence each."""
+    if params.range in (AUTO, "0-255") or file.scale != "inside":
+        return []
+    return [
+        f"source.range is {params.range}, but {params.file} begins with {file.scaled_by}, which may scale pixels too: "
+        "if it was trained on 0 to 255, set source.range to auto."
+    ]

@@ -1,7 +1,7 @@
 """What a Keras model file says of itself, read without Keras; one that could run code or read other files is refused.
 
 A `.keras` file is a zip archive with the model's configuration as JSON and its weights as HDF5; an `.h5` file holds
-both, or weights alone. Loading with Keras' `safe_mode` is the second guard.
+both, or weights alone. The first bytes tell which it is. Loading with Keras' `safe_mode` is the second guard.
 """
 
 from __future__ import annotations
@@ -10,25 +10,29 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
 from transfer.console import UserError, one_line, shown
+from transfer.models.legacy import MODELS, OPERATIONS, Config, Scale, rewrite
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-MEMBERS = {CONFIG, WEIGHTS, "metadata.json", "transfer.json"}  # others, such as vocabularies, belong to text models
-MODELS = {"Functional", "Model", "Sequential"}
+CONFIG, WEIGHTS, VERSION = "config.json", "model.weights.h5", "metadata.json"
+MEMBERS = {CONFIG, WEIGHTS, VERSION, "transfer.json"}  # others, such as vocabularies, belong to text models
+ZIP, HDF5, POINTER = b"PK", b"\x89HDF\r\n\x1a\n", b"version https://git-lfs"  # what files begin with
 SCALING = {"Normalization", "Rescaling", "Add", "Divide", "Multiply", "Subtract", "TrueDivide"}
 RUNS_CODE = {  # classes of Keras that run what the file says, or open a file that it names
-    *("FlaxLayer", "JaxLayer", "Lambda", "TFOpLambda", "TFSMLayer", "TorchModuleWrapper"),
+    *("FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TensorFlowOpLayer", "TorchModuleWrapper", *OPERATIONS),
     *("IntegerLookup", "StringLookup", "TextVectorization", "__lambda__", "__typespec__"),
 }
 PARTS = "activations|applications|constraints|dtype_policies|engine|initializers|layers|losses|metrics|models|ops"
 OF_KERAS = re.compile(
-    rf"(keras|tf_keras|tensorflow\.keras)(\.src)?(\.(?P<part>{PARTS}|optimizers|regularizers)(\.\w+)*)?"
+    rf"(keras|tf_keras|tensorflow\.keras)(\.src)?(\.(?P<part>{PARTS}|mixed_precision|optimizers|regularizers)(\.\w+)*)?"
 )
+SEQUENCES = {"Bidirectional", "Embedding", "GRU", "LSTM", "MultiHeadAttention", "RNN", "SimpleRNN"}
+LARGEST = 10  # that pixels are after a layer which brings them to what networks take: about 1, at most 5
 FUNCTIONS = {"activations", "losses", "metrics"}  # parts of Keras whose functions a configuration may name
 
 
@@ -37,16 +41,27 @@ class ModelFile:
     """What a model file says of itself.
 
     Attributes:
-        input_shape: of one image, (height, width, channels) or (height, width), None where any will do; None for a file
-            of weights alone.
-        layers: (class, name) of every layer, those of nested models in their place; empty for weights alone.
-        scales: whether the first layers bring pixels from 0 to 255 to what the others take.
+        archive: whether it is a zip archive, and not HDF5.
+        keras_version: that wrote it; empty where it does not say.
+        config: of the model, as Keras 3 reads it; None for a file of weights alone.
+        input_shape: of one image, (height, width, channels) or (height, width), None where any will do.
+        layers: (class, name) of every layer, those of nested models in their place.
+        scale: what is to be done to raw pixels, where the file says so; `inside` where its own layers do it.
+        scaled_by: the name of the first of these layers.
+        sure: whether it is `preprocess_input` or `Rescaling` that says so, and not arithmetic whose range nobody knows.
+        parameters: of weights alone, how many numbers they are.
         dense: of weights alone, whether a dense layer is among them.
     """
 
-    input_shape: tuple[int | None, ...] | None
-    layers: tuple[tuple[str, str], ...]
-    scales: bool
+    archive: bool
+    keras_version: str = ""
+    config: Config | None = None
+    input_shape: tuple[int | None, ...] | None = None
+    layers: tuple[tuple[str, str], ...] = ()
+    scale: Scale | None = None
+    scaled_by: str = ""
+    sure: bool = False
+    parameters: int = 0
     dense: bool = False
 
 
@@ -54,24 +69,30 @@ def read_model_file(path: Path) -> ModelFile:
     """Read what a file says of itself, and check that nothing in it can do more than compute.
 
     Args:
-        path: of a `.keras` or an `.h5` file.
+        path: of a zip archive or an HDF5 file, by whatever name.
 
     Raises:
         UserError: if it is missing, damaged, something else, or names code; says which layer.
     """
     try:
-        if path.suffix == ".keras":
+        with path.open("rb") as file:
+            start = file.read(len(POINTER))
+        if start.startswith(ZIP):
             with zipfile.ZipFile(path) as archive:
                 return _of_archive(archive, path)
-        if path.suffix in (".h5", ".hdf5"):
+        if start.startswith(HDF5):
             return _of_hdf5(path, path)
-        raise UserError(f"{path} is no .keras or .h5 file: save the whole model as one")
     except FileNotFoundError:
         raise UserError(f"{path} is missing: put the model there, or set source.model to none") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder: save the whole model as one .keras or .h5 file") from None
     except UserError as error:
         raise UserError(shown(error, 400)) from None
     except Exception as error:  # a damaged file makes zipfile, h5py and json raise a dozen types
         raise UserError(f"{path} cannot be read as a model ({one_line(error)}): save or copy it again") from None
+    if start == POINTER:
+        raise UserError(f"{path} only points to a file that Git LFS has not fetched: run git lfs pull")
+    raise UserError(f"{path} is no .keras or .h5 file: save the whole model as one")
 
 
 def _of_archive(archive: zipfile.ZipFile, path: Path) -> ModelFile:
@@ -81,7 +102,8 @@ def _of_archive(archive: zipfile.ZipFile, path: Path) -> ModelFile:
     if other := names - MEMBERS:
         raise UserError(f"{path} has a member {min(other)!r}, which no model of images has: save it again")
     _of_hdf5(io.BytesIO(archive.read(WEIGHTS)), path)
-    return _of_config(archive.read(CONFIG), path)
+    version = json.loads(archive.read(VERSION))["keras_version"] if VERSION in names else ""
+    return _of_config(archive.read(CONFIG), path, archive=True, version=str(version))
 
 
 def _of_hdf5(file: Path | IO[bytes], path: Path) -> ModelFile:
@@ -89,50 +111,80 @@ def _of_hdf5(file: Path | IO[bytes], path: Path) -> ModelFile:
     import h5py
 
     with h5py.File(file, "r") as content:
-        shapes: list[tuple[int, ...]] = []
+        shapes: list[tuple[int, ...]] = []  # of weights, without whole numbers such as seeds
 
         def leads_away(name: str, link: Any) -> str | None:
             item = content[name] if isinstance(link, h5py.HardLink) else None
             if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
                 return name  # which ends the visit
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
                 shapes.append(item.shape)
             return None
 
         if name := content.visititems_links(leads_away):
             raise UserError(f"{path} leads to other data than its own at {name}: save it again")
-        config = content.attrs.get("model_config")
+        config, version = (content.attrs.get(key) for key in ("model_config", "keras_version"))
     if config is not None:
-        return _of_config(config, path)
-    return ModelFile(None, (), scales=False, dense=any(len(shape) == 2 for shape in shapes))
+        return _of_config(config, path, archive=False, version=_text(version))
+    parameters, dense = sum(map(prod, shapes)), any(len(shape) == 2 for shape in shapes)
+    return ModelFile(archive=False, keras_version=_text(version), parameters=parameters, dense=dense)
 
 
-def _of_config(text: str | bytes, path: Path) -> ModelFile:
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def _of_config(text: str | bytes, path: Path, *, archive: bool, version: str) -> ModelFile:
     config = json.loads(text)
     config.pop("compile_config", None)  # of training, which Keras is told not to read
-    _check(config, "the model", path)
-    layers = tuple(_layers(config))
+    _check(config, "the model", path, RUNS_CODE - OPERATIONS)  # what the file says, before anything becomes another
+    config, scale = rewrite(config)
+    _check(config, "the model", path, RUNS_CODE)
+    layers = list(_layers(config))
+    told = (scale, "preprocess_input", True) if scale else _own_scale(layers)
+    shape = _input_shape(config, path)
+    _check_takes_images(shape, [kind for kind, _ in layers], path)
+    named = tuple((kind, str(content["name"])) for kind, content in layers)
+    return ModelFile(archive, version, config, shape, named, *told)
+
+
+def _own_scale(layers: Sequence[tuple[str, Config]]) -> tuple[Scale | None, str, bool]:
+    """What the first layers take, `inside` for 0 to 255; the name of the one that tells; and whether that is sure."""
     first = next((place for place, (kind, _) in enumerate(layers) if "Conv" in kind or "Dense" in kind), len(layers))
-    scales = any(kind in SCALING for kind, _ in layers[:first])
-    return ModelFile(_input_shape(config, path), layers, scales)
+    scaling = [(kind, content) for kind, content in layers[:first] if kind in SCALING]
+    rescaling = [content for kind, content in scaling if kind == "Rescaling"]
+    factor = prod(max(map(abs, _numbers(content["scale"]))) for content in rescaling)
+    if rescaling and 255 * factor <= LARGEST:
+        return "inside", rescaling[0]["name"], True
+    if rescaling and 1 < factor <= LARGEST:
+        return "0-1", rescaling[0]["name"], True
+    return ("inside", scaling[0][1]["name"], False) if len(scaling) > len(rescaling) else (None, "", False)
 
 
-def _check(value: Any, layer: str, path: Path) -> None:
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def _check(value: Any, layer: str, path: Path, runs_code: Set[str]) -> None:
     """Refuse what is not Keras' own in any part of a configuration, in one line that names the layer."""
     if isinstance(value, list):
         for part in value:
-            _check(part, layer, path)
+            _check(part, layer, path, runs_code)
     if not isinstance(value, dict):
         return
     if "class_name" in value:
         content = value.get("config")
         layer = content.get("name") or layer if isinstance(content, dict) else layer
-        if str(kind := value["class_name"]) in RUNS_CODE:
+        if str(kind := value["class_name"]) in runs_code:
             raise UserError(f"{path}: layer {layer} is a {kind}, which may run code: replace it and save again")
         if foreign := _foreign(value):
             raise UserError(f"{path}: layer {layer} needs {foreign}, which is not of Keras: replace it and save again")
     for part in value.values():
-        _check(part, layer, path)
+        _check(part, layer, path, runs_code)
 
 
 def _foreign(value: dict[str, Any]) -> str:
@@ -148,24 +200,37 @@ def _foreign(value: dict[str, Any]) -> str:
     return "" if known and (known["part"] in FUNCTIONS or not function) else f"{name} of {module}"
 
 
-def _layers(model: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _layers(model: Config) -> Iterator[tuple[str, Config]]:
     for layer in model["config"]["layers"]:
         if layer["class_name"] in MODELS:
             yield from _layers(layer)
         else:
-            yield layer["class_name"], layer["config"]["name"]
+            yield layer["class_name"], layer["config"]
 
 
-def _input_shape(model: dict[str, Any], path: Path) -> tuple[int | None, ...]:
+def _input_shape(model: Config, path: Path) -> tuple[int | None, ...]:
     """The shape of one image: what the first layer takes, which is the input of a model that has one."""
     content = model["config"]
     first = content["layers"][0]
     if first["class_name"] in MODELS:
         return _input_shape(first, path)
-    built = content.get("build_input_shape")
-    shape = first["config"].get("batch_shape") or first["config"].get("batch_input_shape") or built
+    shape = first["config"].get("batch_shape") or content.get("build_input_shape")
     if not shape:
         raise UserError(f"{path} does not say what it takes: build it with an Input layer, and save it again")
-    if len(shape) not in (3, 4):
-        raise UserError(f"{path} takes {tuple(shape[1:])}, not images of (height, width, channels)")
     return tuple(shape[1:])
+
+
+def _check_takes_images(shape: tuple[int | None, ...], kinds: Sequence[str], path: Path) -> None:
+    takes = " × ".join(str(length or "any") for length in shape)
+    first = next((kind for kind in kinds if "Conv" in kind or "Dense" in kind or _of_sequences(kind)), "")
+    if len(shape) not in (2, 3) or (len(shape) == 2 and _of_sequences(first)):
+        raise UserError(f"{path} takes {takes}, not images of height × width × channels: use a model of images")
+    if len(shape) == 3 and shape[2] not in (None, 1, 3):
+        raise UserError(
+            f"{path} takes {takes} (height × width × channels), but images have 1 or 3 channels, in the last place: "
+            "use a model that takes such"
+        )
+
+
+def _of_sequences(kind: str) -> bool:
+    return kind in SEQUENCES or kind.endswith("1D")
