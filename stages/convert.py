@@ -21,12 +21,18 @@ INVERTED = (
     "The target's images have a light border where the source's have a dark one, or the other way round: if light and "
     "dark should mean the same, set data.target.polarity to {}."
 )
+UNLIKE = 0.15  # of the frame: two pixels of 28 on either side, which training shifts images by anyway
+FRAME = (
+    "What is shown fills {:.0%} of the source's images, but {:.0%} of the target's (of height or width, the larger; in "
+    "the median): if it should be of one size, {}."
+)
 
 
 def main() -> None:
     """Write both sides as pools, and facts of them."""
     params = read_section("data", data.Params)
-    shape = params.shape(model_file.image_shape(read_section("source", model_file.Params)))
+    given = read_section("source", model_file.Params)
+    shape = params.shape(model_file.image_shape(given), model_file.default_side(given))
     height, width, channels = shape
     form = f"{height}×{width} {'grey' if channels == 1 else 'RGB'}"
     say(f"convert: source {params.source.name} and target {params.target.name}, to {form}")
@@ -45,10 +51,24 @@ def main() -> None:
         say(f"convert: {key}: {facts[key]['title']}, {classes} classes, {count}")
     trained = [(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
     recordings = Preprocessing.from_text(str(pools["target"].preprocessing)).sound is not None
-    comparable = all(len(rows) for _, rows in trained) and not recordings and params.target.shift != "inverted"
-    if comparable and images.looks_inverted(*trained):
+    comparable = all(len(rows) for _, rows in trained) and not recordings
+    if comparable and params.target.shift != "inverted" and images.looks_inverted(*trained):
         warn(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
+    if comparable and params.target.shift == "none":
+        parts = [images.filled(*side) for side in trained]
+        if abs(parts[0] - parts[1]) > UNLIKE:
+            warn(FRAME.format(*parts, _advice(params, given.file is None, min(height, width), *parts)))
     write_json(FOLDER / "about.json", facts | {"notes": notes})
+
+
+def _advice(params: data.Params, trained: bool, side: int, source: float, target: float) -> str:
+    """Which margin makes the content fill as much of both sides' images; a given model's images are as they are."""
+    choices = [("target", params.target.margin, target, source)]
+    choices += [("source", params.source.margin, source, target)] if trained else []
+    for key, margin, now, wanted in choices:
+        if now and (asked := round((side - (side - 2 * margin) * wanted / now) / 2)) >= 0:
+            return f"set data.{key}.margin to {asked}"
+    return "cut off what is free around it in the target's images"
 
 
 if __name__ == "__main__":

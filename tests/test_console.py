@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,19 @@ def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TRANSFER_TRACEBACK", "1")
     with pytest.raises(UserError):
         run(fail)
+
+
+def test_ctrl_c_while_a_stage_imports_its_first_library_prints_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "stages.convert"]
+    root = Path(__file__).resolve().parents[1]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    next(line for line in process.stderr if "numpy" in line)
+    process.send_signal(signal.SIGINT)
+    rest = [line for line in process.stderr if not line.startswith("import time:")]
+    assert (process.wait(), rest) == (130, ["interrupted\n"])
 
 
 @given(st.text(), st.none() | st.integers(4, 20))

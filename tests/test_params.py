@@ -94,13 +94,21 @@ def test_a_missing_file_says_where_to_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1e-3", "1E3", "no", "yes", "on", "010", "0o10", "0x10", "1_000", "~", "1:30", ".5", "2001-01-01", "'x'"]
+    "value", ["1e-3", "1E3", "no", "yes", "on", "-7", "0", "'007'", "~", "1:30", ".5", "2001-01-01", "'x'"]
 )
 def test_scalars_mean_what_they_mean_to_dvc(tmp_path: Path, value: str) -> None:
     from dvc.utils.serialize import parse_yaml
 
     path = write(tmp_path, f"a:\n  b: {value}\n")
     assert read_params(path) == parse_yaml(path.read_text(), path)
+
+
+@pytest.mark.parametrize("value", ["007", "0x10", "0o17", "1_000", "+5", "-01"])
+def test_a_whole_number_that_may_be_a_name_must_be_in_quotes(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, f"a:\n  b: [x, {{c: {value}}}]\n")
+    with pytest.raises(UserError) as caught:
+        read_params(path)
+    assert str(caught.value) == f'{path}, line 2: {value} is read as a number: write "{value}" or a plain number'
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,7 @@ def parse_params(text: str, path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
     for node in odd:
         where = f"{path}, line {node.start_mark.line + 1}"
-        raise UserError(
-            f'{where}: {node.value} is read as a number: write "{node.value}" for a name, or the plain number'
-        )
+        raise UserError(f'{where}: {node.value} is read as a number: write "{node.value}" or a plain number')
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold sections such as `split:`, not {type(content).__name__}")
     return content

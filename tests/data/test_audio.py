@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -67,7 +68,11 @@ def test_no_band_is_empty_however_narrow(settings: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "subtype"), [("WAV", "PCM_U8"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("FLAC", None), ("OGG", None)]
+    ("kind", "subtype"),
+    [
+        *(("WAV", subtype) for subtype in ("PCM_U8", "PCM_24", "FLOAT", "ALAW", "ULAW")),
+        *(("FLAC", None), ("OGG", "VORBIS")),
+    ],
 )
 def test_every_format_gives_the_same_image(kind: str, subtype: str | None) -> None:
     signal = tone(700) + 0.3 * tone(2100)
@@ -82,6 +87,17 @@ def test_mp3_and_several_channels_are_read() -> None:
     np.testing.assert_allclose(read(recording(np.stack([one, other], axis=1), 16000)), wanted, atol=6)
     mp3 = read(recording((one + other) / 2, 16000, "MP3"))
     assert (mp3[:, 20:40].argmax(axis=0) == wanted[:, 20:40].argmax(axis=0)).all()
+
+
+def test_an_mp3_inside_a_wav_is_read_or_named() -> None:
+    def inside(mp3: bytes) -> bytes:
+        form = struct.pack("<HHIIHHHIHHH", 0x55, 1, 16000, 4000, 1, 0, 12, 1, 2, 144, 1) + bytes(2)
+        parts = b"WAVEfmt " + struct.pack("<I", 30) + form + b"data" + struct.pack("<I", len(mp3)) + mp3
+        return b"RIFF" + struct.pack("<I", len(parts)) + parts
+
+    mp3 = recording(tone(900, rate=16000), 16000, "MP3")
+    np.testing.assert_array_equal(read(inside(mp3)), read(mp3))
+    refused(lambda: read(inside(mp3[:700])), "a.wav is a WAV with an MP3 inside that cannot be read")
 
 
 @pytest.mark.parametrize("rate", [11025, 16000, 44100, 48000])

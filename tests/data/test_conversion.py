@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import synthetic_digits
+from conftest import ROOT, refused, synthetic_digits
 from PIL import Image
+from ruamel.yaml import YAML
 from test_section import params
+from test_split import params as split_params
 
+from stages import convert as stage
 from transfer.data import section as data
-from transfer.data.conversion import convert_side
+from transfer.data.conversion import check_counts, convert_side
+from transfer.data.images import FAINT
 from transfer.data.split import EITHER, TEST, TRAIN, Pool, read_pool
 from transfer.files import write_arrays
+from transfer.params import read_params
 
 
 @pytest.fixture
@@ -25,10 +32,12 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def convert(tmp_path: Path, section: data.Params, raw: Path | None = None, key: str = "target") -> tuple[Pool, dict]:
+def convert(
+    tmp_path: Path, section: data.Params, raw: Path | None = None, key: str = "target", warn: list[str] | None = None
+) -> tuple[Pool, dict]:
     shape = section.shape(None if section.source.name != "none" else (28, 28, 1))
     path = tmp_path / f"pool-{key}"
-    facts = convert_side(path, key, section, shape, raw or tmp_path)
+    facts = convert_side(path, key, section, shape, raw or tmp_path, print if warn is None else warn.append)
     return read_pool(path), facts
 
 
@@ -123,7 +132,95 @@ def test_arrays_of_the_user_s_own(tmp_path: Path) -> None:
     assert facts["title"].startswith("arrays of ")
 
 
+def test_the_same_pixels_under_two_labels_are_told_by_their_names(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), np.uint8)
+    images[[4, 5]] = images[[0, 1]]
+    images[2] = images[1]
+    np.savez(tmp_path / "own.npz", images=images, labels=["b", "a", "a", "b", "a", "b"])
+    told: list[str] = []
+    convert(
+        tmp_path, params(target__name="npz", target__path=str(tmp_path / "own.npz"), target__classes="all"), warn=told
+    )
+    assert len(told) == 1
+    assert "data.target: 2 images under two labels, with the same pixels: " in told[0]
+    pairs = "row 0 of own.npz (b) and row 4 of own.npz (a); row 1 of own.npz (a) and row 5 of own.npz (b): correct"
+    assert pairs in told[0]
+    assert told[0].endswith("`split` keeps the first and drops the others")
+    folder = write_images(tmp_path / "own", {"cat": 2, "dog": 3})
+    shutil.copy(folder / "dog/2.png", folder / "cat/x.png")
+    section = params(target__name="folder", target__path=str(folder), target__classes="all")
+    convert(tmp_path, section, warn=told)
+    assert "1 image under two labels, with the same pixels: own/cat/x.png (cat) and own/dog/2.png (dog)" in told[1]
+
+
+def test_arrays_of_16_bits_with_values_of_8_are_counted(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint16)
+    images[1] *= 257
+    np.savez(tmp_path / "own.npz", images=images, labels=[1, 2, 2])
+    told: list[str] = []
+    section = params(target__name="npz", target__path=str(tmp_path / "own.npz"), target__classes="all")
+    pool, _ = convert(tmp_path, section, warn=told)
+    assert (pool.images[0, ..., 0] == images[0]).all()
+    assert (pool.images[1, ..., 0] == images[1] // 257).all()
+    assert told == [f"data.target.path: 2 images {FAINT}"]
+
+
+def test_what_a_listing_tells_of_the_split_is_refused_before_an_image_is_read(tmp_path: Path) -> None:
+    for name, count in (("cat", 5), ("dog", 8)):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "own" / name / f"{number}.png").write_bytes(b"no image")
+    own = {"name": "folder", "path": str(tmp_path / "own"), "classes": "all"}
+    target = params(**{f"target__{key}": value for key, value in own.items()})
+    check_counts(params(), split_params())  # built-in data
+    check_counts(target, split_params(shots=[1, 4]))
+    said = "split.shots asks for 5 labelled images per class, but the smallest target class has 4"
+    refused(lambda: check_counts(target, split_params(shots=[1, 5])), said)
+    source = params(**{f"source__{key}": value for key, value in own.items()})
+    said = "data.source, split.source_validation: to hold out 0.1 of the 1 image of class cat leaves none"
+    refused(lambda: check_counts(source, split_params(test=0.8)), said)
+    rows = [f"{name}/{number}.png,{name},{number % 3}" for name in ("cat", "dog") for number in range(5)]
+    (tmp_path / "own/labels.csv").write_text("\n".join(["path,label,group", *rows]))
+    said = "data.target, split.test: 3 groups cannot be divided to hold out 0.2: set it to 0.333"
+    refused(lambda: check_counts(target, split_params(shots=[1])), said)
+
+
+def test_digits_that_fill_their_frame_are_told_with_the_margin_that_makes_them_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Digits of 20 pixels in 28, as MNIST has them, beside those that scikit-learn has without a margin."""
+    images, labels = synthetic_digits(4, seed=0)
+    images = np.pad(images[:, :20, :20], ((0, 0), (4, 4), (4, 4)))
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    write_arrays(tmp_path / "data/raw/mnist.npz", **arrays)
+    monkeypatch.chdir(tmp_path)
+
+    def notes(**changes: object) -> list[str]:
+        section = params(**changes).model_dump(mode="json")
+        YAML(typ="safe").dump(
+            {"data": section, "source": read_params(ROOT / "params.yaml")["source"]}, Path("params.yaml")
+        )
+        stage.main()
+        written = json.loads(Path("data/images/about.json").read_text())["notes"]
+        assert [f"warning: {note}" for note in written] == [
+            line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")
+        ]
+        return written
+
+    assert notes() == []
+    digits = {"target__name": "digits", "target__classes": "all"}
+    (note,) = notes(**digits)
+    assert "fills 71% of the source's images, but 100% of the target's" in note
+    assert note.endswith("set data.target.margin to 4.")
+    assert notes(**digits, target__margin=4) == []
+    (note,) = notes(**digits, target__margin=8)
+    assert note.endswith("set data.target.margin to 4.")
+    switched = {"source__name": "digits", "source__classes": "all", "pixels": [28, 28]}
+    (note,) = notes(**switched)
+    assert note.endswith("set data.source.margin to 4.")
+
+
 def test_no_source_is_an_empty_pool(tmp_path: Path) -> None:
-    pool, facts = convert(tmp_path, params(source__name="none", source__classes="all"), key="source")
+    pool, facts = convert(tmp_path, params(source__name="none", source__classes=["b", "a"]), key="source")
     assert pool.images.shape == (0, 28, 28, 1)
-    assert facts["classes"] == []
+    assert facts["classes"] == pool.classes.tolist() == ["b", "a"]

@@ -19,7 +19,8 @@ from small_models import recording
 from test_audio import SOUND
 
 from transfer.console import UserError
-from transfer.data.folders import list_files, read_file, read_files, read_npz
+from transfer.data.folders import Columns, list_files, read_file, read_files, read_npz
+from transfer.data.images import FAINT
 from transfer.data.preprocessing import Preprocessing
 
 KEY = "data.target.path"
@@ -73,6 +74,20 @@ def test_other_files_are_counted_and_told_but_for_what_systems_leave(
     assert "README, a/notes.txt, b/b.heic and 1 more" in line
 
 
+def test_folders_of_training_and_test_images_are_no_classes(tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "own", "Train/cat/1.png", "Train/dog/1.png", "val/cat/2.png", "test/dog/3.png")
+    said = f"set data.target.path to {root}/Train and data.target.test_path to {root}/test"
+    refused(lambda: list_files(root, KEY), f"{KEY}: Train and val and test in {root} hold the same folders", said)
+    vehicles = folder_of(tmp_path / "vehicles", "train/red/1.png", "test/1.png", "bus/red/1.png")
+    assert set(list_files(vehicles, KEY).label) == {"train", "test", "bus"}
+
+
+def test_images_of_other_names_or_none_are_known_by_their_content(tmp_path: Path) -> None:
+    folder_of(tmp_path, "a/1.jfif", "a/README", "b/2.JPEG")
+    (tmp_path / "b/0f3a").write_bytes(image(kind="JPEG"))
+    assert [path for path, _ in told(list_files(tmp_path, KEY), tmp_path)] == ["a/1.jfif", "b/0f3a", "b/2.JPEG"]
+
+
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     refused(lambda: list_files(folder_of(tmp_path / "flat", "1.png"), KEY), KEY, "has no folders in it", "labels.csv")
     refused(lambda: list_files(folder_of(tmp_path / "one", "cat/1.png"), KEY), "only one class, cat")
@@ -114,24 +129,62 @@ def test_a_table_may_be_of_any_program(tmp_path: Path, ends: str, encoding: str,
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([], "labels.csv cannot be read"),
-        (["file,label", "a.png,cat"], "the columns are file, label, but must be path, label"),
-        (["path,label,gruop", "a.png,cat,1"], "the columns are path, label, gruop"),
+        ([], "labels.csv has nothing in it"),
+        ([",,", ","], "labels.csv has nothing in it"),
+        (
+            ["file,label", "a.png,cat"],
+            "the columns are file, label, but one must be path: correct it, or name yours as",
+        ),
+        (["path,label,Label", "a.png,cat,1"], "the columns are path, label, Label, but one must be label"),
         (["path,label"], "nothing in it"),
         (["path,label", "a.png,cat", "b.png,cat"], "only one class, cat"),
         (["path,label", "a.png,cat", "b.png"], "a label is ''"),
-        (["path,label", "a.png,cat", "b.png,big,dog"], "Expected 2 fields in line 3, saw 3"),
+        (["path,label", "a.png,cat", "b.png,big,dog"], "row b.png,big,dog is too long: put what has a ',' in it"),
         (["path,label", "a.png,cat", "gone.png,dog"], "gone.png is missing"),
         (["path,label", "a.png,cat", "sub,dog"], "sub is no file"),
         (["path,label", "a.png,cat", "b.png,dog", "./a.png,cat"], "a.png is there more than once"),
         (["path,label", "/etc/passwd,cat"], "/etc/passwd leads out of the folder"),
         (["path,label", "../a.png,cat"], "../a.png leads out of the folder"),
         (["path,label", "C:\\a.png,cat"], "C:\\a.png leads out of the folder"),
-        (["path,label", "a.png,cat", '"b.png,dog'], "unexpected end of data"),
+        (["path,label", "..\\a.png,cat"], "..\\a.png leads out of the folder"),
+        (["path,label", "a.png,cat", '"b.png,dog'], "EOF inside string"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_line(tmp_path: Path, lines: list[str], words: str) -> None:
     refused(lambda: list_files(listed(tmp_path, *lines), KEY), f"{KEY}: ", words)
+
+
+@pytest.mark.parametrize(
+    ("lines", "encoding"),
+    [
+        ([",path,label", "0,a.png,7", "1,b.png,007"], "utf-8"),  # as pandas numbers the rows
+        (["Path ,LABEL,,", "a.png,7,,", ",,,", "b.png,007,,", ",,,"], "utf-8"),
+        (["path\tlabel", "a.png\t7", "b.png\t007"], "utf-16"),
+        (["label;path", "7;a.png", "007;b.png"], "utf-16"),
+    ],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, lines: list[str], encoding: str) -> None:
+    root, warnings = listed(tmp_path, *lines, encoding=encoding, ends="\r\n"), []
+    assert told(list_files(root, KEY, warnings.append), root) == [("b.png", "007"), ("a.png", "7")]
+    assert not warnings
+
+
+def test_other_columns_are_passed_over_by_name_and_one_s_own_can_be_named(tmp_path: Path) -> None:
+    root, warnings = listed(tmp_path, "Image,Person,Kind,label", "a.png,x,cat,1", "b.png,y,dog,1"), []
+    columns = Columns(path="image", label="kind", group="person")
+    table = list_files(root, KEY, warnings.append, columns)
+    assert told(table, root) == [("a.png", "cat"), ("b.png", "dog")]
+    assert table.group.tolist() == ["x", "y"]
+    assert len(warnings) == 1
+    assert "passed over 1 column, label: only image, kind, person are read" in warnings[0]
+    no_group = Columns(path="image", label="kind", group="people")
+    refused(lambda: list_files(root, KEY, columns=no_group), "one must be people", "as data.target.columns.group")
+
+
+def test_backslashes_are_slashes_where_that_file_exists(tmp_path: Path) -> None:
+    root = listed(tmp_path, "path,label", "sub\\c.png,cat", "odd\\name.png,dog")
+    (root / "odd\\name.png").touch()
+    assert told(list_files(root, KEY), root) == [("sub/c.png", "cat"), ("odd\\name.png", "dog")]
 
 
 def test_a_table_of_windows_is_read_with_a_warning(tmp_path: Path) -> None:
@@ -193,7 +246,7 @@ def test_a_damaged_file_is_an_image_or_one_line(content: bytes, bits: list[int],
         assert read_file(content[:length], FORM).shape == FORM.shape
 
 
-def test_files_are_read_in_order_until_the_first_bad_one(tmp_path: Path) -> None:
+def test_files_are_read_in_order_and_the_bad_ones_are_counted(tmp_path: Path) -> None:
     files = []
     for number in range(60):
         files.append(tmp_path / f"{number}.png")
@@ -201,6 +254,19 @@ def test_files_are_read_in_order_until_the_first_bad_one(tmp_path: Path) -> None
     assert [int(batch.max()) for batch in read_files(files, FORM, "target")] == list(range(60))
     files[20].unlink()
     refused(lambda: list(read_files(files, FORM, "target")), "20.png is missing")
+    for number in (30, 40, 50):
+        files[number].write_bytes(b"")
+    said = [f"{number}.png is" for number in (20, 30, 40)]
+    refused(lambda: list(read_files(files, FORM, "target")), "4 of 60 files cannot be used. The first: ", *said)
+
+
+def test_images_of_16_bits_with_values_of_8_are_counted(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, file in enumerate(files):
+        Image.fromarray(np.full((4, 5), (0, 255, 256, 77, 65535)[number], np.uint16)).save(file)
+    warnings: list[str] = []
+    assert [int(batch.max()) for batch in read_files(files, FORM, "target", warnings.append)] == [0, 255, 1, 77, 255]
+    assert warnings == [f"target: 2 images ({files[1]}, {files[3]}) {FAINT}"]
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 5), np.uint8)
@@ -221,7 +287,7 @@ def test_arrays_come_back_with_labels_and_groups_as_text(tmp_path: Path) -> None
         ({"images": IMAGES}, "has no array labels"),
         ({"labels": [1, 2]}, "has no array images"),
         ({"images": IMAGES.astype(np.int32), "labels": [1, 2, 1, 2]}, "images is of type int32"),
-        ({"images": IMAGES, "labels": [1, 2, 1]}, "labels is int64 (3,), but must be an integer or text for each of 4"),
+        ({"images": IMAGES, "labels": [1, 2, 1]}, "has 4 images, but 3 labels"),
         ({"images": IMAGES, "labels": [1.0, 2.0, 1.0, 2.0]}, "labels is float64"),
         ({"images": IMAGES, "labels": ["a", "b", " ", "b"]}, "a label is ' '"),
         ({"images": IMAGES, "labels": [1, 1, 1, 1]}, "only one class, 1"),

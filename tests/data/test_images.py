@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from transfer.data.images import check, convert, looks_inverted, read_image, shifted
+from transfer.data.images import check, convert, filled, looks_inverted, read_image, shifted
 from transfer.data.preprocessing import Preprocessing
 
 RNG = np.random.default_rng(0)
@@ -73,6 +73,14 @@ def test_sixteen_bits_are_divided_by_257_and_rounded() -> None:
     assert convert(deep[None], form(1, 8))[0, ..., 0].tolist() == wanted
 
 
+def test_sixteen_bits_without_a_value_above_255_are_eight() -> None:
+    faint = np.array([[0, 1, 128, 255]], np.uint16)
+    told: list[str] = []
+    assert read_image(saved(faint), form(1, 4), "a.png", told.append).ravel().tolist() == [0, 1, 128, 255]
+    assert told == ["a.png"]
+    assert convert(faint[None], form(1, 4)).ravel().tolist() == [0, 1, 128, 255]
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_numbers_of_unknown_range_are_refused(kind: type) -> None:
     refused(lambda: read(saved(GREY.astype(kind), "TIFF")), "a.png is an image of 32-bit numbers")
@@ -117,6 +125,29 @@ def test_cropping_keeps_the_shape_and_cuts_both_sides_alike() -> None:
     np.testing.assert_array_equal(grey(saved(image.T), height=30, width=30, fit="crop"), image.T[10:40])
 
 
+def test_a_margin_is_left_free_in_the_median_colour_of_the_border() -> None:
+    image = np.full((6, 4), 9, np.uint8)
+    image[2:4] = 200
+    wanted = np.pad(image, 3, constant_values=9)
+    np.testing.assert_array_equal(grey(saved(image), height=12, width=10, margin=3), wanted)
+    same = image[None, ..., None]
+    np.testing.assert_array_equal(convert(same, form(12, 10, margin=3))[0, ..., 0], wanted)
+    assert convert(same, form(6, 4, margin=1)).shape == (1, 6, 4, 1)
+    padded = grey(saved(image), height=12, width=12, margin=3, fit="pad")
+    np.testing.assert_array_equal(padded, np.pad(image, ((3, 3), (4, 4)), constant_values=9))
+
+
+def test_how_far_content_fills_the_frame_is_told_from_what_differs_from_the_border() -> None:
+    images = np.full((5, 20, 10, 3), 230, np.uint8)
+    images[:, 4:14, 2:5, 1] = 90
+    images[:, 19, 9] = 230 - 32  # noise
+    images[0] = 7
+    assert filled(images, np.arange(5)) == 10 / 20
+    assert filled(images, np.array([0])) == 0
+    images[1:, :, 5] = 0
+    assert filled(images, np.arange(5)) == 1
+
+
 def test_polarity_is_turned_round_last() -> None:
     np.testing.assert_array_equal(grey(saved(GREY), polarity="inverted"), 255 - GREY)
     assert not grey(saved(np.zeros((6, 8, 4), np.uint8)), polarity="inverted").any()  # transparent: white, then black
@@ -152,6 +183,7 @@ FORMS = st.builds(
     st.sampled_from([1, 3]),
     fit=st.sampled_from(["stretch", "pad", "crop"]),
     polarity=st.sampled_from(["same", "inverted"]),
+    margin=st.integers(0, 1),
 )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
+from datetime import date
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, refused
+from small_models import recording
 
 from transfer.data import section as data
+from transfer.data.audio import read_sound
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.sets import SETS
 from transfer.params import parse_section, read_params
@@ -37,6 +42,18 @@ def params(**changes: Any) -> data.Params:
         ({"source__name": "minst"}, "data.source.name is 'minst', but must be 'mnist', 'fashion_mnist'"),
         ({"target__name": "none"}, "data.target.name is 'none', but must be 'mnist'"),
         ({"target__classes": ["5"]}, "data.target.classes is ['5'], but must be"),
+        *(
+            (
+                {"target__classes": ["a", value]},
+                "data.target.classes.1 is " + words + ", but must be a name: write it in",
+            )
+            for value, words in (
+                (None, "None"),
+                (True, "True"),
+                (1e3, "1000.0"),
+                (date(2001, 1, 2), "datetime.date(2001, 1, 2)"),
+            )
+        ),
         ({"target__classes": "cat"}, "data.target.classes is 'cat', but must be"),
         ({"target__classes": [4, 5, 6]}, "data: source and target are both mnist, and 4 is a class of both"),
         ({"target__classes": "all"}, "data: source and target are both mnist, and 0, 1, 2, 3, 4 is a class of both"),
@@ -58,6 +75,12 @@ def test_the_same_classes_on_both_sides_are_fine_of_other_data_or_under_a_shift(
 def test_classes_are_chosen_in_the_order_that_is_asked_for() -> None:
     side = params(target__name="fashion_mnist", target__classes=["Sneaker", "Bag"]).target
     assert side.choose(SETS["fashion_mnist"].classes, "data.target") == ["Sneaker", "Bag"]
+    none = params(source__name="none", source__classes=["b", "a"]).source
+    assert none.choose([], "data.source") == ["b", "a"]  # the outputs of the given model, in their order
+    seven = params(target__name="npz", target__path="x", target__classes=[7, 8]).target
+    refused(
+        lambda: seven.choose(["007", "8"], "data.target"), "names '7', but the data have 007: write '007', in quotes"
+    )
     every = params(target__name="digits", target__classes="all").target
     assert every.choose(["b", "a"], "data.target") == ["b", "a"]
     side = params(target__name="fashion_mnist", target__classes=["Bag", "Sneakers"]).target
@@ -88,6 +111,7 @@ def test_the_shape_is_what_the_source_model_or_its_data_have(
     [
         (OWN_SOURCE, None, "data.pixels is auto, but nothing tells it: set it, as to [28, 28]"),
         (OWN_SOURCE | {"pixels": [28, 28]}, None, "data.colour is auto"),
+        ({"source__margin": 14}, None, "data.source.margin is 14, which leaves nothing of 28×28 pixels"),
         ({"source__name": "none"}, None, "data.source.name is none, but source.model is none, too"),
         ({}, (None, None, 3), "data.pixels is auto"),
         ({"pixels": [32, 32]}, (28, 28, 1), "ask for 32 × 32 × 1, but the source model takes 28 × 28 × 1"),
@@ -99,7 +123,30 @@ def test_a_shape_that_cannot_be_told_or_be_is_one_line(
     refused(lambda: params(**changes).shape(model), words)
 
 
+def test_a_model_that_takes_any_size_gets_the_one_that_it_was_made_for() -> None:
+    assert params().shape((None, None, 3), 96) == (96, 96, 3)
+    assert params(pixels=[64, 48]).shape((None, None, 3), 96) == (64, 48, 3)
+    assert params().shape((28, 28, 1), 96) == (28, 28, 1)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_the_shape_of_recordings_follows_from_how_they_are_heard(tmp_path: Path, side: str) -> None:
+    (tmp_path / "own/yes").mkdir(parents=True)
+    (tmp_path / "own/yes/1.WAV").write_bytes(recording())
+    changes = {f"{side}__name": "folder", f"{side}__path": str(tmp_path / "own"), f"{side}__classes": "all"}
+    section = params(**changes, sound__mels=32)
+    heard = read_sound(recording(), section.sound, "a.wav").shape
+    assert heard[0] == 32
+    if side == "source":
+        assert section.shape(None) == (*heard, 1)
+    assert section.shape((None, None, None)) == (*heard, 1)
+    assert section.shape((None, None, 3), 96) == (96, 96, 3)
+
+
 def test_preprocessing_survives_being_text() -> None:
     for sound in (None, params().sound):
-        preprocessing = Preprocessing(28, 20, 3, "pad", "inverted", sound)
+        preprocessing = Preprocessing(28, 20, 3, "pad", "inverted", sound, 4)
         assert Preprocessing.from_text(preprocessing.to_text()) == preprocessing
+    saved = json.loads(Preprocessing(28, 20, 3, "pad", "same").to_text())
+    del saved["margin"]  # as of models from before there was one
+    assert Preprocessing.from_text(json.dumps(saved)).margin == 0

@@ -17,6 +17,7 @@ from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare
 
 from transfer.cli import build
 from transfer.data.folders import read_file
+from transfer.data.images import FAINT
 from transfer.models.backend import keras
 from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.networks import load_model
@@ -79,7 +80,7 @@ def test_of_a_folder_all_images_are_taken_in_order_and_nothing_else(
 
 
 def test_files_are_prepared_as_the_model_says(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    form = replace(PREPROCESSING, height=9, width=21, channels=3, fit="pad", polarity="inverted")
+    form = replace(PREPROCESSING, height=9, width=21, channels=3, fit="pad", polarity="inverted", margin=2)
     path = write_sides(tmp_path / "other.keras", preprocessing=form)
     given = answers(capsys, "--model", path, images / "b")["files"][0]["predictions"]
     expected = load_model(path).predict(read_file(images / "b" / "c" / "right.PNG", form)[None], verbose=0)[0]
@@ -87,6 +88,16 @@ def test_files_are_prepared_as_the_model_says(tmp_path: Path, images: Path, caps
         dict(zip(SIDES, expected.tolist(), strict=True)), abs=1e-6
     )
     assert given[0]["class"] == "left"  # where it is dark
+
+
+def test_an_image_of_16_bits_with_values_of_8_is_told(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(side_image("right").astype(np.uint16)).save(tmp_path / "faint.png")
+    assert run("--model", model, "--top", 1, tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert "right" in out
+    assert err == f"warning: {tmp_path / 'faint.png'} is {FAINT}\n"
 
 
 def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,9 +130,8 @@ def _warn_of_two_labels(
 def _list_own(side: Side, key: str, warn: Callable[[str], None]) -> pd.DataFrame:
     """The user's own images: what `list_files` or `list_rows` says, with its place and row as `_read` has them."""
     side.check_paths(key)
-    columns = folders.USUAL if side.columns == "auto" else side.columns
     tables = [
-        folders.list_files(Path(path), f"{key}.{name}", warn, columns)
+        folders.list_files(Path(path), f"{key}.{name}", warn, side.columns)
         if side.name == "folder"
         else folders.list_rows(Path(path), f"{key}.{name}")
         for name, path in side.own_paths.items()

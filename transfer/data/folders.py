@@ -33,10 +33,10 @@ class Columns(Section):
 
     path: str
     label: str
-    group: str | None = None  # of the name group, if there is one
+    group: str  # needed if it is not called group
 
 
-USUAL = Columns(path="path", label="label")
+USUAL = Columns(path="path", label="label", group="group")
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -128,16 +128,16 @@ def _check_no_parts(folder: Path, classes: Iterable[str], key: str) -> None:
 def _read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Columns) -> pd.DataFrame:
     where = f"{key}: {shown(folder / LABELS)}"
     table = _parse_table(folder / LABELS, where, warn)
-    called = {"path": columns.path, "label": columns.label, "group": columns.group or "group"}
+    called = columns.model_dump()
     wanted = {name.strip().casefold(): column for column, name in called.items()}
     headers = [*table]
     table.columns = [wanted.get(name.casefold(), "") for name in headers]
-    for column in ("path", "label", *(["group"] if columns.group else [])):
+    for column in ("path", "label", *(["group"] if columns.group != USUAL.group else [])):
         if [*table].count(column) != 1:
             there = shown(some([name or "(none)" for name in headers], 10))
             raise UserError(
-                f"{where}: the columns are {there}, but one must be {shown(called[column])}: correct it, or say what "
-                f"they are called, as in {key.rpartition('.')[0]}.columns: {{path: file, label: class}}"
+                f"{where}: the columns are {there}, but one must be {shown(called[column])}: correct it, or name "
+                f"yours as {key.rpartition('.')[0]}.columns.{column}"
             )
     if others := [name for name, column in zip(headers, table, strict=True) if name and not column]:
         read = ", ".join(shown(name) for name in called.values())

@@ -39,7 +39,7 @@ class Side(Section):
     classes: Literal["all"] | Annotated[list[Annotated[int | str, BeforeValidator(_name)]], Field(min_length=2)]
     path: Annotated[str, Field(min_length=1)]
     test_path: Annotated[str, Field(min_length=1)]
-    columns: Literal["auto"] | Columns
+    columns: Columns
     polarity: Polarity
     margin: Annotated[int, Field(ge=0)]
 
@@ -49,8 +49,6 @@ class Side(Section):
             raise ValueError(f"name is {self.name}, so path must be that of your {self.name}")
         if not self.own and self.own_paths:
             raise ValueError(f"name is {self.name}, which needs no path: leave path and test_path at {NO_PATH}")
-        if self.name != "folder" and self.columns != "auto":
-            raise ValueError(f"name is {self.name}, which has no table: leave columns at auto")
         if twice := [name for name in self.names if self.names.count(name) > 1]:
             raise ValueError(f"classes names {twice[0]} twice")
         return self
