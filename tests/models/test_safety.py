@@ -97,7 +97,8 @@ def source(path: Path) -> Params:
 def test_a_file_tells_its_input_and_its_layers_those_inside_others_too(good: Path, suffix: str) -> None:
     told = read_model_file(good / f"model{suffix}")
     assert told.input_shape == (8, 8, 3)
-    assert told.scales
+    assert (told.scale, told.scaled_by, told.sure) == ("inside", "rescaling", True)
+    assert told.keras_version == keras.__version__
     kinds = [kind for kind, _ in told.layers if kind != "InputLayer"]
     assert kinds == ["Rescaling", "Conv2D", "GlobalAveragePooling2D", "Dense"]
     assert {"inside", "told"} <= {name for _, name in told.layers}
@@ -119,7 +120,9 @@ def test_reading_imports_neither_keras_nor_tensorflow(good: Path) -> None:
         ("a.keras", None, "is missing: put the model there"),
         ("a.pb", b"", "is no .keras or .h5 file"),
         ("a.keras", b"PK\x03\x04", "cannot be read as a model"),
-        ("a.h5", b"<html>503</html>", "cannot be read as a model"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n", "cannot be read as a model"),
+        ("a.h5", b"<html>503</html>", "is no .keras or .h5 file"),
+        ("a.h5", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull"),
     ],
 )
 def test_what_is_no_model_is_one_line(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
@@ -135,9 +138,12 @@ def test_other_archives_and_models_of_something_else_than_one_image_are_refused(
     refused(lambda: read_model_file(tmp_path / "a.keras"), "has no config.json")
     for number, (model, words) in enumerate(
         (
-            (keras.Model([one, two], layers.Add()([one, two])), "cannot be loaded"),
-            (keras.Model(one, [one, layers.ReLU()(one)]), "has no single output"),
-            (keras.Sequential([keras.Input((8,)), layers.Dense(2)]), "takes (8,), not images"),
+            (keras.Model([one, two], layers.Add()([one, two])), "has no single input and output"),
+            (keras.Model(one, [one, layers.ReLU()(one)]), "has no single input and output"),
+            (keras.Sequential([keras.Input((8,)), layers.Dense(2)]), "takes 8, not images"),
+            (keras.Sequential([keras.Input((8, 9)), layers.Conv1D(2, 3)]), "takes 8 × 9, not images"),
+            (keras.Sequential([keras.Input((None, 9)), layers.LSTM(2)]), "takes any × 9, not images"),
+            (keras.Sequential([keras.Input((8, 8, 5)), layers.Conv2D(2, 3)]), "but images have 1 or 3 channels"),
         )
     ):
         model.save(path := tmp_path / f"{number}.keras")
@@ -167,6 +173,10 @@ CODE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # the layer, wh
     "a saved model": ("told", {"class_name": "TFSMLayer"}, {}),
     "a pickle": ("told", {"class_name": "TorchModuleWrapper"}, {}),
     "an operation of TensorFlow": ("told", {"class_name": "TFOpLambda"}, {}),
+    "a slice": ("told", {"class_name": "SlicingOpLambda"}, {}),
+    "a custom augmentation, which would be left out": ("inside", EVIL | {"class_name": "RandomFlip"}, {}),
+    "a custom precision, which would be left out": ("told", {}, {"dtype": EVIL | {"class_name": "Policy"}}),
+    "a pickled function inside augmentation": ("inside", {"class_name": "RandomFlip"}, {"factor": PICKLED}),
     "a pickled function": ("told", {"class_name": "Lambda"}, {}),
     "a pickled function as a value": ("told", {}, {"activation": PICKLED}),
     "a file's vocabulary": ("told", {"class_name": "StringLookup"}, {}),
