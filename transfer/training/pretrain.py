@@ -7,7 +7,6 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
-from scipy.special import log_softmax
 
 from transfer.console import UserError
 from transfer.models.networks import fresh_weights
@@ -57,7 +56,7 @@ def train_source(
     validation: tuple[np.ndarray, np.ndarray],
     params: Params,
 ) -> Iterator[Round]:
-    """Train the source CNN round by round; it ends with the weights of the round of least validation loss.
+    """Train the source CNN round by round; it ends with the weights of the last round of the highest validation accuracy.
 
     Args:
         trainer: of the network.
@@ -75,18 +74,17 @@ def train_source(
     batches = shuffled_batches(len(images), min(params.batch, len(images)), steps, params.seed)
     rates = warmup_cosine(steps, params.peak_rate, params.warmup)
     trainer.reset(fresh_weights(trainer.model, trainer.model.get_weights(), params.seed), params.seed)
-    least, waited, best = np.inf, 0, trainer.model.get_weights()
+    highest, waited, best = -1.0, 0, trainer.model.get_weights()
     for start in range(0, steps, per_round):
         part = slice(start, start + per_round)
         loss = trainer.train(images, labels, Plan(batches[part], rates[part]), params.seed)
         if not np.isfinite(loss):
             raise UserError(f"pretraining diverged, its loss is {loss}: lower pretrain.peak_rate")
-        logits = trainer.predict(validation[0])
-        yield Round(min(part.stop, steps), steps, loss, accuracy(logits, validation[1]))
-        held_out = -np.take_along_axis(log_softmax(logits, axis=1), validation[1][:, np.newaxis], axis=1).mean()
+        done = Round(min(part.stop, steps), steps, loss, accuracy(trainer.predict(validation[0]), validation[1]))
+        yield done
         waited += 1
-        if held_out < least:
-            least, waited, best = held_out, 0, trainer.model.get_weights()
+        if done.accuracy >= highest:
+            highest, waited, best = done.accuracy, 0, trainer.model.get_weights()
         if waited == params.patience:
             break
     trainer.model.set_weights(best)
