@@ -81,6 +81,20 @@ def test_sixteen_bits_without_a_value_above_255_are_eight() -> None:
     assert convert(faint[None], form(1, 4)).ravel().tolist() == [0, 1, 128, 255]
 
 
+@pytest.mark.parametrize("value", [255, 256])
+def test_sixteen_bits_of_colour_without_a_value_above_255_are_refused(value: int) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + np.full((4, 3), value, ">u2").tobytes())
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    if value > 255:
+        assert (read(content, height=1, width=4, channels=3) == 1).all()
+    else:
+        refused(lambda: read(content), "a.png is a PNG of 16-bit colour with no value above 255: save it with 8 bits")
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_numbers_of_unknown_range_are_refused(kind: type) -> None:
     refused(lambda: read(saved(GREY.astype(kind), "TIFF")), "a.png is an image of 32-bit numbers")
@@ -132,7 +146,7 @@ def test_a_margin_is_left_free_in_the_median_colour_of_the_border() -> None:
     np.testing.assert_array_equal(grey(saved(image), height=12, width=10, margin=3), wanted)
     same = image[None, ..., None]
     np.testing.assert_array_equal(convert(same, form(12, 10, margin=3))[0, ..., 0], wanted)
-    assert convert(same, form(6, 4, margin=1)).shape == (1, 6, 4, 1)
+    assert (convert(same, form(6, 4, margin=1))[0, :, [0, -1]] == 9).all()  # though it has the size already
     padded = grey(saved(image), height=12, width=12, margin=3, fit="pad")
     np.testing.assert_array_equal(padded, np.pad(image, ((3, 3), (4, 4)), constant_values=9))
 

@@ -37,6 +37,7 @@ NOISE = 64  # standard deviation, of 0..255
 DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and light above the other
 SAMPLE = 1000  # images that tell the brightness of a border, and how far content fills the frame
 CONTENT = 32  # of 0..255: what differs more from the border is content, and not noise or compression
+DEEP = b"\x10"  # bits of a channel of a PNG, in its byte 24
 FAINT = "of 16 bits, but with no value above 255, so taken as 8-bit: save as 8-bit, or scale to 65535 if that is wrong"
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -67,6 +68,9 @@ def read_image(
             raise Image.DecompressionBombError
         if image.mode in ("I", "F"):
             raise UserError(f"{name} is an image of 32-bit numbers: save it with 8 or 16 bits, grey or RGB")
+        deep_colour = content[24:25] == DEEP and image.format == "PNG" and image.mode in ("RGB", "RGBA")
+        if deep_colour and not np.asarray(image.convert("RGB")).any():  # Pillow has dropped the lower 8 bits
+            raise UserError(f"{name} is a PNG of 16-bit colour with no value above 255: save it with 8 bits")
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
             deep = np.asarray(image)
