@@ -66,6 +66,49 @@ def test_what_cannot_be_is_refused_before_anything_runs(changes: dict[str, Any],
     assert len(str(caught.value).splitlines()) == 1
 
 
+def given_model(path: Path) -> Path:
+    from transfer.models.backend import keras
+
+    layers = keras.layers
+    body = [layers.Normalization(), layers.Conv2D(2, 3, name="conv"), layers.Flatten(), layers.Dense(3, name="dense")]
+    keras.Sequential([keras.Input((8, 8, 1)), *body, layers.Softmax(name="sure")]).save(path)
+    return path
+
+
+def test_a_given_model_is_loaded_and_the_layers_that_strategies_name_are_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"source__model": str(given_model(tmp_path / "a.keras")), "source__range": "0-1"}
+    check(params(**given, dense_head__layer="conv"))
+    assert "warning: source.range is 0-1, but" in capsys.readouterr().out
+    for name in ("block1", "sure"):
+        with pytest.raises(UserError, match=rf"dense_head\.layer is '{name}', but must be auto or one of conv$"):
+            check(params(**given, dense_head__layer=name))
+
+
+def test_a_given_model_that_keras_cannot_load_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    import h5py
+
+    path = given_model(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"filters"', '"nb_filter"')
+        file.attrs["keras_version"] = "1.2.2"
+    words = r"layer conv \(Conv2D\): .*'filters'.*: build the same layers"
+    with pytest.raises(UserError, match=rf"a\.h5, written by Keras 1\.2\.2, cannot be loaded: {words}"):
+        check(params(source__model=str(path)))
+
+
+def test_a_network_s_own_size_is_taken_where_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_source: object, shape: tuple[int, ...]) -> None:
+        raise UserError(f"asked for {shape}")
+
+    monkeypatch.setattr("stages.check.load_pretrained", load)
+    imagenet = {"source__model": "imagenet", "source__network": "NASNetLarge"}
+    for pixels, asked in (("auto", r"\(331, 331, 3\)"), ([64, 64], r"\(64, 64, 3\)")):
+        with pytest.raises(UserError, match=asked):
+            check(params(**imagenet, data__pixels=pixels))
+
+
 def test_a_section_that_is_unknown_or_missing_is_named() -> None:
     with pytest.raises(UserError, match="studdy is not a section"):
         check(params() | {"studdy": {}})

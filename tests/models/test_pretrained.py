@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_study, refused
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from transfer.data.target import Draw
 from transfer.files import write_json
 from transfer.models import model_file, networks
 from transfer.models.backend import keras
 from transfer.models.features import Scaling, chosen_layer, extract, read_features
+from transfer.models.layers import nameable
 from transfer.models.pretrained import MOMENTUM, Pretrained, load_pretrained
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
 from transfer.training import fine_tuning
@@ -275,6 +276,11 @@ HEADS: dict[str, tuple[list[keras.layers.Layer], str | None, int, str]] = {  # t
         *("out", 0, "pooled"),
     ),
     "sigmoid of one": ([layers.Flatten(), layers.Dense(1, "sigmoid", name="out")], "out", 2, "conv"),
+    "dense of one, sigmoid": (
+        [layers.Flatten(), layers.Dense(1, name="out"), layers.Activation("sigmoid")],
+        *("out", 2, "conv"),
+    ),
+    "sigmoid of two": ([layers.Flatten(), layers.Dense(2, "sigmoid", name="out")], "out", 2, "conv"),
     "convolution of a mean": (
         [layers.GlobalMaxPooling2D(keepdims=True, name="top"), layers.Conv2D(3, 1, name="out"), layers.Flatten()],
         *("out", 3, "top"),
@@ -298,7 +304,9 @@ def test_a_head_is_found_where_there_is_one_and_a_map_is_pooled(tmp_path: Path, 
     raw = images(8, 8, 3)
     expected = model.predict(raw / np.float32(255), verbose=0)
     given = logits(what, raw)
-    if classes == 2:
+    if kind == "sigmoid of two":
+        np.testing.assert_allclose(expit(given), expected, atol=1e-5)
+    elif classes == 2:
         np.testing.assert_allclose(softmax(given, axis=1)[:, 1:], expected, atol=1e-5)
     elif classes:
         given = softmax(given, axis=1) if np.allclose(expected.sum(axis=1), 1) else given
@@ -324,6 +332,67 @@ def test_where_a_head_is_not_clear_it_is_asked_for_and_removed_from_the_named_la
     assert (whole.head, whole.classes) == ("head_1", 3)  # what `auto` finds; `head` is a name of ours
     wrong = section(path, range="0-1", head="last")
     refused(lambda: load_pretrained(wrong, (8, 8, 3)), "source.head is 'last'", "first")
+
+
+def test_a_softmax_is_never_a_feature_layer(tmp_path: Path) -> None:
+    inner = small(layers.Flatten(), layers.Dense(6, name="inside"), layers.Softmax(name="sure"))
+    tail = [layers.Dense(5, "softmax", name="probable"), layers.Dense(4, "relu", name="hidden"), layers.Dense(2)]
+    path = saved(keras.Sequential([keras.Input((8, 8, 3)), inner, *tail]), tmp_path / "a.keras")
+    what = load_pretrained(section(path, range="0-1"), (8, 8, 3))
+    assert what.layers == ["conv", "inside", "hidden"]
+    assert {"sure", "probable"}.isdisjoint(nameable(what.fresh))
+    for name in ("sure", "probable"):
+        wrong = section(path, range="0-1", layers=[name])
+        refused(lambda wrong=wrong: load_pretrained(wrong, (8, 8, 3)), f"source.layers names {name!r}", "hidden")
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "told"),
+    [(1 / 255, 0, "inside"), (1 / 127.5, -1, "inside"), ([0.017, 0.018, 0.017], 0, "inside"), (2, -1, "0-1")],
+)
+def test_what_a_file_scales_by_itself_is_known_and_not_done_twice(
+    tmp_path: Path, scale: Any, offset: float, told: str
+) -> None:
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(scale, offset), layers.Conv2D(2, 3)])
+    path = saved(model, tmp_path / "a.keras")
+    agree(model, section(path), lambda raw: raw if told == "inside" else raw / 255)
+    for pixels in ("0-1", "-1-1") if told == "inside" else ():
+        words = f"source.range is {pixels}, but its layer rescaling", "leave source.range at auto"
+        refused(lambda pixels=pixels: model_file.check(section(path, range=pixels)), *words)
+    agree(model, section(path, range="0-255"), lambda raw: raw)
+
+
+def test_where_a_file_may_scale_by_itself_a_range_is_taken_with_a_note(tmp_path: Path) -> None:
+    normalise = layers.Normalization()
+    normalise.adapt(images(8, 8, 3) / np.float32(255))
+    model = keras.Sequential([keras.Input((8, 8, 3)), normalise, layers.Conv2D(2, 3)])
+    model.save(path := tmp_path / "a.keras")
+    what = agree(model, section(path, range="0-1"), lambda raw: raw / 255)
+    assert len(what.notes) == 1
+    assert f"source.range is 0-1, but {path} begins with normalization" in what.notes[0]
+    assert agree(model, section(path), lambda raw: raw).notes == []
+    unscaled = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1.0, 0.0), layers.Conv2D(2, 3)])
+    path = saved(unscaled, tmp_path / "b.keras")
+    refused(lambda: model_file.check(section(path)), "set source.range to 0-255, 0-1 or -1-1")
+
+
+def test_from_scratch_pixels_are_small(tmp_path: Path) -> None:
+    path = saved(keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3)]), tmp_path / "a.keras")
+    scales = {"0-255": 1 / 127.5, "0-1": 1 / 255, "-1-1": 1 / 127.5}
+    for pixels, scale in scales.items():
+        what = load_pretrained(section(path, range=pixels), (8, 8, 3))
+        assert what.fresh.get_layer("float_image").scale == pytest.approx(scale)
+    assert load_pretrained(section(path, network="VGG16"), (8, 8, 3)).fresh.get_layer("float_image").offset == -1
+    inside = saved(functional(), tmp_path / "b.keras")
+    assert load_pretrained(section(inside), (12, 12, 3)).fresh.get_layer("float_image").scale == 1
+
+
+def test_augmentation_is_left_out(tmp_path: Path) -> None:
+    random = [layers.RandomFlip(), layers.RandomRotation(0.2), layers.RandomContrast(0.5)]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *random, layers.Rescaling(1 / 255), layers.Conv2D(2, 3)])
+    for suffix in ("keras", "h5"):
+        what = agree(model, section(saved(model, tmp_path / f"a.{suffix}")), lambda raw: raw)
+        assert not [layer for layer in what.fresh.layers if "random" in layer.name and layer.variables]
 
 
 def test_what_does_not_say_its_pixels_asks_for_them(tmp_path: Path) -> None:
@@ -362,29 +431,6 @@ def test_a_network_s_own_preprocessing_is_that_of_keras_applications(network: st
     what = agree(model, params, getattr(keras.applications, module).preprocess_input)
     learns = [layer.name for layer in scratch.network(what.fresh, 2).build().layers if layer.weights]
     assert learns == ["conv2d", "logits"]  # in training from scratch preprocessing is the same, and learns nothing
-
-
-def test_weights_alone_need_the_name_of_their_network(tmp_path: Path) -> None:
-    path = tmp_path / "a.weights.h5"
-    small().save_weights(path)
-    refused(lambda: model_file.image_shape(section(path)), "holds weights alone, 112 numbers: name their network")
-    refused(
-        lambda: model_file.image_shape(section(path, network="LeNet")),
-        "source.network is 'LeNet', but must be none or one of ResNet50",
-    )
-    refused(lambda: load_pretrained(section(path, network="VGG16"), (32, 32, 3)), "does not hold the weights of VGG16")
-
-
-def test_the_weights_of_a_network_are_found_in_the_form_that_they_fit(tmp_path: Path) -> None:
-    keras.utils.set_random_seed(0)
-    model = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3), include_top=False)
-    model.save_weights(tmp_path / "a.weights.h5")
-    params = section(tmp_path / "a.weights.h5", network="MobileNet")
-    assert model_file.image_shape(params) == (None, None, 3)
-    what = agree(model, params, keras.applications.mobilenet.preprocess_input)
-    assert what.head is None
-    assert what.layers[-1] == what.layer
-    assert len(what.layers) <= 8
 
 
 def test_a_model_of_any_size_takes_that_of_the_data(tmp_path: Path) -> None:
