@@ -19,9 +19,10 @@ from small_models import recording
 from test_audio import SOUND
 
 from transfer.console import UserError
-from transfer.data.folders import Columns, list_files, read_file, read_files, read_npz
+from transfer.data.folders import list_files, read_file, read_files, read_npz
 from transfer.data.images import FAINT
 from transfer.data.preprocessing import Preprocessing
+from transfer.data.table import Columns
 
 KEY = "data.target.path"
 FORM = Preprocessing(4, 5, 1, "stretch", "same", SOUND)

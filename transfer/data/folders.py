@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
-import io
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -17,26 +15,13 @@ from PIL import UnidentifiedImageError
 from transfer.console import UserError, counted, one_line, progress, say, shown, some
 from transfer.data import images
 from transfer.data.preprocessing import Preprocessing
-from transfer.params import Section
+from transfer.data.table import LABELS, USUAL, Columns, read_table
 
-LABELS = "labels.csv"
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # folders that are no classes
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
 READABLE = (*images.SUFFIXES, *RECORDINGS)  # ends of names
 SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r")  # what systems put into folders, beside hidden files
 REFUSED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters: controls, bytes that are no text, line breaks
-
-
-class Columns(Section):
-    """Names of the columns of `labels.csv`, whose case does not count."""
-
-    path: str
-    label: str
-    group: str  # needed if it is not called group
-
-
-USUAL = Columns(path="path", label="label", group="group")
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -83,7 +68,7 @@ def list_files(folder: Path, key: str, warn: Callable[[str], None] = say, column
     Raises:
         UserError: if the table cannot be read, a file is missing, or there are fewer than two classes.
     """
-    table = _read_table(folder, key, warn, columns) if (folder / LABELS).is_file() else _by_class(folder, key, warn)
+    table = read_table(folder, key, warn, columns) if (folder / LABELS).is_file() else _by_class(folder, key, warn)
     table["label"] = table.label.str.normalize("NFC")  # some systems write the same letters as other characters
     _check_classes(table.label, f"{key}: {shown(folder)}")
     table = table.sort_values(["label", "path"], ignore_index=True)
@@ -123,70 +108,6 @@ def _check_no_parts(folder: Path, classes: Iterable[str], key: str) -> None:
             f"{key}: {' and '.join(alike)} in {shown(folder)} hold the same folders, so they are no classes: set "
             f"{side}.path to {shown(folder / alike[0])} and {side}.test_path to {shown(folder / alike[-1])}"
         )
-
-
-def _read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Columns) -> pd.DataFrame:
-    where = f"{key}: {shown(folder / LABELS)}"
-    table = _parse_table(folder / LABELS, where, warn)
-    called = columns.model_dump()
-    wanted = {name.strip().casefold(): column for column, name in called.items()}
-    headers = [*table]
-    table.columns = [wanted.get(name.casefold(), "") for name in headers]
-    for column in ("path", "label", *(["group"] if columns.group != USUAL.group else [])):
-        if [*table].count(column) != 1:
-            there = shown(some([name or "(none)" for name in headers], 10))
-            raise UserError(
-                f"{where}: the columns are {there}, but one must be {shown(called[column])}: correct it, or name "
-                f"yours as {key.rpartition('.')[0]}.columns.{column}"
-            )
-    if others := [name for name, column in zip(headers, table, strict=True) if name and not column]:
-        read = ", ".join(shown(name) for name in called.values())
-        warn(f"{where}: passed over {counted(len(others), 'column')}, {shown(some(others))}: only {read} are read")
-    table = table[["path", "label"]].assign(group=table.get("group", ""))
-    table["path"] = [_inside(folder, path, where) for path in table.path]
-    if twice := table.path[table.path.duplicated()].tolist():
-        raise UserError(f"{where}: {shown(twice[0])} is there more than once: name it once")
-    return table
-
-
-def _parse_table(file: Path, where: str, warn: Callable[[str], None]) -> pd.DataFrame:
-    """A table as spreadsheets save it: UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs; rows of nothing."""
-    try:
-        content = file.read_bytes()
-        try:
-            text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("cp1252")
-            warn(f"{where} is not UTF-8, and was read as Windows-1252: save it as CSV UTF-8 if a name looks wrong")
-        lines = text.splitlines() or [""]
-        separator = max(",;\t", key=lines[0].count)
-        width = 1 + max(line.count(separator) for line in lines)  # rows may be longer than the header
-        table = pd.read_csv(
-            io.StringIO(text), sep=separator, header=None, names=range(width), dtype=str, keep_default_na=False
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{where} cannot be read ({one_line(error)}): save it as CSV") from None
-    table = table.fillna("").apply(lambda column: column.str.strip())
-    table = table[table.ne("").any(axis=1)]
-    if table.empty:
-        raise UserError(f"{where} has nothing in it: list your files, with the columns path and label")
-    header, table = table.iloc[0], table.iloc[1:]
-    last = 1 + int(np.flatnonzero(header)[-1])
-    if len(longer := table[table.iloc[:, last:].ne("").any(axis=1)]):
-        row = separator.join(longer.iloc[0])
-        raise UserError(f"{where}: row {shown(row, 60)} is too long: put what has a {separator!r} in it into quotes")
-    return table.iloc[:, :last].set_axis(header[:last], axis=1)
-
-
-def _inside(folder: Path, path: str, where: str) -> str:
-    """A path of a table, inside its folder, with slashes where that file exists."""
-    slashed = PureWindowsPath(path)
-    if PurePath(path).is_absolute() or slashed.drive or slashed.root or ".." in (*PurePath(path).parts, *slashed.parts):
-        raise UserError(f"{where}: {shown(path)} leads out of the folder, which DVC watches: move the file inside")
-    for inside in (PurePath(path), slashed):
-        if (folder / inside).is_file():
-            return inside.as_posix()
-    raise UserError(f"{where}: {shown(path)} is {'no file' if (folder / path).exists() else 'missing'}")
 
 
 def _check_classes(labels: Iterable[str], where: str) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from transfer.console import UserError, shown, some
-from transfer.data.folders import Columns, find_files, has_recordings
+from transfer.data.folders import find_files, has_recordings
 from transfer.data.images import Shift
 from transfer.data.preprocessing import Fit, Polarity, Sound
 from transfer.data.sets import NONE, OWN, SETS
+from transfer.data.table import Columns
 from transfer.params import PARAMS, Section, written
 
 NO_PATH = "none"  # stands where no path is given, as DVC wants every dependency to exist
