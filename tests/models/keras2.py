@@ -15,7 +15,7 @@ SHAPE = (16, 16, 3)
 
 def inner() -> keras.Model:
     image = keras.Input(SHAPE)
-    x = layers.Conv2D(4, 3, use_bias=False)(image)
+    x = layers.Conv2D(4, 3, use_bias=False, name="block/conv")(image)
     x = layers.DepthwiseConv2D(3)(layers.BatchNormalization()(x))
     return keras.Model(image, layers.ReLU(6.0)(x), name="inner")
 

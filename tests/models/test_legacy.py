@@ -178,6 +178,10 @@ LETTERS: dict[str, tuple[Callable[[], keras.Model], str, Change]] = {
         lambda config: at(config, "conv")["config"]["kernel_initializer"]["config"].update(dtype="float32"),
     ),
     "f: a list of one axis": (functional, "keras", lambda config: at(config, "norm")["config"].update(axis=[3])),
+    "f: a class of TensorFlow 1": (
+        *(functional, "h5"),
+        lambda config: at(config, "norm").update(class_name="BatchNormalizationV1"),
+    ),
     "g: calls counted from 1": (functional, "h5", called_as_in_keras_2),
     "h: the old module": (functional, "keras", in_the_old_module),
     "h: a shape after the input": (
@@ -255,3 +259,13 @@ def test_what_cannot_be_read_names_the_version_the_layer_the_whole_cause_and_wha
         functional(), tmp_path / f"b.{suffix}", lambda all_of: at(all_of, "conv").update(class_name="Gone")
     )
     refused(lambda: load(unknown), "layer conv (Gone): ")
+
+
+def test_what_keras_3_computes_in_another_way_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(4, 3, name="conv", activation="hard_sigmoid")])
+    for version, of_old in (("2.4.0", True), ("3.1.0", False)):
+        path = changed(model, tmp_path / "a.h5", lambda _config: None, version)
+        if of_old:
+            refused(lambda path=path: load(path), "layer conv is a hard_sigmoid of Keras 2.4.0")
+        else:
+            load(path)

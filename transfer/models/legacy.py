@@ -66,6 +66,8 @@ def _rewritten(value: Any) -> Any:
         value = value | {"config": _with_input(value["config"], value.get("name"))}
     if kind == "Functional" and "module" in value:  # keras.src.engine.functional
         value = value | {"module": "keras.src.models.functional"}
+    if kind == "BatchNormalizationV1":  # of TensorFlow 1
+        value = value | {"class_name": "BatchNormalization"}
     value = {key: _rewritten(part) for key, part in value.items()}
     if kind in AUGMENTATIONS:
         return value | {"class_name": "Identity", "config": {"name": value["config"]["name"]}}
@@ -88,12 +90,14 @@ def _with_input(content: Any, name: str | None) -> Config:
 
 
 def _rewrite_layer(kind: str, content: Config) -> None:
+    if isinstance(content.get("name"), str):
+        content["name"] = _named(content["name"])
     shape = content.pop("batch_input_shape", None)
     if kind == "InputLayer" and shape:
         content["batch_shape"] = shape
     for key in UNKNOWN.get(kind, ()):
         content.pop(key, None)
-    if kind == "BatchNormalization" and isinstance(content.get("axis"), list):
+    if kind.startswith("BatchNormalization") and isinstance(content.get("axis"), list):
         (content["axis"],) = content["axis"]
     for key, part in content.items():
         if key.endswith("_initializer") and isinstance(part, dict) and isinstance(part.get("config"), dict):
@@ -101,17 +105,26 @@ def _rewrite_layer(kind: str, content: Config) -> None:
 
 
 def _rewrite_graph(content: Config) -> None:
-    """Of a functional model: a single output is no list, and calls of models inside count from 0."""
-    if len(outputs := content["output_layers"]) == 1:
-        (content["output_layers"],) = outputs
+    """Of a functional model: a single input or output is no list, and calls of models inside count from 0."""
+    for ends in ("input_layers", "output_layers"):
+        if isinstance(content[ends], list) and len(content[ends]) == 1:
+            (content[ends],) = content[ends]
     inbound = [call for layer in content["layers"] for call in _calls(layer.get("inbound_nodes"))]
     outbound = list(_calls(content["output_layers"]))
+    for call in [*inbound, *outbound, *_calls(content["input_layers"])]:
+        call[0] = _named(call[0])
     for layer in content["layers"]:
+        layer["name"] = _named(layer["name"])
         if layer["class_name"] in MODELS:
             named = [[call for call in calls if call[0] == layer["name"]] for calls in (inbound, outbound)]
             first = min((call[1] for calls in named for call in calls), default=0)
             for call in named[0] + (named[1] if layer["class_name"] == "Sequential" else []):
                 call[1] -= first  # as an output, Keras 3 too counts calls of functional models from 1
+
+
+def _named(name: str) -> str:
+    """The name of a layer, as Keras 3 allows it."""
+    return name.replace("/", "_")
 
 
 def _calls(value: Any) -> Iterator[list[Any]]:
