@@ -62,8 +62,8 @@ page is written.
   features that `extract` makes once for all strategies; its peer has the backbone in the model.
 - Growth is the time of a stage with more draws, more labels per class, or copies of the target's training images."""
 FULL: dict[str, Any] = {"params": {}, "epochs": 5, "draws": 3, "factors": {"seeds": 4, "shots": 100, "images": 16}}
-QUICK: dict[str, Any] = {"params": {"split.seeds": 2, "split.shots": [1, 10], "pretrain.epochs": 1, "pretrain.least_steps": 1}}
-QUICK |= {"epochs": 1, "draws": 1, "factors": {"seeds": 2, "shots": 9, "images": 2}}
+FEW = {"split.seeds": 2, "split.shots": [1, 10], "pretrain.epochs": 1, "pretrain.least_steps": 1}
+QUICK: dict[str, Any] = {"params": FEW, "epochs": 1, "draws": 1, "factors": {"seeds": 2, "shots": 9, "images": 2}}
 Round = dict[str, dict[str, float]]  # what was measured of each
 
 

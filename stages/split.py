@@ -25,7 +25,6 @@ def main() -> None:
     facts = read_facts(DATA / "images" / "about.json", "source", "target", "notes")
     for side, part in parts.items():
         facts[side] |= {"train": len(part.train), "test": len(part.test), "how": part.how, "dropped": part.dropped}
-        facts[side]["grouped"] = pools[side].grouped
         facts[side]["test_groups"] = len({*pools[side].groups[part.test].tolist()} - {-1})
         if part.dropped:
             say(f"split: {side}: {counted(part.dropped, 'duplicate')} dropped")

@@ -218,7 +218,7 @@ def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
     target = STUDY.data["target"] | {"test_groups": 7}
     data = STUDY.data | {"notes": ["Light and dark may be turned round."], "target": target}
     warned = dataclasses.replace(STUDY, data=data)
-    for said in ("**Warning.** Light and dark may be turned round.", "The test images come from 7 groups. Images of one group"):
+    for said in ("**Warning.** Light and dark may be turned round.", "images come from 7 groups. Images of one group"):
         assert said in page_of(warned)
         assert said not in PAGE
     assert "**Warning.** Light" in pages.markdown("Card", write_card(warned))

@@ -56,7 +56,7 @@ def train_source(
     validation: tuple[np.ndarray, np.ndarray],
     params: Params,
 ) -> Iterator[Round]:
-    """Train the source CNN round by round; it ends with the weights of the last round of the highest validation accuracy.
+    """Train the source CNN round by round; the weights are then those of the highest validation accuracy.
 
     Args:
         trainer: of the network.
