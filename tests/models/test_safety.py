@@ -131,6 +131,11 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, name: str, content: bytes 
     refused(lambda: read_model_file(tmp_path / name), words)
 
 
+def test_a_model_of_a_class_of_its_own_is_refused(good: Path, tmp_path: Path) -> None:
+    path = change_config(good, tmp_path / "a.h5", lambda config: config.update(class_name="Net", config={}))
+    refused(lambda: read_model_file(path), "a.h5 is a Net: only sequential and functional models")
+
+
 def test_other_archives_and_models_of_something_else_than_one_image_are_refused(tmp_path: Path) -> None:
     one, two = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 import shutil
 import tempfile
 import warnings
@@ -44,8 +45,9 @@ def load_given(params: Params, file: ModelFile, shape: tuple[int, ...]) -> keras
 
 
 def whole_cause(error: Exception) -> str:
-    """Why Keras failed, in one line: what was at the root of it, without the configurations that it prints before."""
-    return shown(" ".join(str(error).split("Exception encountered:")[-1].split()), 400)
+    """Why Keras failed, in one line: what was at the root of it, without configurations and advice to programmers."""
+    root = " ".join(str(error).split("Exception encountered:")[-1].split())
+    return shown(re.split(r"\.? (?:Please ensure|Make sure) ", root)[0], 400)
 
 
 def _whole(path: Path, file: ModelFile, config: Config, folder: Path) -> keras.Model:
@@ -56,8 +58,6 @@ def _whole(path: Path, file: ModelFile, config: Config, folder: Path) -> keras.M
         by = f", written by Keras {shown(file.keras_version, 20)}," if file.keras_version else ""
         fault = next(_faults(config), whole_cause(error))
         raise UserError(f"{path}{by} cannot be loaded: {fault}: {CURE}") from None
-    if not isinstance(model, keras.Sequential) and type(model).__name__ != "Functional":
-        raise UserError(f"{path} is a {type(model).__name__}: only sequential and functional models can be taken over")
     if not model.built or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise UserError(f"{path} has no single input and output of known shapes: save a part of it that has")
     return model

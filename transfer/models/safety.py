@@ -138,6 +138,8 @@ def _of_config(text: str | bytes, path: Path, *, archive: bool, version: str) ->
     config = json.loads(text)
     config.pop("compile_config", None)  # of training, which Keras is told not to read
     _check(config, "the model", path, RUNS_CODE - OPERATIONS)  # what the file says, before anything becomes another
+    if config["class_name"] not in MODELS:
+        raise UserError(f"{path} is a {config['class_name']}: only sequential and functional models can be taken over")
     config, scale = rewrite(config)
     _check(config, "the model", path, RUNS_CODE)
     layers = list(_layers(config))
