@@ -62,7 +62,7 @@ def fit_dense_head(task: Task) -> Callable[[Draw], np.ndarray]:
 
 def fit_end_to_end(task: Task) -> Callable[[Draw], np.ndarray]:
     """The same guide, all layers trained; `RandomTranslation` shifts images by up to as many pixels as the study."""
-    params = read_section("end_to_end", end_to_end.Params)
+    params = read_section("end_to_end", end_to_end.Params).suited_to(end_to_end.network(task.source, task.classes))
     body = models.without_head(task.source)
     weights = body.get_weights()
 
@@ -96,7 +96,7 @@ def pytorch_end_to_end(task: Task) -> Callable[[Draw], np.ndarray]:
     """PyTorch's own loop, and channels last, as its guide advises for convolutions; images shifted as in the study."""
     import torch
 
-    params = read_section("end_to_end", end_to_end.Params)
+    params = read_section("end_to_end", end_to_end.Params).suited_to(end_to_end.network(task.source, task.classes))
     to_predict = torch.from_numpy(task.to_predict).permute(0, 3, 1, 2)
 
     def train(draw: Draw) -> np.ndarray:

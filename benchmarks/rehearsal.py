@@ -143,6 +143,7 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scor
             fresh = strategy == "scratch"
             network = STRATEGIES[strategy].network(without_head(source) if fresh else source, len(digits))
             start = partial(fine_tuning.start, network=network, fresh=fresh, images=images, to_predict=test_images)
+            params = params.suited_to(network)
         return map(start(params=params, precision=precision), draws)
 
     def accuracies(strategy: str, setting: Setting) -> np.ndarray:

@@ -33,10 +33,13 @@ def run_strategy(strategy: ModuleType) -> None:
     networks = strategy.ENGINE == "tensorflow"
     chosen = read_section("training", precision.Params).precision if networks else "float32"
     details += [chosen] if networks else []
-    say(f"{name}: {strategy.SUMMARY} ({', '.join(details)})" if details else f"{name}: {strategy.SUMMARY}")
-
     task = Task(chosen)
     prepared = strategy.prepare(task, params)
+    if prepared.params:
+        details += [f"{key} {value}" for key, value in prepared.params if getattr(params, key) == "auto"]
+        params = prepared.params
+    say(f"{name}: {strategy.SUMMARY} ({', '.join(details)})" if details else f"{name}: {strategy.SUMMARY}")
+
     train = (
         partial(compute.train, start=prepared.start) if networks else partial(prepared.start, workers=compute.workers)
     )

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transfer.models import networks
+from transfer.training import fine_tuning
 from transfer.training.schedule import FewShotSchedule, shuffled_batches, warmup_cosine
 
 
@@ -47,3 +49,16 @@ def test_steps_grow_with_the_number_of_shots_alone() -> None:
     assert plan.batches.shape == (100, 5)
     assert plan.examples_seen == 500
     assert schedule.plan(500, 100, seed=0).batches.shape == (1000, 8)
+
+
+def test_an_automatic_peak_rate_is_lower_for_deeper_networks() -> None:
+    """As a rate that suits four layers kills a network of fifty."""
+    kernel, bias = np.zeros((3, 3), np.float32), np.zeros(3, np.float32)
+    auto = fine_tuning.Params(
+        **{"shift": 0, "steps": 1, "steps_growth": 0.5, "batch": 8, "warmup": 0.1, "beta_1": 0.9, "beta_2": 0.9},
+        peak_rate="auto",
+    )
+    for layers, rate in ((1, 0.004), (4, 0.004), (8, 0.002), (54, 0.000296)):
+        assert auto.suited_to(networks.Network("", [kernel, bias] * layers)).peak_rate == rate
+    chosen = auto.model_copy(update={"peak_rate": 0.01})
+    assert chosen.suited_to(networks.Network("", [kernel] * 54)) == chosen

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -19,15 +19,29 @@ from transfer.models.backend import keras
 from transfer.training import few_shot
 from transfer.training.precision import Precision
 from transfer.training.runs import Run
-from transfer.training.schedule import FewShotSchedule
+from transfer.training.schedule import FewShotSchedule, Rate
 from transfer.training.task import Prepared, Task
 from transfer.training.trainer import Trainer
+
+HIGHEST = 0.004  # peak rate of the source CNN and others that are as shallow
+SHALLOW = 4  # layers with a kernel
 
 
 class Params(FewShotSchedule):
     """The `end_to_end` and the `scratch` section."""
 
     shift: Annotated[int, Field(ge=0, le=8)]
+    peak_rate: Literal["auto"] | Rate  # type: ignore[assignment]
+
+    def suited_to(self, network: networks.Network) -> Self:
+        """The section with a number in the place of a peak rate `auto`: the lower, the deeper a network is.
+
+        Deep networks do not survive the rate that is best for shallow ones.
+        """
+        if self.peak_rate != "auto":
+            return self
+        depth = sum(weight.ndim > 1 for weight in network.weights)
+        return self.model_copy(update={"peak_rate": round(HIGHEST * min(1, SHALLOW / depth), 6)})
 
 
 def prepare(task: Task, params: Params, network: networks.Network, *, name: str, fresh: bool) -> Prepared:
@@ -41,6 +55,7 @@ def prepare(task: Task, params: Params, network: networks.Network, *, name: str,
         fresh: whether every run starts from random weights, by the seed of its draw.
     """
     images, to_predict = task.images()
+    params = params.suited_to(network)
     begin = partial(
         start,
         network=network,
@@ -50,7 +65,7 @@ def prepare(task: Task, params: Params, network: networks.Network, *, name: str,
         params=params,
         precision=task.precision,
     )
-    return Prepared(begin, partial(export, network=network, name=name))
+    return Prepared(begin, partial(export, network=network, name=name), params)
 
 
 def start(

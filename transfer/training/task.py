@@ -14,6 +14,7 @@ from transfer.files import read_arrays, read_facts
 from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling, read_features
 from transfer.models.networks import load_model
+from transfer.params import Section
 from transfer.training.precision import Precision
 from transfer.training.runs import Export
 
@@ -27,10 +28,12 @@ class Prepared:
             thread; for those in scikit-learn, `start` is itself the function of all draws and a number of `workers`.
             Its arguments, with the code, are what remembered runs are known by.
         export: writes a model file from a run's weights.
+        params: the strategy's section with what `auto` stood for; None where that is known before.
     """
 
     start: partial[Any]
     export: Export
+    params: Section | None = None
 
 
 @dataclass(frozen=True)
