@@ -41,7 +41,8 @@ def main() -> None:
     if given.file:
         model = load_pretrained(given, source["train_images"].shape[1:])
         head = f"without its head {model.head}" if model.head else "whole, as it ends in no classifier"
-        say(f"pretrain: nothing to train: {given.model} is loaded, {head}; layers {', '.join(model.layers)}")
+        name = f"{given.network} with ImageNet weights" if given.model == model_file.IMAGENET else given.model
+        say(f"pretrain: nothing to train: {name} is loaded, {head}; layers {', '.join(model.layers)}")
         made = made_with({"source": given.model_dump(mode="json")})
     else:
         images, labels = source["train_images"], source["train_labels"]

@@ -234,6 +234,10 @@ def test_a_given_source_model_is_told_as_that_and_nothing_is_claimed_of_it() -> 
     told = "Source model: own.h5, trained elsewhere. Its training data are unknown"
     assert told in page_of(dataclasses.replace(STUDY, source=given))
     assert told not in PAGE
+    network = given | {"params": {"source": {"model": "imagenet", "network": "MobileNetV2"}}}
+    assert "MobileNetV2 with ImageNet weights, trained elsewhere." in page_of(
+        dataclasses.replace(STUDY, source=network)
+    )
     known = given | {"accuracy": 0.5, "classes": ["cat", "dog"]}
     page = page_of(dataclasses.replace(STUDY, source=known))
     assert "If its outputs are cat, dog, its accuracy on them is 50.00 %." in page

@@ -73,7 +73,10 @@ def _source_model(study: Study) -> str:
         return f"Source model: a CNN trained on classes {classes}; accuracy {percentage} on held-out images."
     measured = f" If its outputs are {classes}, its accuracy on them is {percentage}." if percentage else ""
     unknown = "Its training data are unknown: images of the target may be among them."
-    return f"Source model: {PurePath(given['model']).name}, trained elsewhere.{measured} {unknown}"
+    name = (
+        f"{given['network']} with ImageNet weights" if given["model"] == "imagenet" else PurePath(given["model"]).name
+    )
+    return f"Source model: {name}, trained elsewhere.{measured} {unknown}"
 
 
 def data(study: Study) -> Section:
