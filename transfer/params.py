@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import Node, ScalarNode
+from ruamel.yaml.events import ScalarEvent
 
 from transfer.console import UserError, one_line, shown
 
 PARAMS = Path("params.yaml")
-WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")  # a number as Python writes it
+# Whole numbers of YAML that Python writes in another way: with leading zeros, an underscore, or a base of their own.
+ODD = re.compile(r"(?!-?(0|[1-9]\d*)$)[-+]?(0b[01_]+|0x[\da-fA-F_]+|0o[0-7_]+|\d[\d_]*)$")
 
 
 class Section(BaseModel):
@@ -56,33 +56,20 @@ def parse_params(text: str, path: Path | str) -> dict[str, Any]:
     """
     try:
         content = YAML(typ="safe").load(text)
-        odd = [node for node in _scalars(YAML(typ="safe").compose(text)) if _is_odd(node)]
+        scalars = [event for event in YAML(typ="safe").parse(text) if isinstance(event, ScalarEvent)]
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or one_line(error)
         raise UserError(f"{path} is not valid YAML: {f'line {mark.line + 1}: ' if mark else ''}{problem}") from None
     except ValueError as error:  # a value that looks like a date, but is none
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
-    for node in odd:
-        where = f"{path}, line {node.start_mark.line + 1}"
-        raise UserError(f'{where}: {node.value} is read as a number: write "{node.value}" or a plain number')
+    for scalar in scalars:
+        if not scalar.style and ODD.match(scalar.value):  # in quotes it has a style
+            where = f"{path}, line {scalar.start_mark.line + 1}"
+            raise UserError(f'{where}: {scalar.value} is read as a number: write "{scalar.value}" or a plain number')
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold sections such as `split:`, not {type(content).__name__}")
     return content
-
-
-def _scalars(node: Node | None) -> Iterator[ScalarNode]:
-    if isinstance(node, ScalarNode):
-        yield node
-    elif node is not None:
-        for child in node.value:
-            for part in child if isinstance(child, tuple) else (child,):  # of a mapping: key and value
-                yield from _scalars(part)
-
-
-def _is_odd(node: ScalarNode) -> bool:
-    """Whether a whole number has leading zeros, an underscore, or a base of its own."""
-    return node.tag == "tag:yaml.org,2002:int" and not WHOLE.fullmatch(node.value)
 
 
 def read_section(name: str, section: type[SectionType], path: Path = PARAMS) -> SectionType:

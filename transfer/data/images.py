@@ -187,12 +187,8 @@ def filled(images: np.ndarray, rows: np.ndarray) -> float:
     sample = _sample(images, rows)
     colour = np.median(sample[:, _border(images)], axis=1).astype(np.int16)
     content = (np.abs(sample - colour[:, None, None]) > CONTENT).any(axis=3)
-
-    def extent(lines: np.ndarray) -> np.ndarray:  # (images, lines) bool: first to last that has content
-        ahead = lines.argmax(axis=1) + lines[:, ::-1].argmax(axis=1)
-        return np.where(lines.any(axis=1), 1 - ahead / lines.shape[1], 0)
-
-    return float(np.median(np.maximum(extent(content.any(axis=2)), extent(content.any(axis=1)))))
+    boxes = np.array([Image.fromarray(mask).getbbox() or (0, 0, 0, 0) for mask in content])  # left, upper, right, lower
+    return float(np.median(((boxes[:, 2:] - boxes[:, :2]) / content.shape[:0:-1]).max(axis=1)))
 
 
 def _sample(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -228,7 +224,8 @@ def _prepared(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if preprocessing.channels == 1 else "RGB")
-    margin, colour = preprocessing.margin, _border_colour(image)
+    margin = preprocessing.margin
+    colour = _border_colour(image) if margin or preprocessing.fit == "pad" else 0
     size = preprocessing.width - 2 * margin, preprocessing.height - 2 * margin
     match preprocessing.fit:
         case "stretch":

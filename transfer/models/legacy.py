@@ -5,6 +5,7 @@ Nothing is taken away that computes, but for `preprocess_input` of keras.applica
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -168,11 +169,5 @@ def _passes_on(layer: Config) -> bool:
 
 def _settings(call: list[Any]) -> Config:
     """The arguments of an operation beside what it is called on, rounded, without those that say nothing."""
-    given = call[3] if len(call) > 3 else {}
-    return {key: _rounded(value) for key, value in given.items() if value not in (None, "NHWC")}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_rounded(part) for part in value]
-    return round(value, 4) if isinstance(value, float) else value
+    given = json.loads(json.dumps(call[3] if len(call) > 3 else {}), parse_float=lambda text: round(float(text), 4))
+    return {key: value for key, value in given.items() if value not in (None, "NHWC")}
