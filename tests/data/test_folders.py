@@ -137,6 +137,8 @@ def test_a_table_may_be_of_any_program(tmp_path: Path, ends: str, encoding: str,
             "the columns are file, label, but one must be path: correct it, or name yours as",
         ),
         (["path,label,Label", "a.png,cat,1"], "the columns are path, label, Label, but one must be label"),
+        (["path,label,group,Group", "a.png,cat,1,2"], "but one must be group"),
+        (["path,label", ",cat"], "an empty path is no file"),
         (["path,label"], "nothing in it"),
         (["path,label", "a.png,cat", "b.png,cat"], "only one class, cat"),
         (["path,label", "a.png,cat", "b.png"], "a label is ''"),
@@ -161,7 +163,7 @@ def test_a_table_that_cannot_be_used_is_one_line(tmp_path: Path, lines: list[str
         ([",path,label", "0,a.png,7", "1,b.png,007"], "utf-8"),  # as pandas numbers the rows
         (["Path ,LABEL,,", "a.png,7,,", ",,,", "b.png,007,,", ",,,"], "utf-8"),
         (["path\tlabel", "a.png\t7", "b.png\t007"], "utf-16"),
-        (["label;path", "7;a.png", "007;b.png"], "utf-16"),
+        (["", "label;path", "7;a.png", "007;b.png"], "utf-16"),
     ],
 )
 def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, lines: list[str], encoding: str) -> None:

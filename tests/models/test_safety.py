@@ -46,7 +46,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("good")
     inner = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3, name="inside")], name="inner")
     image = keras.Input((8, 8, 3))
-    x = layers.GlobalAveragePooling2D()(inner(layers.Rescaling(1 / 255)(image)))
+    x = layers.GlobalAveragePooling2D()(inner(layers.Rescaling(1 / 255, name="rescaling")(image)))
     model = keras.Model(image, layers.Dense(2, activation="softmax", name="told")(x))
     for suffix in (*SUFFIXES, ".weights.h5"):
         save = model.save_weights if "weights" in suffix else model.save

@@ -43,11 +43,12 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
     wanted = {name.strip().casefold(): column for column, name in called.items()}
     headers = [*table]
     table.columns = [wanted.get(name.casefold(), "") for name in headers]
-    for column in ("path", "label", *(["group"] if columns.group != USUAL.group else [])):
-        if [*table].count(column) != 1:
-            there = shown(some([name or "(none)" for name in headers], 10))
+    for column, name in called.items():
+        found = [*table].count(column)
+        if found > 1 or (not found and (column, name) != ("group", USUAL.group)):
+            there = shown(some([header or "(none)" for header in headers], 10))
             raise UserError(
-                f"{where}: the columns are {there}, but one must be {shown(called[column])}: correct it, or name "
+                f"{where}: the columns are {there}, but one must be {shown(name)}: correct it, or name "
                 f"yours as {key.rpartition('.')[0]}.columns.{column}"
             )
     if others := [name for name, column in zip(headers, table, strict=True) if name and not column]:
@@ -69,7 +70,7 @@ def _parse_table(file: Path, where: str, warn: Callable[[str], None]) -> pd.Data
         except UnicodeDecodeError:
             text = content.decode("cp1252")
             warn(f"{where} is not UTF-8, and was read as Windows-1252: save it as CSV UTF-8 if a name looks wrong")
-        lines = text.splitlines() or [""]
+        lines = text.strip("\r\n").splitlines() or [""]
         separator = max(",;\t", key=lines[0].count)
         width = 1 + max(line.count(separator) for line in lines)  # rows may be longer than the header
         table = pd.read_csv(
@@ -97,4 +98,5 @@ def _inside(folder: Path, path: str, where: str) -> str:
     for inside in (PurePath(path), slashed):
         if (folder / inside).is_file():
             return inside.as_posix()
-    raise UserError(f"{where}: {shown(path)} is {'no file' if (folder / path).exists() else 'missing'}")
+    what = "no file" if (folder / path).exists() else "missing"
+    raise UserError(f"{where}: {shown(path) or 'an empty path'} is {what}")

@@ -12,7 +12,8 @@ from transfer.models.backend import keras
 from transfer.models.layers import activation_of, trunk
 from transfer.models.model_file import AUTO
 
-AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", "GlobalAveragePooling2D", "ReLU", "Reshape", "Softmax"}
+POOLING = "GlobalAveragePooling2D"
+AFTER_A_HEAD = {"Activation", "Dropout", "Flatten", POOLING, "ReLU", "Reshape", "Softmax"}
 Head = tuple[keras.KerasTensor, str | None, keras.layers.Layer | None]  # what it takes, first layer, layer of logits
 
 
@@ -36,11 +37,12 @@ def find_head(model: keras.Model, wanted: str, path: Path) -> Head:
     while end > 0 and type(line[end]).__name__ in AFTER_A_HEAD:
         end -= 1
     tail = line[end:]
-    activations = [name for layer in tail if (name := activation_of(layer)) != "linear"]
-    pooled = next((place for place, layer in enumerate(tail) if _is_pooling(layer)), 0)
-    bent = any(activation_of(layer) != "linear" for layer in tail[:pooled])  # then the mean comes after, not before
-    probable = set(activations) <= {"sigmoid", "softmax"}
-    classifies = _is_classifier(tail[0], pooled=pooled > 0) and (probable or activations[-1:] == ["softmax"])
+    pooled = next((place for place, layer in enumerate(tail) if type(layer).__name__ == POOLING), 0)
+    activations = [activation_of(layer) for layer in tail]
+    bent = not {*activations[:pooled]} <= {"linear"}  # then the mean comes after, not before
+    probable = {*activations} <= {"linear", "sigmoid", "softmax"}
+    softmax = [name for name in activations if name != "linear"][-1:] == ["softmax"]
+    classifies = _is_classifier(tail[0], pooled=pooled > 0) and (probable or softmax)
     logits = tail[0] if classifies and probable and not bent and _is_linear_map(tail[0]) else None
     if wanted != AUTO:
         if wanted not in names or isinstance(line[names.index(wanted) + 1].input, list):
@@ -52,16 +54,12 @@ def find_head(model: keras.Model, wanted: str, path: Path) -> Head:
         return first.input, wanted, logits if first is logits else None
     if classifies:
         return tail[0].input, tail[0].name, logits
-    if activations[-1:] == ["softmax"]:
+    if softmax:
         raise UserError(
             f"{path} ends in a softmax, but its head is not clear: set source.head to the first layer that is to be "
             f"removed, such as one of {', '.join(names[-8:])}; source.layers names feature layers"
         )
     return model.output, None, None
-
-
-def _is_pooling(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.GlobalAveragePooling2D)
 
 
 def _is_classifier(layer: keras.layers.Layer, *, pooled: bool) -> bool:

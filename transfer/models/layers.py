@@ -57,8 +57,8 @@ def find_layers(body: keras.Model) -> tuple[list[str], str]:
         At most `MOST` names, from the image on; and that of the last map before the first dense layer, pooled if the
         model goes on from there with what is pooled, or the first that is narrow enough after it.
     """
-    line = [layer for layer in trunk(body) if type(layer).__name__ not in PASSES_ON]
-    line = [layer for layer in line if activation_of(layer) != "softmax"]
+    named = nameable(body)
+    line = [layer for layer in trunk(body) if layer.name in named and type(layer).__name__ not in PASSES_ON]
     learnt = next((place for place, layer in enumerate(line) if layer.weights), 0)
     line = line[learnt:] or [body.layers[-1]]
     ends = [place for place in range(len(line) - 1) if _ends_a_part(line[place], line[place + 1])]

@@ -20,7 +20,7 @@ from transfer.models.layers import choose_layers
 from transfer.models.legacy import Scale
 from transfer.models.loading import load_given, whole_cause
 from transfer.models.model_file import AUTO, Params, notes_of, scale_of, told
-from transfer.models.networks import with_head
+from transfer.models.networks import has_logits, with_head
 
 MOMENTUM = 0.9  # of batch statistics in training from scratch: Keras's 0.99 needs more steps than few labels give
 OURS = {  # names of layers that come before or after the model's own
@@ -61,7 +61,7 @@ class Pretrained:
     @property
     def classes(self) -> int:
         """How many classes the model tells apart; 0 without logits."""
-        return self.model.output.shape[-1] if self.model.layers[-1].name == "logits" else 0
+        return self.model.output.shape[-1] if has_logits(self.model) else 0
 
 
 def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
