@@ -38,11 +38,10 @@ def main() -> None:
 
     say(f"extract: linear probes on {', '.join(known['layers'])}")
     notes = []
-    if known["accuracy"] is None and has_logits(source):
-        share = probes.commonest_class(source, target)
-        notes += [ONE_CLASS.format(share)] if share >= NEARLY_ALL else []
-    for note in notes:
-        say(f"warning: {note}")
+    unmeasured = known["accuracy"] is None and has_logits(source)
+    if unmeasured and (share := probes.commonest_class(source, target)) >= NEARLY_ALL:
+        notes.append(ONE_CLASS.format(share))
+        say(f"warning: {notes[0]}")
     params = read_section("probes", probes.Params)
     found = probes.probe_layers(source, known["layers"], known["classes"], target, test_images, params, notes)
     write_record(Path("data/probes.npz"), found)

@@ -67,15 +67,14 @@ def advise(comparison: Comparison, shots: int) -> str:
 
 def conclude(comparison: Comparison) -> str:
     """The whole in a few sentences."""
+    parts = [_failed(comparison)]
     if comparison.seeds == 1:
-        parts = [
-            _failed(comparison),
+        parts.append(
             "One label draw says nothing about the next: there are no intervals and no verdicts. Set `split.seeds` to "
-            "6 or more, or to 10 to detect differences of about one standard deviation.",
-        ]
+            "6 or more, or to 10 to detect differences of about one standard deviation."
+        )
     else:
-        about = (_failed, _best_transfer, _negative_transfer, _one_for_all)
-        parts = [tell(comparison) for tell in about]
+        parts += [_best_transfer(comparison), _negative_transfer(comparison), _one_for_all(comparison)]
     return " ".join(filter(None, parts)) or f"Only {comparison.strategies[0]} was measured: nothing to compare it with."
 
 
@@ -93,8 +92,6 @@ def _failed(comparison: Comparison) -> str:
 
 def _best_transfer(comparison: Comparison) -> str:
     """Where the best transfer strategy is better than the baseline, not separated from it, and worse."""
-    if not comparison.has_gains:
-        return ""
     where: dict[str, list[int]] = {}
     for shots in comparison.shots:
         if transfers := [result for result in comparison.at(shots) if result.verdict]:

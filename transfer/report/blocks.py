@@ -92,14 +92,17 @@ class Section:
 
 
 def plain(value: str | float | Entry, decimals: int = 2) -> Entry:
-    """An entry that shows a word, a count or a number as it is, and a dash where there is none."""
+    """An entry that shows a word, a count or a number as it is, and a dash where there is none (NaN)."""
+    content = value.value if isinstance(value, Entry) else value
+    if isinstance(content, float) and math.isnan(content):
+        return Entry("–", -math.inf)
     if isinstance(value, Entry):
         return value
     if isinstance(value, str):
         return Entry(value, value)
     if isinstance(value, int):
         return Entry(f"{value:,}", value)
-    return Entry("–", -math.inf) if math.isnan(value) else Entry(number(value, decimals), value)
+    return Entry(number(value, decimals), value)
 
 
 def key(mark: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -52,7 +51,7 @@ def _by_budget(
 ) -> Table:
     """A table with a row for each strategy and a column for each budget, of what `entry` makes of a result."""
     head = ["strategy", *(f"{shots:,}" for shots in comparison.shots)]
-    rows = [[plain(name), *map(entry, comparison.of(name))] for name in strategies]
+    rows = [[plain(name), *map(plain, map(entry, comparison.of(name)))] for name in strategies]
     return Table(caption, head, rows, note=note)
 
 
@@ -117,11 +116,7 @@ def _gains(comparison: Comparison) -> Section:
     gain = _by_budget(
         comparison,
         f"Gain over {BASELINE} in percentage points, by labelled images per class",
-        lambda result: (
-            plain(result.gain)
-            if math.isnan(result.gain)
-            else Entry(points(result.gain, result.gain_margin), result.gain, result.verdict)
-        ),
+        lambda result: Entry(points(result.gain, result.gain_margin), result.gain, result.verdict),
         comparison.transfers,
         f"{key('better')}; {key('worse')}: negative transfer; {key('not separated')}. ± is half of the interval after "
         "Holm's correction for all pairs of strategies in a column: with 95 % confidence, all verdicts of the column "
@@ -132,9 +127,7 @@ def _gains(comparison: Comparison) -> Section:
     equivalence = _by_budget(
         comparison,
         f"Label equivalence: labels per class that {BASELINE} needs for the same accuracy",
-        lambda result: (
-            plain(result.gain) if math.isnan(result.gain) else Entry(labels(result, largest), result.equivalent)
-        ),
+        lambda result: Entry(labels(result, largest), result.equivalent),
         comparison.transfers,
         f"Interpolated on a log axis between the measured budgets, {comparison.shots[0]:,} to {largest:,} labels per "
         "class. In brackets: the range in which the paired 95 % interval of the difference contains 0.",
