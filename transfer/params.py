@@ -64,7 +64,7 @@ def parse_params(text: str, path: Path | str) -> dict[str, Any]:
     except ValueError as error:  # a value that looks like a date, but is none
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
     for scalar in scalars:
-        if not scalar.style and ODD.match(scalar.value):  # in quotes it has a style
+        if scalar.implicit[0] and ODD.match(scalar.value):  # which it is with neither quotes nor a tag
             where = f"{path}, line {scalar.start_mark.line + 1}"
             raise UserError(f'{where}: {scalar.value} is read as a number: write "{scalar.value}" or a plain number')
     if not isinstance(content, dict):

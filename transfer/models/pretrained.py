@@ -7,7 +7,7 @@ trained, and nothing in the file is executed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -56,7 +56,7 @@ class Pretrained:
     layers: list[str]
     layer: str
     head: str | None
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
     @property
     def classes(self) -> int:
