@@ -115,10 +115,8 @@ def _warn_of_two_labels(
     """Tell of images with the same pixels, in the form that the model takes, but different labels."""
     table = table.assign(pixels=digests(pixels).tolist())
     table = table[table.groupby("pixels").label.transform("nunique") > 1].drop_duplicates(["pixels", "label"])
-    pairs = [
-        " and ".join(f"{name} ({label})" for name, label in zip(rows["name"][:2], rows.label[:2], strict=True))
-        for _, rows in table[["pixels", "name", "label"]].groupby("pixels", sort=False)
-    ]
+    names = (table["name"] + " (" + table.label + ")").groupby(table.pixels, sort=False)
+    pairs = [" and ".join(alike[:2]) for _, alike in names]
     if pairs:
         kept = " to train on, unless it is a test image, and every test image" if apart else " and drops the others"
         warn(
