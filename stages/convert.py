@@ -28,6 +28,7 @@ FRAME = (
     "What is shown fills {:.0%} of the source's images, but {:.0%} of the target's (of height or width, the larger; in "
     "the median): if it should be of one size, {}."
 )
+EMPTY = "Most images of the {} are nearly of one colour: look at them; 16-bit grey is black at 0 and white at 65535."
 
 
 def main() -> None:
@@ -58,7 +59,9 @@ def main() -> None:
         warn(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
     if comparable and params.target.shift == "none":
         parts = [images.filled(*side) for side in trained]
-        if abs(parts[0] - parts[1]) > UNLIKE:
+        if not min(parts):
+            warn(EMPTY.format(SIDES[parts.index(0)]))
+        elif abs(parts[0] - parts[1]) > UNLIKE:
             warn(FRAME.format(*parts, _advice(params, given.file is None, min(height, width), *parts)))
     write_json(FOLDER / "about.json", facts | {"notes": notes})
 
@@ -68,7 +71,7 @@ def _advice(params: data.Params, trained: bool, side: int, source: float, target
     choices = [("target", params.target.margin, target, source)]
     choices += [("source", params.source.margin, source, target)] if trained else []
     for key, margin, now, wanted in choices:
-        if now and (asked := round((side - (side - 2 * margin) * wanted / now) / 2)) >= 0:
+        if (asked := round((side - (side - 2 * margin) * wanted / now) / 2)) >= 0:
             return f"set data.{key}.margin to {asked}"
     return "cut off what is free around it in the target's images"
 

@@ -218,6 +218,9 @@ def test_digits_that_fill_their_frame_are_told_with_the_margin_that_makes_them_a
     switched = {"source__name": "digits", "source__classes": "all", "pixels": [28, 28]}
     (note,) = notes(**switched)
     assert note.endswith("set data.source.margin to 4.")
+    write_arrays(Path("own.npz"), images=images.astype(np.uint16) * 16, labels=labels)  # of 12 bits
+    (note,) = notes(target__name="npz", target__path="own.npz", target__classes="all")
+    assert note.startswith("Most images of the target are nearly of one colour")
 
 
 def test_no_source_is_an_empty_pool(tmp_path: Path) -> None:

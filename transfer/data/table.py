@@ -56,6 +56,8 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
         warn(f"{where}: passed over {counted(len(others), 'column')}, {shown(some(others))}: only {read} are read")
     table = table[["path", "label"]].assign(group=table.get("group", ""))
     table["path"] = [_inside(folder, path, where) for path in table.path]
+    if unlabelled := table.path[table.label == ""].tolist():
+        raise UserError(f"{where}: {counted(len(unlabelled), 'row')} without a label, {shown(some(unlabelled))}: add it")
     if twice := table.path[table.path.duplicated()].tolist():
         raise UserError(f"{where}: {shown(twice[0])} is there more than once: name it once")
     return table
@@ -94,7 +96,7 @@ def _inside(folder: Path, path: str, where: str) -> str:
     """A path of a table, inside its folder, with slashes where that file exists."""
     slashed = PureWindowsPath(path)
     if PurePath(path).is_absolute() or slashed.drive or slashed.root or ".." in (*PurePath(path).parts, *slashed.parts):
-        raise UserError(f"{where}: {shown(path)} leads out of the folder, which DVC watches: move the file inside")
+        raise UserError(f"{where}: {shown(path)} leads out of the folder: write it from there on, as cat/1.png")
     for inside in (PurePath(path), slashed):
         if (folder / inside).is_file():
             return inside.as_posix()
