@@ -57,7 +57,9 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
     table = table[["path", "label"]].assign(group=table.get("group", ""))
     table["path"] = [_inside(folder, path, where) for path in table.path]
     if unlabelled := table.path[table.label == ""].tolist():
-        raise UserError(f"{where}: {counted(len(unlabelled), 'row')} without a label, {shown(some(unlabelled))}: add it")
+        raise UserError(
+            f"{where}: {counted(len(unlabelled), 'row')} without a label, {shown(some(unlabelled))}: add it"
+        )
     if twice := table.path[table.path.duplicated()].tolist():
         raise UserError(f"{where}: {shown(twice[0])} is there more than once: name it once")
     return table
