@@ -81,9 +81,16 @@ def tutorial(module: str) -> Callable[[], keras.Model]:
     return build
 
 
+def arithmetic() -> keras.Model:
+    """With numbers, inside a model too, as in MobileNetV3."""
+    image, within = keras.Input(SHAPE), keras.Input(SHAPE)
+    inside = keras.Model(within, layers.ReLU(6.0)(within * 4 + 3.0) * (1 / 6) - 0.2)
+    return keras.Model(image, layers.Flatten()(layers.Multiply()([image, inside(image / 255.0)])))
+
+
 def an_operation() -> keras.Model:
     image = keras.Input(SHAPE)
-    return keras.Model(image, layers.Flatten()(image / 100.0))
+    return keras.Model(image, layers.Flatten()(image**0.5))
 
 
 def two_paths() -> keras.Model:
@@ -93,7 +100,7 @@ def two_paths() -> keras.Model:
 
 
 BUILDERS = (convolutions, functional_in_sequential, functional_in_functional, called_twice, teachable_machine)
-MODELS = {build.__name__: build for build in (*BUILDERS, augmented, normalised, an_operation, two_paths)}
+MODELS = {build.__name__: build for build in (*BUILDERS, augmented, normalised, arithmetic, two_paths, an_operation)}
 MODELS |= {name: tutorial(name) for name in ("mobilenet_v2", "densenet", "resnet50")}
 
 

@@ -15,6 +15,10 @@ Config = dict[str, Any]
 
 MODELS = {"Functional", "Model", "Sequential"}
 OPERATIONS = {"SlicingOpLambda", "TFOpLambda"}  # functions of TensorFlow, called on what a layer gives
+ARITHMETIC = {  # of these, with a number; what Keras 3 does it with
+    **{f"{module}.add": "Add" for module in ("__operators__", "math")},
+    **{"math.multiply": "Multiply", "math.subtract": "Subtract", "math.truediv": "TrueDivide"},
+}
 AUGMENTATIONS = {  # change images at random in training, and do nothing else
     *("RandomBrightness", "RandomContrast", "RandomFlip", "RandomHeight", "RandomRotation", "RandomTranslation"),
     *("RandomWidth", "RandomZoom"),
@@ -51,8 +55,9 @@ def rewrite(model: Config) -> tuple[Config, Scale | None]:
         A changed copy; and the mode of the `preprocess_input` that it began with, now `Identity`, too.
     """
     model = _rewritten(model)
-    layers = model["config"]["layers"]
-    return model, _take_preprocessing(layers) if "input_layers" in model["config"] else None
+    scale = _take_preprocessing(model["config"]["layers"]) if "input_layers" in model["config"] else None
+    _name_operations(model)
+    return model, scale
 
 
 def _rewritten(value: Any) -> Any:
@@ -159,6 +164,22 @@ def _take_preprocessing(layers: list[Config]) -> Scale | None:
                 layer |= {"config": {"name": layer["config"]["name"]}, "inbound_nodes": [[[*call[:3], {}]]]}
             return scale
     return None
+
+
+def _name_operations(model: Config) -> None:
+    """Arithmetic is called what it is in `.keras` files of Keras 3; in its HDF5 files the module is missing."""
+    for layer in model["config"]["layers"]:
+        if layer["class_name"] in MODELS:
+            _name_operations(layer)
+            continue
+        content, calls = layer["config"], list(_calls(layer.get("inbound_nodes")))
+        kind = ARITHMETIC.get(str(content.get("function")))
+        if layer["class_name"] == "TFOpLambda" and kind and isinstance(number := calls[0][3].get("y"), float | int):
+            layer |= {"class_name": kind, "inbound_nodes": [[[*calls[0][:3], {"x2": number}]]]}
+            layer["config"] = content = {"name": content["name"]}
+            layer.pop("build_config", None)
+        if layer["class_name"] in ARITHMETIC.values() and "trainable" not in content:
+            layer |= {"module": "keras.src.ops.numpy", "registered_name": layer["class_name"]}
 
 
 def _passes_on(layer: Config) -> bool:
