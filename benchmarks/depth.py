@@ -81,7 +81,7 @@ def main() -> None:
         networks = {"end_to_end": end_to_end.network(given.model, 5), "scratch": scratch.network(given.fresh, 5)}
         for strategy, network in networks.items():
             params = read_section(strategy, fine_tuning.Params)
-            for rate in [params.suited_to(network).peak_rate, *rates]:
+            for rate in dict.fromkeys([params.suited_to(network).peak_rate, *rates]):
                 fit = fine_tuning.start(
                     network=network,
                     fresh=strategy == "scratch",
