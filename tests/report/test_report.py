@@ -227,6 +227,8 @@ def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
     page = page_of(dataclasses.replace(STUDY, probes=probes, source=source))
     assert "**Warning.** The source model is poor." in page
     assert "**Warning.** One class for all." in page
+    assert "Before you rely on this, read the 2 warnings in the section Data." in page
+    assert "Before you rely" not in PAGE
 
 
 def test_a_given_source_model_is_told_as_that_and_nothing_is_claimed_of_it() -> None:
@@ -297,3 +299,9 @@ def test_nothing_is_concluded_from_trainings_that_failed() -> None:
     assert not (pairs["labels per class"].eq("1") & pairs["second"].eq("scratch")).any()
     every = page_of(study_of(dataclasses.replace(outcomes, collapsed=np.ones(len(dead), bool))))
     assert "With 1 label per class no strategy learnt anything." in every
+    assert not tables_in(every)["What one training costs"]["effort"].str.contains("◆").any()
+    late = (outcomes.strategy == "scratch") & (outcomes.shots == 10)
+    failed = study_of(dataclasses.replace(outcomes, collapsed=late))
+    assert "more than half of the 16 models trained on 10 labels per class" in page_of(failed)  # 8 draws, 2 strategies
+    dead_one = study_of(dataclasses.replace(outcomes, collapsed=np.ones(len(dead), bool)))
+    assert "**Warning.** Its training failed" in pages.markdown("Card", write_card(dead_one))

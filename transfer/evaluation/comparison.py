@@ -95,7 +95,7 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
           NaN likewise.
         - the `COSTS`: of one training, medians over the seeds.
         - effort: trained parameters times images seen, which grows as the arithmetic of the updates.
-        - on_front: whether no other strategy of the budget has less effort and at least the accuracy.
+        - on_front: whether it did not fail, and no other of the budget has less effort and at least the accuracy.
         - the scores of `CALIBRATION`: means over the seeds; NaN where a temperature could not be fitted.
     """
     runs = runs[runs["strategy"].isin(strategies)]
@@ -143,7 +143,7 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
     results = results.join(spread.join([costs, calibration]), on=["strategy", "shots"])
     results["effort"] = results["trainable_parameters"] * results["examples_seen"]
     budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
-    results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets])
+    results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets]) & ~results["failed"]
     return Comparison(list(strategies), shots, runs["seed"].nunique(), results, pairs)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from transfer.console import counted
 from transfer.evaluation.comparison import (
     Comparison,
     confusion,
@@ -66,7 +67,11 @@ def _which_to_use(study: Study) -> Section:
     advice = [advise(comparison, shots) for shots in comparison.shots]
     if len(study.probes.as_it_is):
         advice.insert(0, as_it_is(study.probes.as_it_is == study.outcomes.labels))
-    return Section("which", "Which to use", [Text(conclude(comparison)), Bullets(advice)])
+    blocks = [Text(conclude(comparison)), Bullets(advice)]
+    if study.notes:
+        noted = counted(len(study.notes), "warning")
+        blocks.append(Text(f"Before you rely on this, read the {noted} in the section Data."))
+    return Section("which", "Which to use", blocks)
 
 
 def _learning_curves(study: Study) -> Section:
@@ -210,9 +215,10 @@ def _errors(study: Study) -> Section:
     what = f"Predicted classes in % of each true class, with {per_class(shots)}, all draws together.{few}"
     blocks = [Text(what), charts.confusions(comparison, outcomes), table]
 
-    count = comparison.seeds * len(comparison.strategies)
+    learnt = [result.strategy for result in comparison.at(largest) if not result.failed]
+    count = comparison.seeds * len(learnt)
     most = f"more than half of the {count} models trained on {per_class(largest)}"
-    hard = hard_images(outcomes, comparison.strategies, largest)
+    hard = hard_images(outcomes, learnt, largest)
     if hard.empty:
         blocks.append(Text(f"No test image is misclassified by {most}."))
     else:
