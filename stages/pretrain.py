@@ -20,7 +20,7 @@ MODELS = Path("models")
 POOR = (
     "The source model is right on only {:.1%} of the test images of its own {} classes, so it has little to pass on. "
 )
-MORE = "More images, or a larger pretrain.least_steps or pretrain.epochs, may help."
+MORE = "Likely causes: wrong labels; too few images; too short a training (pretrain.least_steps, pretrain.epochs)."
 CAUSES = (
     "Likely causes: source.range; the order of data.source.classes (without one, names are sorted as text: 1, 10, 2); "
     "data.source.polarity, data.source.margin."
