@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from conftest import refused
@@ -58,6 +59,28 @@ def test_weights_alone_say_which_network_they_fit(tmp_path: Path, network: keras
     )
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save_weights(tmp_path / "b.weights.h5")
     refused(lambda: model_file.image_shape(section(tmp_path / "b.weights.h5")), "15 numbers: name their network")
+
+
+@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5"])
+def test_weights_of_a_head_of_other_classes_are_taken_with_it(file: str, tmp_path: Path, network: keras.Model) -> None:
+    x = keras.layers.GlobalAveragePooling2D()(network.output)
+    whole = keras.Model(network.inputs, keras.layers.Dense(5, "softmax", name="predictions")(x))
+    if file == "a.h5":
+        whole.save(tmp_path / file)  # as Keras 2 lays out weights alone: with their layers, and no configuration
+        with h5py.File(tmp_path / file, "a") as saved:
+            alone = {name: saved["model_weights"].attrs[name] for name in saved["model_weights"].attrs}
+            for name in list(saved["model_weights"]):
+                saved.move(f"model_weights/{name}", name)
+            del saved["model_weights"], saved.attrs["model_config"]
+            saved.attrs.update(alone)
+    else:
+        whole.save_weights(tmp_path / file)
+    refused(lambda: model_file.image_shape(section(tmp_path / file)), "set source.network to MobileNetV2")
+    what = load_pretrained(section(tmp_path / file, "MobileNetV2"), (SIDE, SIDE, 3))
+    assert (what.head, what.classes) == ("predictions", 5)
+    prepared = keras.applications.mobilenet_v2.preprocess_input(IMAGES.astype(np.float32))
+    probabilities = keras.ops.softmax(predictor(what.model)(IMAGES)[0])
+    np.testing.assert_allclose(probabilities, whole(prepared, training=False), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["MobileNet", "EfficientNetB0"])

@@ -186,6 +186,12 @@ LETTERS: dict[str, tuple[Callable[[], keras.Model], str, Change]] = {
         *(functional, "h5"),
         lambda config: at(config, "conv")["config"]["kernel_initializer"]["config"].update(dtype="float32"),
     ),
+    "e: an initializer of TensorFlow": (
+        *(functional, "keras"),
+        lambda config: at(config, "conv")["config"]["bias_initializer"].update(
+            module="tensorflow.python.ops.init_ops_v2", class_name="Constant", config={"value": 0}
+        ),
+    ),
     "f: a list of one axis": (functional, "keras", lambda config: at(config, "norm")["config"].update(axis=[3])),
     "f: a class of TensorFlow 1": (
         *(functional, "h5"),

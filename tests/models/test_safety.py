@@ -141,6 +141,10 @@ def test_other_archives_and_models_of_something_else_than_one_image_are_refused(
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         archive.writestr("word/document.xml", "")
     refused(lambda: read_model_file(tmp_path / "a.keras"), "has no config.json")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:  # as Teachable Machine gives them
+        archive.writestr("keras_model.h5", "")
+        archive.writestr("labels.txt", "")
+    refused(lambda: read_model_file(tmp_path / "a.zip"), "is an archive with keras_model.h5: unpack it")
     for number, (model, words) in enumerate(
         (
             (keras.Model([one, two], layers.Add()([one, two])), "has no single input and output"),

@@ -62,6 +62,17 @@ NETWORKS = {
 }
 
 
+def classes_of(network: Network, parameters: int) -> int | None:
+    """How many classes the head of a network of so many weights has: 0 without a head, None if they do not fit."""
+    if parameters in (network.body, network.whole):
+        return 1000 * (parameters == network.whole)
+    each, rest = divmod(network.whole - network.body, 1000)
+    classes, left = divmod(parameters - network.body, each)
+    return classes if left == rest == 0 < classes < 1000 else None  # VGG's head has layers of another size
+
+
 def fitting(parameters: int) -> str:
-    """The name of the network that has as many weights, with its head or without; empty if there is none."""
-    return next((name for name, network in NETWORKS.items() if parameters in network[2:]), "")
+    """The name of the network that has as many weights, by whatever head; empty if there is none."""
+    known = {name: classes_of(network, parameters) for name, network in NETWORKS.items()}
+    found = [(count not in (0, 1000), name) for name, count in known.items() if count is not None]
+    return min(found, default=(True, ""))[1]

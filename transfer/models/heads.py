@@ -9,7 +9,7 @@ import numpy as np
 
 from transfer.console import UserError
 from transfer.models.backend import keras
-from transfer.models.layers import activation_of, trunk
+from transfer.models.layers import FLOAT_IMAGE, activation_of, trunk
 from transfer.models.model_file import AUTO
 
 POOLING = "GlobalAveragePooling2D"
@@ -31,7 +31,7 @@ def find_head(model: keras.Model, wanted: str, path: Path) -> Head:
     Raises:
         UserError: if there is no such layer, or if the model ends in a softmax that no such layer leads to.
     """
-    line = trunk(model)
+    line = [layer for layer in trunk(model) if layer.name != FLOAT_IMAGE]
     names = [layer.name for layer in line[1:]]
     end = len(line) - 1
     while end > 0 and type(line[end]).__name__ in AFTER_A_HEAD:

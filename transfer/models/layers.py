@@ -11,6 +11,7 @@ from transfer.models.backend import keras
 
 WIDEST = 20_000  # numbers per image of a layer that is taken without being asked for
 MOST = 8  # layers that are taken without being asked for
+FLOAT_IMAGE = "float_image"  # the layer of ours that pixels are scaled by, before the model's own
 PASSES_ON = {  # no features are taken from these: they give what they take, in another shape or with something left out
     *("AlphaDropout", "Cropping2D", "Dropout", "Flatten", "GaussianDropout", "GaussianNoise", "Identity"),
     *("InputLayer", "Permute", "Reshape", "SpatialDropout2D", "ZeroPadding2D"),
@@ -42,8 +43,8 @@ def choose_layers(body: keras.Model, wanted: Sequence[str] | None) -> tuple[list
 
 
 def nameable(body: keras.Model) -> list[str]:
-    """The layers that features can be taken from by name: all but a softmax, which gives probabilities."""
-    return [layer.name for layer in body.layers[1:] if activation_of(layer) != "softmax"]
+    """The layers that features can be taken from by name: all but pixels, and a softmax, which gives probabilities."""
+    return [layer.name for layer in body.layers[1:] if layer.name != FLOAT_IMAGE and activation_of(layer) != "softmax"]
 
 
 def find_layers(body: keras.Model) -> tuple[list[str], str]:

@@ -15,6 +15,7 @@ Config = dict[str, Any]
 
 MODELS = {"Functional", "Model", "Sequential"}
 OPERATIONS = {"SlicingOpLambda", "TFOpLambda"}  # functions of TensorFlow, called on what a layer gives
+INITIALIZERS = "tensorflow.python.ops.init_ops_v2"  # TensorFlow's own, which Keras has by the same names
 ARITHMETIC = {  # of these, with a number; what Keras 3 does it with
     **{f"{module}.add": "Add" for module in ("__operators__", "math")},
     **{"math.multiply": "Multiply", "math.subtract": "Subtract", "math.truediv": "TrueDivide"},
@@ -72,6 +73,8 @@ def _rewritten(value: Any) -> Any:
         value = value | {"config": _with_input(value["config"], value.get("name"))}
     if kind == "Functional" and "module" in value:  # keras.src.engine.functional
         value = value | {"module": "keras.src.models.functional"}
+    if value.get("module") == INITIALIZERS:
+        value = value | {"module": "keras.initializers"}
     if kind == "BatchNormalizationV1":  # of TensorFlow 1
         value = value | {"class_name": "BatchNormalization"}
     value = {key: _rewritten(part) for key, part in value.items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 
 from transfer.console import UserError, shown
+from transfer.models.applications import NETWORKS, classes_of
 from transfer.models.backend import keras
 from transfer.models.legacy import MODELS, Config
 from transfer.models.model_file import IMAGENET, Params
@@ -40,7 +41,8 @@ def load_given(params: Params, file: ModelFile, shape: tuple[int, ...]) -> keras
         if params.model == IMAGENET:
             return _with_imagenet_weights(params.network, shape)
         if file.config is None:
-            return _with_weights(params.file, params.network, shape, Path(folder))
+            classes = classes_of(NETWORKS[params.network], file.parameters) or 1000
+            return _with_weights(params.file, params.network, shape, classes, Path(folder))
         return _whole(params.file, file, file.config, Path(folder))
 
 
@@ -93,11 +95,11 @@ def _faults(model: Config) -> Iterator[str]:
             yield f"layer {layer['config']['name']} ({layer['class_name']}): {whole_cause(error)}"
 
 
-def _built(network: str, shape: tuple[int, ...], *, top: bool) -> keras.Model:
+def _built(network: str, shape: tuple[int, ...], *, top: bool, classes: int = 1000) -> keras.Model:
     """A network of keras.applications, with random weights."""
     keras.utils.clear_session()  # so that names of layers do not count another form
     try:
-        return getattr(keras.applications, network)(weights=None, include_top=top, input_shape=shape)
+        return getattr(keras.applications, network)(weights=None, include_top=top, input_shape=shape, classes=classes)
     except ValueError as error:
         size = " × ".join(map(str, shape))
         raise UserError(f"{network} cannot take images of {size} ({whole_cause(error)}): set data.pixels") from None
@@ -116,13 +118,13 @@ def _with_imagenet_weights(network: str, shape: tuple[int, ...]) -> keras.Model:
         ) from None
 
 
-def _with_weights(path: Path, network: str, shape: tuple[int, ...], folder: Path) -> keras.Model:
-    """A network of keras.applications with the weights of a file, which are with its head or without."""
+def _with_weights(path: Path, network: str, shape: tuple[int, ...], classes: int, folder: Path) -> keras.Model:
+    """A network of keras.applications with the weights of a file, with its head of so many classes or without."""
     with h5py.File(path, "r") as content:
         name = "model.h5" if "layer_names" in content.attrs else "model.weights.h5"  # of Keras 2, or 3
     copied = shutil.copyfile(path, folder / name)
     for top in (True, False):
-        model = _built(network, shape, top=top)
+        model = _built(network, shape, top=top, classes=classes)
         with contextlib.suppress(Exception):
             model.load_weights(copied)  # raises a dozen types for weights of another form
             return model

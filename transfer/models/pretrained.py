@@ -16,7 +16,7 @@ import numpy as np
 from transfer.console import UserError
 from transfer.models.backend import keras
 from transfer.models.heads import as_logits, find_head
-from transfer.models.layers import choose_layers
+from transfer.models.layers import FLOAT_IMAGE, choose_layers
 from transfer.models.legacy import Scale
 from transfer.models.loading import load_given, whole_cause
 from transfer.models.model_file import AUTO, Params, notes_of, scale_of, told
@@ -24,7 +24,7 @@ from transfer.models.networks import has_logits, with_head
 
 MOMENTUM = 0.9  # of batch statistics in training from scratch: Keras's 0.99 needs more steps than few labels give
 OURS = {  # names of layers that come before or after the model's own
-    *("image", "float_image", "flat", "pixels", "pooled", "logits", "probabilities", "head", "standardise"),
+    *("image", FLOAT_IMAGE, "flat", "pixels", "pooled", "logits", "probabilities", "head", "standardise"),
     *("unit_length", "unit_mean_square"),
 }
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet, from 0 to 1
@@ -137,7 +137,7 @@ def _prepared(image: keras.KerasTensor, scale: Scale) -> keras.KerasTensor:
     """
     if scale == "caffe":
         image = keras.ops.flip(image, axis=-1)  # RGB to BGR
-    return keras.layers.Rescaling(*RESCALING[scale], name="float_image")(image)
+    return keras.layers.Rescaling(*RESCALING[scale], name=FLOAT_IMAGE)(image)
 
 
 def _settled(
@@ -160,7 +160,7 @@ def _settled(
         if isinstance(layer, keras.layers.Normalization) and layer.weights:  # statistics that `adapt` has found
             mean, variance = (value.ravel().tolist() for value in layer.get_weights()[:2])
             settings |= {"mean": mean, "variance": variance}
-        if layer.name == "float_image":
+        if layer.name == FLOAT_IMAGE:
             settings |= first
         config = layer.get_config()
         copied = type(layer).from_config(config | {key: value for key, value in settings.items() if key in config})

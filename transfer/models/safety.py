@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from transfer.console import UserError, one_line, shown
-from transfer.models.legacy import MODELS, OPERATIONS, Config, Scale, rewrite
+from transfer.models.legacy import INITIALIZERS, MODELS, OPERATIONS, Config, Scale, rewrite
 
 CONFIG, WEIGHTS, VERSION = "config.json", "model.weights.h5", "metadata.json"
 MEMBERS = {CONFIG, WEIGHTS, VERSION, "transfer.json"}  # others, such as vocabularies, belong to text models
@@ -30,6 +30,7 @@ RUNS_CODE = {  # classes of Keras that run what the file says, or open a file th
 PARTS = "activations|applications|constraints|dtype_policies|engine|initializers|layers|losses|metrics|models|ops"
 OF_KERAS = re.compile(
     rf"(keras|tf_keras|tensorflow\.keras)(\.src)?(\.(?P<part>{PARTS}|mixed_precision|optimizers|regularizers)(\.\w+)*)?"
+    rf"|{re.escape(INITIALIZERS)}"
 )
 SEQUENCES = {"Bidirectional", "Embedding", "GRU", "LSTM", "MultiHeadAttention", "RNN", "SimpleRNN"}
 LARGEST = 10  # that pixels are after a layer which brings them to what networks take: about 1, at most 5
@@ -97,6 +98,8 @@ def read_model_file(path: Path) -> ModelFile:
 
 def _of_archive(archive: zipfile.ZipFile, path: Path) -> ModelFile:
     names = set(archive.namelist())
+    if inside := [name for name in sorted(names) if name.endswith((".h5", ".keras")) and name != WEIGHTS]:
+        raise UserError(f"{path} is an archive with {inside[0]}: unpack it, and set source.model to that file")
     if missing := {CONFIG, WEIGHTS} - names:
         raise UserError(f"{path} has no {min(missing)}: it is no model file of Keras 3")
     if other := names - MEMBERS:
