@@ -17,6 +17,8 @@ import psutil  # which DVC brings
 import pytest
 from conftest import ROOT, SMALL, Study
 
+from transfer.files import write_arrays
+
 STRATEGIES = sorted(file.stem for file in (ROOT / "transfer/strategies").glob("*.py"))
 SIGNALS = pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 
@@ -251,6 +253,19 @@ def interrupt(process: subprocess.Popen[str]) -> None:
     assert (process.returncode, errors) == (130, "interrupted\n")
     while left := [each for each in psutil.process_iter() if session(each) == process.pid]:
         assert time.monotonic() - before < 5, left
+
+
+def test_a_source_model_that_is_poor_on_its_own_task_is_warned_of(finished: Study) -> None:
+    source = dict(np.load(finished.root / "data/source.npz"))
+    for part in ("train", "validation"):
+        source[f"{part}_labels"] = np.random.default_rng(0).permutation(source[f"{part}_labels"])
+    (finished.root / "data/source.npz").unlink()
+    write_arrays(finished.root / "data/source.npz", **source)
+    printed = finished.run(sys.executable, "-m", "stages.pretrain").stdout
+    (note,) = json.loads(finished.read("models/source.json"))["notes"]
+    assert note.startswith("The source model is right on only ")
+    assert f"warning: {note}" in printed
+    finished.run("dvc", "checkout", "-q", "--force")
 
 
 @SIGNALS
