@@ -227,8 +227,8 @@ def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
     page = page_of(dataclasses.replace(STUDY, probes=probes, source=source))
     assert "**Warning.** The source model is poor." in page
     assert "**Warning.** One class for all." in page
-    assert "Before you rely on this, read the 2 warnings in the section Data." in page
-    assert "Before you rely" not in PAGE
+    assert "The section Data has 2 warnings: read that before you rely on this." in page
+    assert "The section Data has" not in PAGE
 
 
 def test_a_given_source_model_is_told_as_that_and_nothing_is_claimed_of_it() -> None:

@@ -70,7 +70,7 @@ def _which_to_use(study: Study) -> Section:
     blocks = [Text(conclude(comparison)), Bullets(advice)]
     if study.notes:
         noted = counted(len(study.notes), "warning")
-        blocks.append(Text(f"Before you rely on this, read the {noted} in the section Data."))
+        blocks.append(Text(f"The section Data has {noted}: read that before you rely on this."))
     return Section("which", "Which to use", blocks)
 
 
