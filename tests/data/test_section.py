@@ -98,6 +98,7 @@ def test_classes_are_chosen_in_the_order_that_is_asked_for() -> None:
         ({"source__name": "digits", "pixels": [28, 20], "colour": "rgb"}, None, (28, 20, 3)),
         ({}, (96, 64, 3), (96, 64, 3)),
         ({"pixels": [64, 64]}, (None, None, 3), (64, 64, 3)),
+        ({}, (None, None, 3), (28, 28, 3)),
     ],
 )
 def test_the_shape_is_what_the_source_model_or_its_data_have(
@@ -113,7 +114,6 @@ def test_the_shape_is_what_the_source_model_or_its_data_have(
         (OWN_SOURCE | {"pixels": [28, 28]}, None, "data.colour is auto"),
         ({"source__margin": 14}, None, "data.source.margin is 14, which leaves nothing of 28×28 pixels"),
         ({"source__name": "none"}, None, "data.source.name is none, but source.model is none, too"),
-        ({}, (None, None, 3), "data.pixels is auto"),
         ({"pixels": [32, 32]}, (28, 28, 1), "ask for 32 × 32 × 1, but the source model takes 28 × 28 × 1"),
     ],
 )

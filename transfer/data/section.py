@@ -160,12 +160,15 @@ class Params(Section):
             raise UserError(
                 f"{PARAMS}: data.source.name is none, but source.model is none, too: name the data to learn from"
             )
-        source = SETS.get(self.source.name)
-        known = model or (source.shape if source else (None, None, None))
+        source: ModelShape = SETS[self.source.name].shape if self.source.name in SETS else (None, None, None)
+        known = model or source
         heard = self._spectrogram() if None in known else (None, None, None)
-        height, width = (known[0] or side or heard[0], known[1] or side or heard[1])
-        height, width = (height, width) if self.pixels == "auto" else self.pixels
-        channels = known[2] or heard[2] if self.colour == "auto" else COLOURS[self.colour]
+        each = zip(known, (side, side, None), heard, source, strict=True)
+        height, width, channels = (next(filter(None, lengths), None) for lengths in each)
+        if self.pixels != "auto":
+            height, width = self.pixels
+        if self.colour != "auto":
+            channels = COLOURS[self.colour]
         if height is None or width is None:
             raise UserError(f"{PARAMS}: data.pixels is auto, but nothing tells it: set it, as to [28, 28]")
         if channels is None:
