@@ -26,6 +26,7 @@ CAUSES = (
     "data.source.polarity, data.source.margin."
 )
 OTHERS = "The source model tells {} classes apart, but data.source has {}: it was not measured on them."
+NOT_LINEAR = "The source model was not measured on its own task: its head is more than one linear layer."
 
 
 def main() -> None:
@@ -70,6 +71,8 @@ def main() -> None:
         notes.append(POOR.format(facts["accuracy"], len(classes)) + (CAUSES if given.file else MORE))
     if model.classes and classes and model.classes != len(classes):
         notes.append(OTHERS.format(model.classes, len(classes)))
+    if model.head and classes and not model.classes:
+        notes.append(NOT_LINEAR)
     for note in notes:
         say(f"warning: {note}")
     save_model(MODELS / "source.keras", model.model)
