@@ -148,8 +148,8 @@ def _of_config(text: str | bytes, path: Path, *, archive: bool, version: str) ->
     layers = list(_layers(config))
     if bent := [content["name"] for _, content in layers if "hard_sigmoid" in content.values() and version < "3"]:
         raise UserError(
-            f"{path}: layer {bent[0]} is a hard_sigmoid of Keras {version or 2}, which Keras 3 computes in another way: use "
-            "a model without it"
+            f"{path}: layer {bent[0]} is a hard_sigmoid of Keras {version or 2}, which Keras 3 computes otherwise: "
+            "use a model without it"
         )
     told = (scale, "preprocess_input", True) if scale else _own_scale(layers)
     shape = _input_shape(config, path)
