@@ -80,10 +80,12 @@ def test_the_source_model_as_it_is_needs_to_know_every_class_of_the_target() -> 
 
 
 def test_runs_that_predict_nearly_the_same_for_every_image_are_told() -> None:
-    target = target_of(10, [1], seeds=3)
+    target = target_of(100, [1], seeds=4)
     labels = np.concatenate([np.zeros(4, np.int32), target.calibration()[1]])
     right = np.eye(3, dtype=np.float32)[labels]
-    dead, torn = np.full_like(right, 1e-4), np.where(labels[:, np.newaxis] == 0, right, np.float32(0.5))
-    dead[:, 1] = 1 - 2e-4
-    runs = [Run(each, [np.ones(2)], 5, 1, 1) for each in (right, dead, torn)]
-    assert gather(target, runs, {}, 7).collapsed.tolist() == [False, True, False]
+    untrained = 1 / 3 + 0.02 * (right - 1 / 3)
+    dead = 1 / 3 + 0.005 * (right - 1 / 3)
+    one = np.full_like(right, 0.1)
+    one[:, 1] = np.linspace(0.3, 0.8, len(one))
+    runs = [Run(each.astype(np.float32), [np.ones(2)], 5, 1, 1) for each in (right, untrained, dead, one)]
+    assert gather(target, runs, {}, 7).collapsed.tolist() == [False, False, True, True]
