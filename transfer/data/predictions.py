@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ONE_CLASS = 0.99  # of the images
-APART = 0.005  # in probability
+NEARLY_EVERY = 0.99
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ class Predictions:
 
     @property
     def collapsed(self) -> np.ndarray:
-        """Whether a run's predictions hardly differ from image to image, so that its training failed, (runs,) bool.
+        """Whether a run gives nearly every image the same class, so that its training failed, (runs,) bool.
 
-        Told without test labels, from the calibration images, which are as many of each class: `ONE_CLASS` of them get
-        the same class, or the mean distance (total variation) of their probabilities from the mean is below `APART`.
-        It is 0 for networks that died, 0.01 to 0.05 for some that were hardly trained, and 0.4 to 0.9 for others.
+        Told without test labels, from the test images and from the calibration images, which are as many of each class.
         """
-        given = self.calibration
-        classes = given.argmax(axis=2)[..., np.newaxis] == np.arange(given.shape[2])
-        distance = np.abs(given - given.mean(axis=1, keepdims=True)).sum(axis=2).mean(axis=1) / 2
-        return (classes.mean(axis=1).max(axis=1) >= ONE_CLASS) | (distance < APART)
+        classes = np.arange(self.probabilities.shape[2])
+        shares = [
+            (given.argmax(axis=2)[..., np.newaxis] == classes).mean(axis=1).max(axis=1)
+            for given in (self.probabilities, self.calibration)
+        ]
+        return np.minimum(*shares) >= NEARLY_EVERY

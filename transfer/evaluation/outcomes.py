@@ -20,7 +20,7 @@ class Outcomes:
         predicted: the most probable class, (runs, test images) int16.
         confidence: its probability, (runs, test images) float32.
         scaled: the same after temperature scaling, NaN without a temperature, (runs, test images) float32.
-        collapsed: whether its predictions hardly differ from image to image, (runs,) bool.
+        collapsed: whether it gives nearly every image the same class, (runs,) bool.
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.

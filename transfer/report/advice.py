@@ -85,8 +85,8 @@ def _failed(comparison: Comparison) -> str:
     if not where:
         return ""
     return (
-        f"Training failed: {'; '.join(where)}. Predictions hardly differ from image to image there, so nothing is "
-        "compared with them. Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
+        f"Training failed: {'; '.join(where)}. Nearly every image gets the same class there, so nothing is compared "
+        "with them. Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
     )
 
 

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 MARKS = {  # signs behind an entry, and what they mean
     "best": ("★", "highest of its column"),
     "level": ("≈", "not separated from the highest"),
-    "failed": ("†", "training failed: predictions hardly differ from image to image; compared with nothing"),
+    "failed": ("†", "training failed: nearly every image gets the same class; compared with nothing"),
     "better": ("▲", "better, separated"),
     "worse": ("▼", "worse, separated"),
     "not separated": ("≈", "not separated"),

@@ -101,8 +101,8 @@ def train_runs(
     predictions = gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
     if count := int(predictions.collapsed.sum()):
         say(
-            f"warning: {strategy}: the predictions of {counted(count, 'run')} hardly differ from image to image: "
-            f"training failed. Change section {strategy} of params.yaml, most likely its peak_rate"
+            f"warning: {strategy}: in {counted(count, 'run')} nearly every image gets the same class: training failed. "
+            f"Change section {strategy} of params.yaml, most likely its peak_rate"
         )
     return predictions
 
