@@ -111,6 +111,7 @@ def test_a_file_that_is_changed_added_or_removed_runs_what_follows_and_nothing_e
     if before is not None:
         path.write_bytes(before)
     study.run("git", "checkout", "-q", ".")
+    study.run("git", "clean", "-fdq", "results")  # charts that only the edited study has
     study.run("dvc", "checkout", "-q", "--force")
     assert study.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
 
