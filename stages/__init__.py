@@ -1,3 +1,5 @@
 """The stages of the pipeline, one module each; before all else that they import, what ends them on Ctrl-C."""
 
-import transfer.console  # noqa: F401
+from transfer import console
+
+__all__ = ["console"]

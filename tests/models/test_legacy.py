@@ -35,7 +35,7 @@ def section(path: Path, **values: str) -> model_file.Params:
 
 def load(path: Path) -> keras.Model:
     params = section(path)
-    file = model_file.told(params)
+    file = model_file.read_source_file(params)
     assert file is not None
     return load_given(params, file, SHAPE)
 
@@ -89,7 +89,7 @@ def test_preprocess_input_of_keras_2_becomes_the_range_and_augmentation_nothing(
     keras2: Path, file: str, scale: str
 ) -> None:
     params = section(keras2 / file)
-    told = model_file.told(params)
+    told = model_file.read_source_file(params)
     assert told is not None
     assert told.scale == scale
     taken = load_pretrained(params, SHAPE)

@@ -476,6 +476,8 @@ def test_a_study_runs_from_a_model_of_one_s_own_whose_source_nobody_knows(tmp_pa
     saved(article_cnn(), study.root / "own.h5")
     study.set(source__model="own.keras", data__source__name="none", split__shots=[1, 3])
     assert {"pretrain", "extract", "end_to_end", "scratch", "report"} <= set(study.repro())
+    page = study.read("results/report.md").decode()
+    assert "**Warning.** The source model gives 100% of the target's images the same one" in page
     facts = json.loads(study.read("models/source.json"))
     assert (facts["accuracy"], facts["validation_accuracy"], facts["layer"]) == (None, None, "mean")
     for strategy in ("feature_extraction", "dense_head", "end_to_end", "scratch"):

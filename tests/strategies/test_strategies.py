@@ -167,7 +167,9 @@ def test_an_error_in_a_thread_is_the_error() -> None:
         list(run_in_threads(lambda: refuse, range(9), 2))
 
 
-def test_runs_are_trained_largest_first_and_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_trained_largest_first_and_come_back_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     trained: list[tuple[int, int]] = []
 
@@ -177,6 +179,8 @@ def test_runs_are_trained_largest_first_and_come_back_in_order(tmp_path: Path, m
             yield fake_run(given)
 
     done = train_runs("x", train, fake_export, TARGET, cache=RunCache(partial(fake_run), 0), params=Section())
+    said = capsys.readouterr().out
+    assert "warning: x: in 4 runs nearly every image gets the same class: training failed." in said
     assert trained == [(2, 0), (2, 1), (1, 0), (1, 1)]
     assert list(zip(done.shots, done.seed, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     np.testing.assert_allclose(done.probabilities[:, 0, 0], [1 / 2, 1 / 2.1, 1 / 3, 1 / 3.1], rtol=1e-6)

@@ -42,7 +42,7 @@ def image_shape(params: Params) -> tuple[int | None, int | None, int | None] | N
     Raises:
         UserError: if the file is no model, or no model that can be used; says why.
     """
-    if (file := told(params)) is None:
+    if (file := read_source_file(params)) is None:
         return None
     if file.input_shape is None:
         side = NETWORKS[params.network].side if file.dense else None
@@ -62,7 +62,7 @@ def check(params: Params) -> None:
     Raises:
         UserError: for what can be known to fail before anything runs.
     """
-    if (file := told(params)) is None:
+    if (file := read_source_file(params)) is None:
         for name, value in (("network", NONE), ("range", AUTO), ("head", AUTO), ("layers", AUTO)):
             if getattr(params, name) != value:
                 raise UserError(f"{PARAMS}: source.{name} is for a model of yours: set it to {value}, or source.model")
@@ -70,7 +70,7 @@ def check(params: Params) -> None:
     scale_of(params, file)
 
 
-def told(params: Params) -> ModelFile | None:
+def read_source_file(params: Params) -> ModelFile | None:
     """What the model's file says of itself, if there is one; raises as `image_shape` does."""
     if params.file is None:
         return None

@@ -19,7 +19,7 @@ from transfer.models.heads import as_logits, find_head
 from transfer.models.layers import FLOAT_IMAGE, choose_layers
 from transfer.models.legacy import Scale
 from transfer.models.loading import load_given, whole_cause
-from transfer.models.model_file import AUTO, Params, notes_of, scale_of, told
+from transfer.models.model_file import AUTO, Params, notes_of, read_source_file, scale_of
 from transfer.models.networks import has_logits, with_head
 
 MOMENTUM = 0.9  # of batch statistics in training from scratch: Keras's 0.99 needs more steps than few labels give
@@ -74,7 +74,7 @@ def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
     Raises:
         UserError: if the file is no model that can be taken over, or takes other images; says why.
     """
-    path, file = params.file, told(params)
+    path, file = params.file, read_source_file(params)
     assert path is not None
     assert file is not None
     scale = scale_of(params, file)
