@@ -8,7 +8,7 @@ import numpy as np
 from transfer.console import counted, run, say
 from transfer.data import images
 from transfer.data import section as data
-from transfer.data.conversion import convert_side
+from transfer.data.conversion import convert_side, convert_unlabelled
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.split import TEST, read_pool
 from transfer.files import write_json
@@ -32,7 +32,7 @@ EMPTY = "Most images of the {} are nearly of one colour: look at them; 16-bit gr
 
 
 def main() -> None:
-    """Write both sides as pools, and facts of them."""
+    """Write both sides as pools, the images without labels, and facts of them."""
     params = read_section("data", data.Params)
     given = read_section("source", model_file.Params)
     shape = params.shape(model_file.image_shape(given), model_file.default_side(given))
@@ -53,8 +53,11 @@ def main() -> None:
         classes, count = len(facts[key]["classes"]), counted(len(pools[key].labels), "image")
         say(f"convert: {key}: {facts[key]['title']}, {classes} classes, {count}")
     trained = [(pool.images, np.flatnonzero(pool.part != TEST)) for pool in pools.values()]
-    recordings = Preprocessing.from_text(str(pools["target"].preprocessing)).sound is not None
-    comparable = all(len(rows) for _, rows in trained) and not recordings
+    preprocessing = Preprocessing.from_text(str(pools["target"].preprocessing))
+    if unlabelled := convert_unlabelled(FOLDER / "unlabelled.npy", params.target, preprocessing, warn):
+        facts["unlabelled"] = unlabelled
+        say(f"convert: unlabelled: {unlabelled['title']}, {counted(unlabelled['raw']['images']['shape'][0], 'image')}")
+    comparable = all(len(rows) for _, rows in trained) and preprocessing.sound is None
     if comparable and params.target.shift != "inverted" and images.looks_inverted(*trained):
         warn(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
     if comparable and params.target.shift == "none":

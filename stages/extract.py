@@ -9,7 +9,7 @@ from transfer.console import counted, run, say
 from transfer.data.target import read_target
 from transfer.evaluation import probes
 from transfer.files import read_arrays, read_facts, write_record
-from transfer.models.features import AUTO, extract
+from transfer.models.features import AUTO, extract, read_features
 from transfer.models.networks import has_logits, load_model
 from transfer.params import read_params, read_section
 from transfer.training.threads import set_threads
@@ -20,6 +20,10 @@ NEARLY_ALL = 0.9
 ONE_CLASS = (
     "The source model gives {:.0%} of the target's images the same one of its own classes, as models do that get other "
     "pixels than they were trained on. Likely causes: source.range, data.target.polarity, data.target.margin."
+)
+UNLIKE = (
+    "{:.0%} of the unlabelled images are unlike every labelled one, where 5% is usual: they may show other classes, or "
+    "come from elsewhere, and strategies that use them can lose by it."
 )
 
 
@@ -42,6 +46,11 @@ def main() -> None:
     if unmeasured and (share := probes.commonest_class(source, target)) >= NEARLY_ALL:
         notes.append(ONE_CLASS.format(share))
         say(f"warning: {notes[0]}")
+    layer = known["layer"] if known["layer"] in wanted else wanted[0]
+    share, usual = probes.unlike_labelled(read_features(Path("data/features"), layer).train, target.draws)
+    if share > usual:
+        notes.append(UNLIKE.format(share))
+        say(f"warning: {notes[-1]}")
     params = read_section("probes", probes.Params)
     found = probes.probe_layers(source, known["layers"], known["classes"], target, test_images, params, notes)
     write_record(Path("data/probes.npz"), found)

@@ -1,11 +1,14 @@
 """Stage `split`: hold out test images, and draw the target's few labels."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from transfer.console import counted, run, say, some
 from transfer.data import split
 from transfer.data.target import write_target
-from transfer.files import read_facts, write_arrays, write_json
+from transfer.files import read_array, read_facts, write_arrays, write_json
 from transfer.params import read_section
 
 DATA = Path("data")
@@ -28,10 +31,17 @@ def main() -> None:
         facts[side]["test_groups"] = len({*pools[side].groups[part.test].tolist()} - {-1})
         if part.dropped:
             say(f"split: {side}: {counted(part.dropped, 'duplicate')} dropped")
+    unlabelled = read_array(DATA / "images" / "unlabelled.npy", mapped=True)
+    added = split.further(unlabelled, parts["target"].known)
+    facts["target"] |= {"unlabelled": len(added), "unlabelled_dropped": len(unlabelled) - len(added)}
+    if len(unlabelled):
+        dropped = counted(len(unlabelled) - len(added), "duplicate")
+        say(f"split: unlabelled: {counted(len(added), 'image')} added to the target's, {dropped} dropped")
 
     write_json(DATA / "about.json", facts)
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
-    write_target(DATA / "target_train", split.split_target(target, parts["target"], params))
+    task = split.split_target(target, parts["target"], params)
+    write_target(DATA / "target_train", replace(task, images=np.concatenate([task.images, unlabelled[added]])))
     test = parts["target"].test
     write_arrays(DATA / "target_test_images.npz", images=target.images[test])
     write_arrays(DATA / "target_test_labels.npz", labels=target.labels[test], classes=target.classes)

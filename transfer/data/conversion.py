@@ -13,10 +13,11 @@ import pandas as pd
 from transfer.console import counted, say, shown
 from transfer.data import folders, images, split
 from transfer.data.preprocessing import Preprocessing
-from transfer.data.section import Params, Side
+from transfer.data.section import NO_PATH, Params, Side, TargetSide
 from transfer.data.sets import NONE, SETS, fingerprint, read_set
 from transfer.data.split import EITHER, TEST, TRAIN, Pool, digests
-from transfer.files import digest, read_array, write_folder, write_rows
+from transfer.data.table import LABELS
+from transfer.files import digest, read_array, write_folder, write_rows, write_whole
 
 SHIFT_SEED = 0
 BATCH = 1024  # images that are converted together
@@ -77,6 +78,44 @@ def convert_side(
     return {"title": _title(side, len(table), shift), "classes": classes, "raw": published or converted}
 
 
+def convert_unlabelled(
+    path: Path, side: TargetSide, preprocessing: Preprocessing, warn: Callable[[str], None] = say
+) -> dict[str, Any]:
+    """Write the user's images without labels, none where none are given, as an `.npy` file.
+
+    Args:
+        path: of the file to write.
+        side: says where the images are.
+        preprocessing: of the target's other images.
+        warn: is told of what is doubtful in them.
+
+    Returns:
+        Facts for the report, ready for JSON; none where no images are given.
+
+    Raises:
+        UserError: if they cannot be read, or there are none where some are said to be.
+    """
+    key, place = "data.target.unlabelled", Path(side.unlabelled)
+    batches: Iterable[np.ndarray]
+    if side.unlabelled == NO_PATH:
+        count, batches = 0, [np.zeros((0, *preprocessing.shape), np.uint8)]
+    elif side.name == "npz":
+        pixels = folders.read_pixels(place, key)
+        _warn_of_faint(pixels, key, warn)
+        count = len(pixels)
+        batches = (images.convert(pixels[i : i + BATCH], preprocessing) for i in range(0, count, BATCH))
+    else:
+        if (place / LABELS).is_file() and not place.samefile(side.path):
+            warn(f"{key}: {shown(place / LABELS)} is not read, as images there are used without their labels")
+        files = folders.list_unlabelled(place, key, warn)
+        count, batches = len(files), folders.read_files(files, preprocessing, "unlabelled", warn)
+    write_whole(path, lambda file: write_rows(file, batches, count))
+    if side.unlabelled == NO_PATH:
+        return {}
+    converted = {"shape": (count, *preprocessing.shape), "sha256": digest(path)}
+    return {"title": _own_title(side.name, count, [side.unlabelled]), "raw": {"images": converted}}
+
+
 def check_counts(params: Params, split_params: split.Params) -> None:
     """Check that there are enough of the user's own images, and groups that can be divided, without reading any image.
 
@@ -96,6 +135,8 @@ def check_counts(params: Params, split_params: split.Params) -> None:
         pool = Pool(numbers, preprocessing=np.array(""), **_facts_of_images(table, classes, apart=apart))
         parts = split.divide(pool, split_params, f"data.{key}")
         (split.split_target if key == "target" else split.split_source)(pool, parts, split_params)
+    if params.target.name == "folder" and params.target.unlabelled != NO_PATH:
+        folders.list_unlabelled(Path(params.target.unlabelled), "data.target.unlabelled", lambda _: None)
 
 
 def _facts_of_images(table: pd.DataFrame, classes: Sequence[str], *, apart: bool) -> dict[str, np.ndarray]:
@@ -156,9 +197,7 @@ def _read(
         table, arrays = _list_own(side, key, warn), []
         for name, path in side.own_paths.items() if side.name == "npz" else ():
             arrays.append(folders.read_npz(Path(path), f"{key}.{name}")[0])
-            faint = arrays[-1].dtype == np.uint16 and sum(map(images.is_faint, arrays[-1]))
-            if faint:
-                warn(f"{key}.{name}: {counted(faint, 'image')} {images.FAINT}")
+            _warn_of_faint(arrays[-1], f"{key}.{name}", warn)
         return arrays, table, {}
     given, names = read_set(side.name, raw), np.array(SETS[side.name].classes)
     tables = [
@@ -169,6 +208,11 @@ def _read(
         flat = array[..., 0] if array.shape[-1] == 1 else array  # grey images have no axis for channels
         published[name.replace("_", " ")] = {"shape": flat.shape, "sha256": fingerprint(flat)}
     return [array for name, array in given.items() if name.endswith("images")], _joined(tables), published
+
+
+def _warn_of_faint(pixels: np.ndarray, key: str, warn: Callable[[str], None]) -> None:
+    if faint := pixels.dtype == np.uint16 and sum(map(images.is_faint, pixels)):
+        warn(f"{key}: {counted(faint, 'image')} {images.FAINT}")
 
 
 def _own_share(table: pd.DataFrame, shared: Sequence[str], *, target: bool) -> pd.DataFrame:
@@ -196,5 +240,9 @@ def _title(side: Side, count: int, shift: images.Shift) -> str:
     """What the data are called; of a path the last part alone, as the report is shared."""
     if side.name in SETS:
         return SETS[side.name].title + ("" if shift == "none" else f", {shift}")
-    places = " and ".join(Path(path).resolve().name for path in side.own_paths.values())
-    return {"npz": f"arrays of {places}", "folder": f"{counted(count, 'file')} of {places}"}.get(side.name, "not known")
+    return _own_title(side.name, count, side.own_paths.values())
+
+
+def _own_title(kind: str, count: int, paths: Iterable[str]) -> str:
+    places = " and ".join(Path(path).resolve().name for path in paths)
+    return {"npz": f"arrays of {places}", "folder": f"{counted(count, 'file')} of {places}"}.get(kind, "not known")

@@ -20,6 +20,7 @@ from transfer.data.table import LABELS, USUAL, Columns, read_table
 PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # folders that are no classes
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
 READABLE = (*images.SUFFIXES, *RECORDINGS)  # ends of names
+KINDS = ", ".join(suffix[1:] for suffix in READABLE)
 SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r")  # what systems put into folders, beside hidden files
 REFUSED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters: controls, bytes that are no text, line breaks
 
@@ -87,8 +88,7 @@ def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFra
     files = [path.relative_to(folder) for path in find_files(folder)]
     taken = [path for path in files if len(path.parts) > 1 and readable(folder / path)]
     if empty := sorted(classes.difference(path.parts[0] for path in taken)):
-        kinds = ", ".join(suffix[1:] for suffix in READABLE)
-        raise UserError(f"{key}: {shown(folder / empty[0])} holds no image or recording ({kinds}): add some")
+        raise UserError(f"{key}: {shown(folder / empty[0])} holds no image or recording ({KINDS}): add some")
     if others := sorted({*files}.difference(taken)):
         names = some([shown(path) for path in others])
         warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings in a class's folder: {names}")
@@ -118,6 +118,27 @@ def _check_classes(labels: Iterable[str], where: str) -> None:
     if len(classes) < 2:
         what = f"only one class, {classes[0]}" if classes else "nothing in it"
         raise UserError(f"{where} has {what}: at least two classes are needed")
+
+
+def list_unlabelled(folder: Path, key: str, warn: Callable[[str], None]) -> list[Path]:
+    """All images and recordings in a folder and those in it, sorted, whatever their folders are called.
+
+    Args:
+        folder: to look into.
+        key: of the folder in the parameters, for errors.
+        warn: is told of files that are passed over.
+
+    Raises:
+        UserError: if there are none.
+    """
+    files = [path for path in find_files(folder) if path != folder / LABELS]
+    taken = [path for path in files if readable(path)]
+    if not taken:
+        raise UserError(f"{key}: {shown(folder)} holds no image or recording ({KINDS}): add some")
+    if others := sorted({*files}.difference(taken)):
+        names = some([shown(path.relative_to(folder)) for path in others])
+        warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings: {names}")
+    return taken
 
 
 def list_rows(path: Path, key: str) -> pd.DataFrame:
@@ -154,11 +175,17 @@ def read_npz(path: Path, key: str) -> tuple[np.ndarray, pd.DataFrame]:
         UserError: if the file is missing, damaged, or lacks an array, or one is not as it must be.
     """
     table = list_rows(path, key)
-    pixels = _arrays(path, key, "images")["images"]
-    images.check(pixels, f"{key}: {shown(path)}: images")
+    pixels = read_pixels(path, key)
     if len(pixels) != len(table):
         raise UserError(f"{key}: {shown(path)} has {counted(len(pixels), 'image')}, but {len(table):,} labels")
     return pixels, table
+
+
+def read_pixels(path: Path, key: str) -> np.ndarray:
+    """The images alone of an npz file of one's own, as they are; arguments and errors as those of `read_npz`."""
+    pixels = _arrays(path, key, "images")["images"]
+    images.check(pixels, f"{key}: {shown(path)}: images")
+    return pixels
 
 
 def _arrays(path: Path, key: str, needed: str, *others: str) -> dict[str, np.ndarray]:
@@ -170,7 +197,7 @@ def _arrays(path: Path, key: str, needed: str, *others: str) -> dict[str, np.nda
     except Exception as error:  # of many kinds, on what is damaged
         raise UserError(f"{where} is no npz file of plain arrays, or damaged ({one_line(error)})") from None
     if needed not in arrays:
-        raise UserError(f"{where} has no array {needed}: it needs images and labels")
+        raise UserError(f"{where} has no array {needed}: add it")
     return arrays
 
 

@@ -16,11 +16,11 @@ from transfer.data.folders import find_files, has_recordings
 from transfer.data.images import Shift
 from transfer.data.preprocessing import Fit, Polarity, Sound
 from transfer.data.sets import NONE, OWN, SETS
-from transfer.data.table import Columns
+from transfer.data.table import LABELS, Columns
 from transfer.params import PARAMS, Section, written
 
 NO_PATH = "none"  # stands where no path is given, as DVC wants every dependency to exist
-WANTED = {"folder": "the folder of your images", "npz": "an .npz file with arrays images and labels"}
+WANTED = {"folder": "the folder of your images", "npz": "an .npz file of your images"}
 COLOURS = {"grey": 1, "rgb": 3}
 Length = Annotated[int, Field(ge=4, le=2048)]
 ModelShape = tuple[int | None, int | None, int | None]  # height, width, channels; None where a model leaves it open
@@ -76,11 +76,14 @@ class Side(Section):
         Raises:
             UserError: naming the path that leads nowhere, or to something else.
         """
-        for name, text in self.own_paths.items():
-            path, folder = Path(text), self.name == "folder"
-            if not (path.is_dir() if folder else path.is_file()):
-                what = f"is no {'folder' if folder else 'file'}" if path.exists() else "is not there"
-                raise UserError(f"{PARAMS}: {key}.{name} is {shown(path)}, which {what}: name {WANTED[self.name]}")
+        for name, path in self.own_paths.items():
+            self._check_path(f"{key}.{name}", Path(path))
+
+    def _check_path(self, key: str, path: Path) -> None:
+        folder = self.name == "folder"
+        if not (path.is_dir() if folder else path.is_file()):
+            what = f"is no {'folder' if folder else 'file'}" if path.exists() else "is not there"
+            raise UserError(f"{PARAMS}: {key} is {shown(path)}, which {what}: name {WANTED[self.name]}")
 
     def choose(self, found: Sequence[str], key: str) -> list[str]:
         """Names of the classes of the task, in its order.
@@ -110,13 +113,30 @@ class TargetSide(Side):
     """`data.target`."""
 
     name: Literal["mnist", "fashion_mnist", "cifar10", "digits", "folder", "npz"]
+    unlabelled: Annotated[str, Field(min_length=1)]
     shift: Shift
 
     @model_validator(mode="after")
-    def _shift_of_built_in(self) -> Self:
+    def _own_or_built_in(self) -> Self:
         if self.own and self.shift != "none":
             raise ValueError(f"shift is {self.shift}, but images of your own are taken as they are: set it to none")
+        if not self.own and self.unlabelled != NO_PATH:
+            raise ValueError(f"name is {self.name}, which needs no path: leave unlabelled at {NO_PATH}")
         return self
+
+    def check_paths(self, key: str) -> None:
+        """Check the images without labels, too, and that their folder is not one of the classes."""
+        super().check_paths(key)
+        if self.unlabelled == NO_PATH:
+            return
+        path, labelled = Path(self.unlabelled), Path(self.path)
+        self._check_path(f"{key}.unlabelled", path)
+        by_class = self.classes == "all" and not (labelled / LABELS).is_file()
+        if self.name == "folder" and by_class and labelled.resolve() in path.resolve().parents:
+            raise UserError(
+                f"{PARAMS}: {key}.unlabelled is {shown(path)}, a folder in {key}.path, where folders are classes: put "
+                f"it beside {shown(labelled)}, or name the classes in {key}.classes"
+            )
 
 
 class Params(Section):

@@ -143,6 +143,21 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
     return Parts(train, test, dropped, how, known)
 
 
+def further(images: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which images are there for the first time.
+
+    Args:
+        images: (n, height, width, channels) uint8.
+        known: digests of images that were there before them, as `digests` gives them.
+
+    Returns:
+        Rows, ascending, int64.
+    """
+    own = digests(images)
+    first = np.sort(np.unique(own, return_index=True)[1])
+    return first[~np.isin(own[first], known)]
+
+
 def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Divide images at random into a training and a held-out part, class by class or, where there are any, by groups.
 

