@@ -102,6 +102,12 @@ def data(study: Study) -> Section:
     arrays = {name.capitalize(): study.data[name]["raw"] for name in names}
     if arrays["Source"] == arrays["Target"]:
         arrays = {"Both": arrays["Source"]}
+    pool = f"Unlabelled images: the target's {study.data['target']['train']:,} to train on"
+    if given := study.data.get("unlabelled"):
+        arrays["Unlabelled"] = given["raw"]
+        added, dropped = (study.data["target"][name] for name in ("unlabelled", "unlabelled_dropped"))
+        equal = f", and not {dropped:,} that equal one of the target's or an earlier one" if dropped else ""
+        pool += f", and {added:,} of {given['title']}{equal}"
     rows = [
         (name, part, " × ".join(map(str, array["shape"])), array["sha256"])
         for name, parts in arrays.items()
@@ -109,7 +115,7 @@ def data(study: Study) -> Section:
     ]
     hashes = table_of(pd.DataFrame(rows, columns=["", "part", "shape", "SHA-256"]), "Data by their SHA-256", words=4)
     warnings = [Text(f"**Warning.** {note}") for note in study.notes]
-    return Section("data", "Data", [*warnings, table, Details("Every array", [hashes])])
+    return Section("data", "Data", [*warnings, table, Text(f"{pool}."), Details("Every array", [hashes])])
 
 
 def article() -> Section:
