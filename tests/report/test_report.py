@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, refused
-from reports import MEANS, check_numbers, check_sentences, numbers, outcomes_of, study_of, tables_in
+from reports import ACCURACY, MEANS, TEN, check_numbers, check_sentences, numbers, outcomes_of, study_of, tables_in
 from sklearn.metrics import confusion_matrix
-from statsmodels.stats.proportion import proportion_confint
 
 from transfer.evaluation.comparison import Comparison, confusion, hard_images
 from transfer.evaluation.selection import choose_strategies
@@ -192,7 +191,7 @@ def advise_on(means: dict[str, float]) -> tuple[Comparison, str]:
 
 def test_advice_where_transfer_wins() -> None:
     comparison, first = advise_on({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.5})
-    assert first.startswith("With 1 label per class use dense_head: ")
+    assert first.startswith("With 1 label per class use dense_head (with the source model): ")
     assert "points above training from scratch" in first
     assert "better with 1 and 10 labels per class" in advice.conclude(comparison)
     assert "Negative transfer" not in advice.conclude(comparison)
@@ -209,6 +208,110 @@ def test_advice_where_transfer_loses() -> None:
 def test_advice_names_what_is_not_separated() -> None:
     _, first = advise_on({"dense_head": 0.70, "end_to_end": 0.7, "scratch": 0.5})
     assert re.search(r"not separated from (dense_head|end_to_end)\.", first)
+
+
+@pytest.fixture(scope="module")
+def ten() -> Study:
+    return study_of(outcomes_of(TEN, classes=4))
+
+
+@pytest.fixture(scope="module")
+def page_of_ten(ten: Study) -> str:
+    return page_of(ten)
+
+
+def test_advice_names_what_the_best_needs_and_the_best_without_unlabelled_images(ten: Study) -> None:
+    comparison = ten.comparison
+    best, alone = (
+        comparison.results.query(f"strategy == '{name}' and shots == 1") for name in ("self_training", "end_to_end")
+    )
+    said = advice.advise(comparison, 1)
+    assert (
+        f"use self_training (with unlabelled images and the source model): {100 * best['accuracy'].item():.2f}" in said
+    )
+    other = f"end_to_end (with the source model) is highest: {100 * alone['accuracy'].item():.2f}"
+    assert said.endswith(f"Without unlabelled images {other} ± {100 * alone['margin'].item():.2f} %.")
+    assert "Without" not in advice.advise(comparison.labels_only, 1)
+    needs = {"pixels": "with labels alone", "source_model": "with the source model, without labels"}
+    for name, words in needs.items():
+        first = advise_on({name: 0.8, "scratch": 0.5})[1]
+        assert first.startswith(f"With 1 label per class use {name} ({words}): ")
+
+
+def test_what_lies_below_pixels_is_negative_transfer_and_pixels_never_are() -> None:
+    comparison, _ = advise_on({"dense_head": 0.5, "pixels": 0.6, "source_model": 0.4, "scratch": 0.7})
+    said = advice.conclude(comparison)
+    assert "the best transfer strategy is worse with 1 and 10 labels" in said
+    assert "Negative transfer (worse than training from scratch): dense_head with 1 and 10 labels per class." in said
+    assert "Negative transfer (worse than pixels): dense_head with 1 and 10 labels per class." in said
+    ahead, _ = advise_on({"source_model": 0.6, "feature_extraction": 0.55, "pixels": 0.7})
+    assert "worse than pixels): feature_extraction with" in advice.conclude(ahead)
+
+
+def test_each_question_has_a_table_with_marks_of_its_own(ten: Study, page_of_ten: str) -> None:
+    assert check_numbers(page_of_ten, ten.runs) > 200
+    tables = {
+        caption: table.set_index("strategy") for caption, table in tables_in(page_of_ten).items() if "strategy" in table
+    }
+    alone, unlabelled = (
+        tables[f"{question}: {ACCURACY}"] for question in ("Only labels", "Labels and unlabelled images")
+    )
+    assert set(alone.index) | set(unlabelled.index) == {*TEN, "source_model (0 labels)", "best of only labels"} - {
+        "source_model"
+    }
+    assert alone["1"]["end_to_end"].endswith("★")
+    assert unlabelled["1"]["self_training"].endswith("★")
+    assert unlabelled["1"]["best of only labels"] == alone["1"]["end_to_end"].removesuffix(" ★")
+    assert "source model (source_model)" in page_of_ten
+    assert "in some runs, by labels per class: 3 of 8 with 10." in page_of_ten
+    assert "kept to the labels alone" not in PAGE
+
+
+def test_marks_of_a_question_are_of_its_highest_by_the_verdicts_of_all_pairs() -> None:
+    study = study_of(
+        outcomes_of({"self_training": 0.8, "end_to_end": 0.6, "dense_head": 0.6, "pixels": 0.4}, images=2000)
+    )
+    alone = study.comparison.labels_only
+    assert {result.strategy for result in alone.at(1) if result.level} == {"end_to_end", "dense_head"}
+    assert [result.strategy for result in study.comparison.at(1) if result.level] == ["self_training"]
+    for question in (alone, study.comparison):
+        pair = question.pairs.query("first == 'dense_head' and second == 'pixels' and shots == 1")
+        assert pair["corrected"].item() == study.comparison.pairs.loc[pair.index, "corrected"].item()
+
+
+def test_cautions_stand_only_where_unlabelled_images_are_used_and_nothing_checks_them(
+    ten: Study, page_of_ten: str
+) -> None:
+    few, groups = advice.cautions(ten.comparison, 7)
+    assert "With 1 label per class nothing inside the labels" in few
+    assert "can lose where the test images come from other people" in groups
+    assert advice.cautions(ten.comparison, 0) == [few]
+    assert few in page_of_ten
+    assert advice.cautions(STUDY.comparison, 7) == []
+    many = study_of(outcomes_of(TEN, shots=(10, 50), classes=4)).comparison
+    assert advice.cautions(many, 0) == []
+
+
+def test_of_many_strategies_details_are_drawn_for_a_few_and_all_look_different(ten: Study, page_of_ten: str) -> None:
+    assert ten.comparison.shown == ["end_to_end", "self_training", "scratch"]
+    assert len(charts.confusions(ten.comparison, ten.outcomes).panels) == 3
+    assert "Drawn, here and below, are the best strategy" in page_of_ten
+    assert "Drawn, here and below" not in PAGE
+    looks = [(each["colour"], each["glyph"]) for each in charts.Looks([f"s{i}" for i in range(12)]).key]
+    assert len(set(looks)) == 12
+    assert len({colour for colour, _ in looks[:10]}) == 10
+    assert len(charts.GLYPHS) == len(charts.SHAPES) == len(charts.DASHES)
+
+
+def test_the_card_says_what_the_recommended_needs(ten: Study) -> None:
+    card = pages.markdown("The model", write_card(ten))
+    assert (
+        "Needs: labels, unlabelled images, source model. Images without labels that its training used: 4,321." in card
+    )
+    card = pages.markdown("The model", write_card(study_of(outcomes_of({"source_model": 0.9, "scratch": 0.5}))))
+    assert "the source model as it is: it was trained on no label of the target." in card
+    assert "trained on 10 labels" not in card
+    assert "Needs: source model." in card
 
 
 def test_the_data_are_told_with_what_was_dropped_and_noticed() -> None:
@@ -269,17 +372,6 @@ def test_long_names_of_emoji_are_drawn() -> None:
     """vl-convert fails where it shortens a text in the middle of one."""
     images = charts.pictures(STUDY.test_images[:9], ["x" * i + "🐈" * 40 for i in range(9)], [""] * 9)
     ET.fromstring(images.svg)
-
-
-def test_the_source_model_as_it_is_has_a_line_where_it_knows_the_target_s_classes() -> None:
-    predicted = STUDY.outcomes.labels.astype(np.int16)
-    predicted[:150] = 9
-    knows = dataclasses.replace(STUDY, probes=dataclasses.replace(STUDY.probes, as_it_is=predicted))
-    low, high = proportion_confint(len(predicted) - 150, len(predicted), method="wilson")
-    share = 1 - 150 / len(predicted)
-    line = f"- Source model as it is, no labels: {100 * share:.2f} % ({100 * low:.2f} to {100 * high:.2f}"
-    assert line in page_of(knows)
-    assert "as it is" not in PAGE
 
 
 def test_nothing_is_concluded_from_trainings_that_failed() -> None:

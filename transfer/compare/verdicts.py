@@ -47,6 +47,7 @@ METRICS = {
         Metric("trainable_parameters", "Trainable parameters", 0, 1, 0),
         Metric("gradient_steps", "Gradient steps", 0, 1, 0),
         Metric("examples_seen", "Examples seen", 0, 1, 0),
+        Metric("unlabelled_images", "Unlabelled images", 0, 1, 0),
         Metric("model_bytes", "Size of the model file in bytes", 0, 1, 0),
     )
 }

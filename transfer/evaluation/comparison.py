@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from transfer.evaluation.statistics import Sample, bootstrap_means, compare_pair
 SEED = 0  # of the bootstrap
 GAINS = ["gain", "gain_margin", "verdict", "equivalent", "equivalent_low", "equivalent_high"]
 MOST_CLASSES = 40  # that a chart or a table can show
+MOST_STRATEGIES = 4  # for which details are drawn
+LABELS, UNLABELLED, SOURCE_MODEL = "labels", "unlabelled images", "source model"  # what a strategy can need
 
 
 def rows_of(frame: pd.DataFrame) -> list[Any]:
@@ -34,6 +37,7 @@ class Comparison:
         seeds: the number of label draws.
         results: a row per budget and strategy, see `compare`.
         pairs: a row per budget and pair of strategies: `shots`, and what `compare_pairs` gives.
+        needs: of each strategy, out of `LABELS`, `UNLABELLED` and `SOURCE_MODEL`.
     """
 
     strategies: list[str]
@@ -41,6 +45,7 @@ class Comparison:
     seeds: int
     results: pd.DataFrame
     pairs: pd.DataFrame
+    needs: dict[str, list[str]]
 
     def at(self, shots: int) -> list[Any]:
         """The results of one budget as named tuples, in the order of the strategies."""
@@ -53,6 +58,17 @@ class Comparison:
     def best(self, shots: int) -> Any:
         """The result of the highest mean."""
         return next(result for result in self.at(shots) if result.best)
+
+    def needing(self, need: str) -> list[str]:
+        """The strategies that need something."""
+        return [name for name in self.strategies if need in self.needs[name]]
+
+    @property
+    def labels_only(self) -> Comparison:
+        """Of the strategies that need no unlabelled images: the best of these; verdicts stay those of all pairs."""
+        names = [name for name in self.strategies if UNLABELLED not in self.needs[name]]
+        results = self.results[self.results["strategy"].isin(names)]
+        return replace(self, strategies=names, results=_with_best(results, self.pairs))
 
     @property
     def transfers(self) -> list[str]:
@@ -68,6 +84,19 @@ class Comparison:
     def shown_shots(self) -> int:
         """The budget for which details are drawn: the middle one."""
         return self.shots[(len(self.shots) - 1) // 2]
+
+    @property
+    def shown(self) -> list[str]:
+        """The strategies for which details are drawn.
+
+        Of more than `MOST_STRATEGIES`: the best at that budget, the best there without unlabelled images, the best at
+        the largest budget, and the baseline.
+        """
+        if len(self.strategies) <= MOST_STRATEGIES:
+            return self.strategies
+        best = [self.best(self.shown_shots), self.best(self.shots[-1])]
+        best += [result for result in self.labels_only.at(self.shown_shots) if result.best]
+        return [name for name in self.strategies if name in {BASELINE, *(result.strategy for result in best)}]
 
 
 def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], replicates: int) -> Comparison:
@@ -117,15 +146,7 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
     results["margin"] = [float(sample.margin()) for sample in samples.values()]
     results["low"] = (results["accuracy"] - results["margin"]).clip(lower=0)
     results["high"] = (results["accuracy"] + results["margin"]).clip(upper=1)
-    sound_first = results["accuracy"] - results["failed"]  # a failed one is best only where all are
-    results["best"] = results.index.isin(sound_first.groupby(results["shots"]).idxmax())
-    best = set(results.loc[results["best"], ["strategy", "shots"]].itertuples(index=False, name=None))
-    level = set(best)
-    for pair in rows_of(pairs[pairs["verdict"] == "not separated"]):
-        both = {(pair.first, pair.shots), (pair.second, pair.shots)}
-        if both & best:
-            level |= both
-    results["level"] = [group in level for group in samples]
+    results = _with_best(results, pairs)
 
     baseline = {shots: sample for (name, shots), sample in sound.items() if name == BASELINE}
     gains = {
@@ -144,7 +165,24 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
     results["effort"] = results["trainable_parameters"] * results["examples_seen"]
     budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
     results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets]) & ~results["failed"]
-    return Comparison(list(strategies), shots, runs["seed"].nunique(), results, pairs)
+    made_with = json.loads(str(outcomes.made_with))
+    needs = {name: made_with[name]["needs"] for name in strategies}
+    return Comparison(list(strategies), shots, runs["seed"].nunique(), results, pairs, needs)
+
+
+def _with_best(results: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The results with `best` and `level`, see `compare`."""
+    sound_first = results["accuracy"] - results["failed"]  # a failed one is best only where all are
+    is_best = results.index.isin(sound_first.groupby(results["shots"]).idxmax())
+    best = dict(zip(results["shots"][is_best], results["strategy"][is_best], strict=True))
+    tied = {
+        (name, pair.shots)
+        for pair in rows_of(pairs[pairs["verdict"] == "not separated"])
+        for name in (pair.first, pair.second)
+        if best.get(pair.shots) in (pair.first, pair.second)
+    }
+    groups = zip(results["strategy"], results["shots"], strict=True)
+    return results.assign(best=is_best, level=is_best | [group in tied for group in groups])
 
 
 def _samples(outcomes: Outcomes, groups: list[tuple[str, int]], replicates: int) -> dict[tuple[str, int], Sample]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-from scipy.stats import binomtest
-
-from transfer.evaluation.comparison import Comparison
+from transfer.evaluation.comparison import LABELS, SOURCE_MODEL, UNLABELLED, Comparison
 from transfer.evaluation.selection import BASELINE
 from transfer.report.words import listed, number, per_class, percent
+
+CHECKED = 5  # labels per class from which cross-validation can tell whether unlabelled images help
 
 
 def labels(result: Any, largest: int) -> str:
@@ -32,37 +31,67 @@ def labels(result: Any, largest: int) -> str:
     return mean if low == high or math.isnan(result.equivalent_low) else f"{mean} ({low} to {high})"
 
 
-def as_it_is(correct: np.ndarray) -> str:
-    """How good the source model is on the target without any label: of each test image, whether it is right."""
-    interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
-    return (
-        f"Source model as it is, no labels: {percent(correct.mean())} % "
-        f"({percent(interval.low)} to {percent(interval.high)}, 95 % interval over test images)."
-    )
+def needs(comparison: Comparison) -> str:
+    """What every strategy needs, as in `labels (pixels and scratch); labels and source model (end_to_end)`."""
+    names: dict[str, list[str]] = {}
+    for name in comparison.strategies:
+        names.setdefault(listed(comparison.needs[name]), []).append(name)
+    return "; ".join(f"{what} ({listed(names[what])})" for what in sorted(names, key=len))
+
+
+def _named(comparison: Comparison, strategy: str) -> str:
+    """A strategy with what it needs beside labels, as in `end_to_end (with the source model)`."""
+    needed = comparison.needs[strategy]
+    others = [f"the {need}" if need == SOURCE_MODEL else need for need in needed if need != LABELS]
+    return f"{strategy} (with {listed(others or ['labels alone'])}{'' if LABELS in needed else ', without labels'})"
 
 
 def advise(comparison: Comparison, shots: int) -> str:
-    """Which strategy to use at one budget: one sentence, and a second where a cheaper one will do."""
+    """Which strategy to use at one budget, whether a cheaper one will do, and the best without unlabelled images."""
     best, every = comparison.best(shots), [result for result in comparison.at(shots) if not result.failed]
     if not every:
         return f"With {per_class(shots)} no strategy learnt anything."
     budget, accuracy = f"With {per_class(shots)}", f"{percent(best.accuracy, best.margin)} %"
-    if len(every) == 1 or comparison.seeds == 1:
-        return f"{budget} {best.strategy} reaches {accuracy}{', the highest' if len(every) > 1 else ''}."
+    name = _named(comparison, best.strategy)
     ties = [result for result in every if result.level and not result.best]
-    if len(ties) == len(every) - 1:
-        sentence = f"{budget} the strategies are not separated: {best.strategy} is highest, at {accuracy}"
+    if len(every) == 1 or comparison.seeds == 1:
+        sentences = [f"{budget} {name} reaches {accuracy}{', the highest' if len(every) > 1 else ''}"]
+    elif len(ties) == len(every) - 1:
+        sentences = [f"{budget} the strategies are not separated: {name} is highest, at {accuracy}"]
     else:
-        sentence = f"{budget} {'train from' if best.strategy == BASELINE else 'use'} {best.strategy}: {accuracy}"
+        sentences = [f"{budget} {'train from' if best.strategy == BASELINE else 'use'} {name}: {accuracy}"]
         if best.verdict == "better":
-            sentence += f", {number(100 * best.gain)} points above training from {BASELINE}"
+            sentences[0] += f", {number(100 * best.gain)} points above training from {BASELINE}"
         if ties:
-            sentence += f", not separated from {listed([result.strategy for result in ties])}"
+            sentences[0] += f", not separated from {listed([result.strategy for result in ties])}"
     cheapest = min([best, *ties], key=lambda result: result.effort)
-    if cheapest.best:
-        return f"{sentence}."
-    parameters = f"{cheapest.trainable_parameters:,} parameters"
-    return f"{sentence}. The cheapest of these to train is {cheapest.strategy}, with {parameters}."
+    if not cheapest.best:
+        parameters = f"{cheapest.trainable_parameters:,} parameters"
+        sentences.append(f"The cheapest of these to train is {cheapest.strategy}, with {parameters}")
+    alone = [result for result in comparison.labels_only.at(shots) if result.best and not result.failed]
+    if alone and UNLABELLED in comparison.needs[best.strategy]:
+        other = f"{_named(comparison, alone[0].strategy)} is highest: {percent(alone[0].accuracy, alone[0].margin)} %"
+        sentences.append(f"Without unlabelled images {other}")
+    return f"{'. '.join(sentences)}."
+
+
+def cautions(comparison: Comparison, groups: int) -> list[str]:
+    """Why strategies with unlabelled images may be worse than they look; empty where none was measured.
+
+    Args:
+        comparison: of the strategies.
+        groups: of test images, such as people or places; 0 where none are known.
+    """
+    strategies, few = comparison.needing(UNLABELLED), [shots for shots in comparison.shots if shots < CHECKED]
+    said = []
+    if few:
+        said.append(f"With {per_class(*few)} nothing inside the labels can check whether unlabelled images help.")
+    if groups:
+        said.append(
+            "Strategies with unlabelled images can lose where the test images come from other people or places than "
+            "these images."
+        )
+    return [f"**Caution.** {each}" for each in said if strategies]
 
 
 def conclude(comparison: Comparison) -> str:
@@ -93,8 +122,9 @@ def _failed(comparison: Comparison) -> str:
 def _best_transfer(comparison: Comparison) -> str:
     """Where the best transfer strategy is better than the baseline, not separated from it, and worse."""
     where: dict[str, list[int]] = {}
+    names = comparison.needing(SOURCE_MODEL)
     for shots in comparison.shots:
-        if transfers := [result for result in comparison.at(shots) if result.verdict]:
+        if transfers := [result for result in comparison.at(shots) if result.verdict and result.strategy in names]:
             where.setdefault(max(transfers, key=lambda result: result.accuracy).verdict, []).append(shots)
     if not where:
         return ""
@@ -103,15 +133,27 @@ def _best_transfer(comparison: Comparison) -> str:
 
 
 def _negative_transfer(comparison: Comparison) -> str:
-    """Where a strategy is worse than the baseline, and separated from it; empty if nowhere."""
-    places: dict[tuple[int, ...], list[str]] = {}
-    for name in comparison.transfers:
-        if worse := tuple(result.shots for result in comparison.of(name) if result.verdict == "worse"):
-            places.setdefault(worse, []).append(name)
-    if not places:
-        return ""
-    where = "; ".join(f"{listed(names)} with {per_class(*shots)}" for shots, names in places.items())
-    return f"Negative transfer (worse than training from {BASELINE}): {where}."
+    """Where a strategy with the source model is worse than one without it, and separated; empty if nowhere."""
+    names = [name for name in comparison.needing(SOURCE_MODEL) if LABELS in comparison.needs[name]]
+    sentences = []
+    for plain in (name for name in comparison.strategies if SOURCE_MODEL not in comparison.needs[name]):
+        places: dict[tuple[int, ...], list[str]] = {}
+        for name in names:
+            if worse := _worse(comparison, name, plain):
+                places.setdefault(tuple(worse), []).append(name)
+        if places:
+            where = "; ".join(f"{listed(names)} with {per_class(*shots)}" for shots, names in places.items())
+            than = f"training from {plain}" if plain == BASELINE else plain
+            sentences.append(f"Negative transfer (worse than {than}): {where}.")
+    return " ".join(sentences)
+
+
+def _worse(comparison: Comparison, strategy: str, other: str) -> list[int]:
+    """The budgets at which a strategy is worse than another, and separated from it."""
+    first, second, verdict, shots = (comparison.pairs[name] for name in ("first", "second", "verdict", "shots"))
+    ahead = (first == other) & (second == strategy) & (verdict == "better")
+    behind = (first == strategy) & (second == other) & (verdict == "worse")
+    return shots[ahead | behind].tolist()
 
 
 def _one_for_all(comparison: Comparison) -> str:

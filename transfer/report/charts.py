@@ -27,11 +27,12 @@ from transfer.evaluation.outcomes import Outcomes
 from transfer.evaluation.selection import BASELINE
 from transfer.report.words import per_class
 
-# Okabe & Ito's palette, told apart by colour-blind readers too; dashes and shapes tell strategies apart in print.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3]]
-SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
-GLYPHS = "●■▲◆✚▼"  # the same in text
+# Okabe & Ito's palette, told apart by colour-blind readers too, and four more; dashes and shapes tell strategies apart
+# in print. There are fewer shapes than colours, so a colour that returns has another shape.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7766FF", "#A65628", "#B00068", "#999933"]
+DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4], [10, 3], [1, 3], [12, 2, 2, 2]]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
+GLYPHS = "●■▲◆✚▼▶◀"  # the same in text
 INK, SOFT, GRID = "#24292f", "#8c959f", "#d0d7de"
 ACCURACIES = [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9]
 GAINS = [-100, -30, -10, -3, -1, -0.3, 0, 0.3, 1, 3, 10, 30, 100]
@@ -50,7 +51,7 @@ def _theme() -> alt.theme.ThemeConfig:
         "font": "system-ui, sans-serif",
         "background": "white",
         "axis": ink | {"titleFontWeight": "normal", "gridColor": GRID, "domainColor": SOFT, "tickColor": SOFT},
-        "legend": ink | {"orient": "bottom", "symbolOpacity": 1, "columnPadding": 20},
+        "legend": ink | {"orient": "bottom", "symbolOpacity": 1, "columnPadding": 20, "columns": 5},
         "title": {"fontSize": 13, "color": INK, "anchor": "start"},
         "view": {"stroke": GRID},
     }
@@ -143,7 +144,7 @@ def learning_curves(comparison: Comparison, test_images: int) -> Chart:
     ]
     if comparison.seeds > 1:
         one = len(comparison.shots) == 1  # one point spans no area
-        band = base.mark_rule() if one else base.mark_area(opacity=0.16)
+        band = base.mark_rule() if one else base.mark_area(opacity=min(0.16, 0.64 / len(comparison.strategies)))
         layers.insert(0, band.encode(y=alt.Y("error_low:Q"), y2="error_high:Q"))
     return Chart(
         "accuracy",
@@ -227,7 +228,7 @@ def confusions(comparison: Comparison, outcomes: Outcomes) -> Chart:
     classes = [str(name) for name in outcomes.classes[shown]]
     labels: Any = {"labelOverlap": True, "labelLimit": 60}
     panels: list[Panel] = []
-    for name in comparison.strategies:
+    for name in comparison.shown:
         shares = 100 * confusion(outcomes, name, comparison.shown_shots)[np.ix_(shown, shown)]
         grid = {"true": np.repeat(classes, len(classes)), "predicted": np.tile(classes, len(classes))}
         base = alt.Chart(pd.DataFrame(grid | {"share": shares.ravel()})).encode(
@@ -249,7 +250,7 @@ def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
     colour = alt.Color("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=COLOURS[1::-1])
     shape = alt.Shape("probabilities:N", title=None, sort=kinds).scale(domain=kinds, range=["circle", "diamond"])
     panels: list[Panel] = []
-    for name in comparison.strategies:
+    for name in comparison.shown:
         data = reliability_of(outcomes, name, comparison.shown_shots)
         data[["confidence", "accuracy"]] *= 100
         low = 10 * math.floor(data[["confidence", "accuracy"]].min().min() / 10)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from transfer.console import counted, some
-from transfer.evaluation.comparison import Comparison
+from transfer.evaluation.comparison import UNLABELLED, Comparison
 from transfer.evaluation.outcomes import Outcomes, Probes
 from transfer.report.blocks import Details, Section, Text, plain, table_of
 from transfer.report.pages import TEMPLATES, written
@@ -106,8 +106,7 @@ def data(study: Study) -> Section:
     if given := study.data.get("unlabelled"):
         arrays["Unlabelled"] = given["raw"]
         added, dropped = (study.data["target"][name] for name in ("unlabelled", "unlabelled_dropped"))
-        equal = f", and not {dropped:,} that equal one of the target's or an earlier one" if dropped else ""
-        pool += f", and {added:,} of {given['title']}{equal}"
+        pool += f", and {added:,} from {given['title']} (duplicates dropped: {dropped:,})"
     rows = [
         (name, part, " × ".join(map(str, array["shape"])), array["sha256"])
         for name, parts in arrays.items()
@@ -143,6 +142,8 @@ def method(study: Study) -> Section:
         budgets=len(comparison.shots),
         replicates=study.replicates,
         groups=study.data["target"]["test_groups"],
+        pairs=len(strategies) * (len(strategies) - 1) // 2,
+        unlabelled={name: _most_unlabelled(study, name) for name in comparison.needing(UNLABELLED)},
         precisions=sorted({facts["precision"] for facts in made if "precision" in facts}),
         names=comparison.strategies,
         versions=listed(sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})),
@@ -156,6 +157,11 @@ def method(study: Study) -> Section:
     return section
 
 
+def _most_unlabelled(study: Study, strategy: str) -> int:
+    """How many images without labels a training used at most."""
+    return int(study.runs.loc[study.runs["strategy"] == strategy, "unlabelled_images"].max())
+
+
 def write_card(study: Study) -> list[Section]:
     """The card of the model to take away: what it is, how good, how well calibrated, and what it is not."""
     comparison, runs, target = study.comparison, study.runs, study.data["target"]
@@ -164,6 +170,8 @@ def write_card(study: Study) -> list[Section]:
     return written(
         "card",
         result=result,
+        needs=comparison.needs[result.strategy],
+        unlabelled=own["unlabelled_images"].item(),
         budget=per_class(result.shots),
         seeds=comparison.seeds,
         source=_source_model(study),
