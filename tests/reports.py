@@ -100,7 +100,6 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None) -> Study:
         shots=np.array(1, np.int32),
         rows=np.arange(40),
         predicted=rng.integers(0, 3, (2, seeds, 40)).astype(np.int16),
-        as_it_is=np.zeros(0, np.int16),
         notes=np.array([], np.str_),
     )
     return Study(
