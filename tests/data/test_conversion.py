@@ -15,11 +15,13 @@ from test_section import params
 from test_split import params as split_params
 
 from stages import convert as stage
+from transfer.data import images as pixels
 from transfer.data import section as data
-from transfer.data.conversion import check_counts, convert_side
+from transfer.data.conversion import check_counts, convert_side, convert_unlabelled
 from transfer.data.images import FAINT
+from transfer.data.preprocessing import Preprocessing
 from transfer.data.split import EITHER, TEST, TRAIN, Pool, read_pool
-from transfer.files import write_arrays
+from transfer.files import read_array, write_arrays
 from transfer.params import read_params
 
 
@@ -163,6 +165,49 @@ def test_arrays_of_16_bits_with_values_of_8_are_counted(tmp_path: Path) -> None:
     assert (pool.images[0, ..., 0] == images[0]).all()
     assert (pool.images[1, ..., 0] == images[1] // 257).all()
     assert told == [f"data.target.path: 2 images {FAINT}"]
+
+
+FORM = Preprocessing(28, 28, 1, "pad", "inverted", margin=3)
+
+
+def test_images_without_labels_are_all_of_a_folder_in_the_target_s_form(tmp_path: Path) -> None:
+    own = write_images(tmp_path / "own", {"cat": 8, "dog": 8})
+    more = write_images(tmp_path / "more", {"2023": 2, "2024/May": 1}, size=(40, 30))
+    (more / "notes.txt").touch()
+    (more / "labels.csv").touch()
+    given = {"name": "folder", "path": str(own), "classes": "all", "unlabelled": str(more)}
+    section = params(**{f"target__{name}": value for name, value in given.items()})
+    told: list[str] = []
+    facts = convert_unlabelled(tmp_path / "more.npy", section.target, FORM, told.append)
+    files = [more / name for name in ("2023/0.png", "2023/1.png", "2024/May/0.png")]
+    wanted = [pixels.convert(np.asarray(Image.open(file))[np.newaxis], FORM)[0] for file in files]
+    assert (read_array(tmp_path / "more.npy") == wanted).all()
+    assert (facts["title"], facts["raw"]["images"]["shape"]) == ("3 files of more", (3, 28, 28, 1))
+    assert [line.split(": ", 1)[1].replace(f"{more}/", "") for line in told] == [
+        "labels.csv is not read, as images there are used without labels",
+        "passed over 1 file, no images or recordings: notes.txt",
+    ]
+    told.clear()  # the folder of the labelled images, of which the table names a few
+    same = section.target.model_copy(update={"path": str(more)})
+    convert_unlabelled(tmp_path / "more.npy", same, FORM, told.append)
+    assert not any("labels.csv" in line for line in told)
+    shutil.rmtree(more / "2023")
+    shutil.rmtree(more / "2024")
+    said = f"data.target.unlabelled: {more} holds no image or recording"
+    refused(lambda: check_counts(section, split_params(shots=[1])), said)
+
+
+def test_of_arrays_without_labels_the_images_alone_are_read(tmp_path: Path) -> None:
+    given = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    np.savez(tmp_path / "more.npz", images=given, labels=["a"])
+    section = params(target__name="npz", target__path="own.npz", target__unlabelled=str(tmp_path / "more.npz"))
+    told: list[str] = []
+    facts = convert_unlabelled(tmp_path / "more.npy", section.target, FORM, told.append)
+    assert (read_array(tmp_path / "more.npy") == pixels.convert(given, FORM)).all()
+    assert facts["title"] == "arrays of more.npz"
+    assert [line for line in told if "the labels in" in line] == told != []
+    assert convert_unlabelled(tmp_path / "none.npy", params().target, FORM) == {}
+    assert read_array(tmp_path / "none.npy", mapped=True).shape == (0, 28, 28, 1)
 
 
 def test_what_a_listing_tells_of_the_split_is_refused_before_an_image_is_read(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def params(**changes: Any) -> data.Params:
         ({"target__classes": "all"}, "data: source and target are both mnist, and 0, 1, 2, 3, 4 is a class of both"),
         ({"target__name": "npz"}, "data.target: name is npz, so path must be that of your npz"),
         ({"target__path": "own"}, "data.target: name is mnist, which needs no path"),
+        ({"target__unlabelled": "own"}, "data.target: name is mnist, which needs no path: leave unlabelled at none"),
         ({"target__name": "folder", "target__path": "own", "target__shift": "noisy"}, "data.target: shift is noisy"),
         ({"source__shift": "noisy"}, "data.source.shift is not a parameter"),
     ],
@@ -127,6 +128,24 @@ def test_a_model_that_takes_any_size_gets_the_one_that_it_was_made_for() -> None
     assert params().shape((None, None, 3), 96) == (96, 96, 3)
     assert params(pixels=[64, 48]).shape((None, None, 3), 96) == (64, 48, 3)
     assert params().shape((28, 28, 1), 96) == (28, 28, 1)
+
+
+def test_a_folder_of_unlabelled_images_is_there_and_is_no_class(tmp_path: Path) -> None:
+    (tmp_path / "own/more/2024").mkdir(parents=True)
+
+    def check(**changes: Any) -> None:
+        own = {"name": "folder", "path": str(tmp_path / "own"), "classes": "all"} | changes
+        params(**{f"target__{name}": value for name, value in own.items()}).target.check_paths("data.target")
+
+    refused(
+        lambda: check(unlabelled="no/such"), "data.target.unlabelled is no/such, which is not there: name the folder"
+    )
+    inside = str(tmp_path / "own/more/2024")
+    refused(lambda: check(unlabelled=inside), "2024, a folder in data.target.path, where folders are classes: put it")
+    check(unlabelled=inside, classes=["cat", "dog"])
+    check(unlabelled=str(tmp_path / "own"))
+    (tmp_path / "own/labels.csv").touch()
+    check(unlabelled=inside)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

@@ -11,10 +11,12 @@ from conftest import ROOT, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages import split as stage
 from transfer.console import UserError
 from transfer.data import split
 from transfer.data.split import EITHER, TEST, TRAIN, Pool
 from transfer.data.target import nested_draws, read_target, write_target
+from transfer.files import read_facts, write_folder, write_json
 from transfer.params import parse_section, read_params
 
 PARAMS = read_params(ROOT / "params.yaml")["split"]
@@ -127,6 +129,33 @@ def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tm
     assert set(draws[0].rows) < set(draws[2].rows)
     assert again.classes.tolist() == ["a", "b", "c", "d", "e"]
     assert str(again.preprocessing) == "a form"
+
+
+def test_images_without_labels_join_the_target_s_and_change_no_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(Path("params.yaml"), {"split": PARAMS | {"shots": [1, 3], "seeds": 2}})
+    folder, pool = Path("data/images"), pool_of([20, 20], test=[2, 2])
+    for side in ("source", "target"):
+        images = pool.images if side == "target" else 255 - pool.images
+        write_folder(folder / side, vars(pool) | {"images": images})
+    write_json(folder / "about.json", {"source": {}, "target": {}, "notes": []})
+    new = np.random.default_rng(1).integers(0, 256, (3, 4, 4, 1), np.uint8)
+    for unlabelled in (new[:0], np.concatenate([new[:2], pool.images[[41, 0]], new[[1]], 255 - pool.images[[5]]])):
+        np.save(folder / "unlabelled.npy", unlabelled)
+        stage.main()
+        target = read_target(Path("data/target_train"))
+        assert (target.images[:40] == pool.images[:40]).all()
+        added = np.concatenate([new[:2], 255 - pool.images[[5]]]) if len(unlabelled) else new[:0]
+        assert (target.images[40:] == added).all()
+        assert len(target.images) == 40 + len(added)
+        wanted = nested_draws(pool.labels[:40], 3, 2)
+        assert (target.draws == wanted).all()
+        assert target.calibration_rows.max() < 40
+    facts = read_facts(Path("data/about.json"))
+    assert (facts["target"]["unlabelled"], facts["target"]["unlabelled_dropped"]) == (3, 3)
+    assert facts["source"]["dropped"] == 0
 
 
 def test_source_parts_are_disjoint_and_complete() -> None:

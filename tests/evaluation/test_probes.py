@@ -89,3 +89,20 @@ def test_runs_that_give_nearly_every_image_the_same_class_are_told() -> None:
     unbalanced = np.concatenate([dead[:300], right[300:]])  # so may test images be
     runs = [Run(each.astype(np.float32), [np.ones(2)], 5, 1, 1) for each in (right, untrained, dead, unbalanced)]
     assert gather(target, runs, {}, 7).collapsed.tolist() == [False, False, True, False]
+
+
+def test_a_pool_that_holds_other_classes_is_told_and_one_of_rare_classes_is_not() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 20)).astype(np.float32)
+
+    def pool(*counts: int) -> np.ndarray:
+        classes = np.repeat(np.arange(4), counts)
+        return centres[classes] + rng.normal(0, 0.3, (len(classes), 20)).astype(np.float32)
+
+    labelled = pool(150, 150, 150, 0)
+    draws = np.arange(450).reshape(3, 1, 150)
+    for counts, foreign in (([800, 80, 80, 0], False), ([800, 80, 80, 200], True)):
+        share, usual = probes.unlike_labelled(np.concatenate([labelled, pool(*counts)]), draws)
+        assert (share > usual) == foreign
+    assert probes.unlike_labelled(labelled, draws)[0] == 0  # each is in a draw
+    assert probes.unlike_labelled(labelled, draws[:, :, :5])[1] > usual  # the distances of few tell less

@@ -102,11 +102,14 @@ def convert_unlabelled(
     elif side.name == "npz":
         pixels = folders.read_pixels(place, key)
         _warn_of_faint(pixels, key, warn)
+        with np.load(place) as file:
+            if "labels" in file:
+                warn(f"{key}: the labels in {shown(place)} are not read, as images there are used without")
         count = len(pixels)
         batches = (images.convert(pixels[i : i + BATCH], preprocessing) for i in range(0, count, BATCH))
     else:
         if (place / LABELS).is_file() and not place.samefile(side.path):
-            warn(f"{key}: {shown(place / LABELS)} is not read, as images there are used without their labels")
+            warn(f"{key}: {shown(place / LABELS)} is not read, as images there are used without labels")
         files = folders.list_unlabelled(place, key, warn)
         count, batches = len(files), folders.read_files(files, preprocessing, "unlabelled", warn)
     write_whole(path, lambda file: write_rows(file, batches, count))
