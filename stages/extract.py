@@ -22,8 +22,8 @@ ONE_CLASS = (
     "pixels than they were trained on. Likely causes: source.range, data.target.polarity, data.target.margin."
 )
 UNLIKE = (
-    "{:.0%} of the unlabelled images are unlike every labelled one, where 5% is usual: they may show other classes, or "
-    "come from elsewhere, and strategies that use them can lose by it."
+    "Of the target images that no draw labels, {:.0%} are unlike every labelled one, where 5% is usual: they may show "
+    "other classes, or come from elsewhere, and strategies that use unlabelled images can lose by it."
 )
 
 

@@ -37,7 +37,8 @@ class Target:
     """Everything that a strategy may know of the target task.
 
     Attributes:
-        images: (n, height, width, channels) uint8; in their file, where the task was read from one.
+        images: those to draw from, and then those that the user has no labels of, (n, height, width, channels) uint8;
+            in their file, where the task was read from one.
         classes: what the user calls the classes, (classes,) str; class i is `classes[i]`.
         shots: the study's numbers of labelled images per class, ascending, (k,) int32.
         draws: rows of `images`, (seeds, classes, largest number of shots) int32. The draw of n shots is
