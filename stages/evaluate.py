@@ -22,7 +22,8 @@ def main() -> None:
     say(f"evaluate: {', '.join(file.stem for file in files)} on {counted(len(labels), 'test image')}")
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
-    predictions = {file.stem: read_record(file, Predictions) for file in files}
+    every = {file.stem: read_record(file, Predictions) for file in files}
+    predictions = {name: given for name, given in every.items() if len(given.shots)}
     check_predictions(predictions, len(labels), len(test["classes"]))
     runs = pd.concat([score_runs(name, given, labels) for name, given in predictions.items()], ignore_index=True)
 

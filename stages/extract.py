@@ -52,7 +52,7 @@ def main() -> None:
         notes.append(UNLIKE.format(share))
         say(f"warning: {notes[-1]}")
     params = read_section("probes", probes.Params)
-    found = probes.probe_layers(source, known["layers"], known["classes"], target, test_images, params, notes)
+    found = probes.probe_layers(source, known["layers"], target, test_images, params, notes)
     write_record(Path("data/probes.npz"), found)
 
 

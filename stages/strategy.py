@@ -1,18 +1,20 @@
 """What the stage of every strategy does: read the target task, train once per draw, write predictions and the model."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from transfer.console import say
-from transfer.files import write_record
+from transfer.data.predictions import Predictions
+from transfer.files import write_record, write_whole
 from transfer.models.features import chosen_layer
 from transfer.params import read_section
 from transfer.training import precision
 from transfer.training.cache import RunCache
 from transfer.training.compute import Compute
 from transfer.training.runs import train_runs
-from transfer.training.task import Task
+from transfer.training.task import Task, UnsuitableError
 from transfer.training.threads import set_threads
 
 
@@ -20,8 +22,8 @@ def run_strategy(strategy: ModuleType) -> None:
     """Train every run of a strategy; write `data/predictions/<name>.npz` and `models/<name>.keras`.
 
     Args:
-        strategy: a module of `transfer/strategies`, with `ENGINE`, `SUMMARY`, `Params` and `prepare`; its own name is
-            that of the stage and of its section in `params.yaml`.
+        strategy: a module of `transfer/strategies`, with `ENGINE`, `SUMMARY`, `NEEDS`, `Params` and `prepare`; its own
+            name is that of the stage and of its section in `params.yaml`.
     """
     set_threads(1)
     name = strategy.__name__.rpartition(".")[2]
@@ -34,7 +36,13 @@ def run_strategy(strategy: ModuleType) -> None:
     chosen = read_section("training", precision.Params).precision if networks else "float32"
     details += [chosen] if networks else []
     task = Task(chosen)
-    prepared = strategy.prepare(task, params)
+    try:
+        prepared = strategy.prepare(task, params)
+    except UnsuitableError as why:
+        say(f"{name}: not run: {why}")
+        write_record(Path(f"data/predictions/{name}.npz"), Predictions.none())
+        write_whole(Path(f"models/{name}.keras"), partial(shutil.copyfile, task.source_file))
+        return
     if prepared.params:
         details += [f"{key} {value}" for key, value in prepared.params if getattr(params, key) == "auto"]
         params = prepared.params
@@ -50,6 +58,8 @@ def run_strategy(strategy: ModuleType) -> None:
         task.target,
         cache=RunCache(prepared.start, compute.remember),
         params=params,
+        needs=strategy.NEEDS,
         precision=chosen if networks else None,
+        draws=prepared.draws,
     )
     write_record(Path(f"data/predictions/{name}.npz"), runs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 
@@ -17,11 +18,14 @@ class Predictions:
         probabilities: for the test images, (runs, test images, classes) float32.
         calibration: the same for labelled target images, (runs, calibration images, classes) float32.
         calibration_labels: their classes, (runs, calibration images) int32; -1 where the run was trained on one.
+        pool: the same for a sample of all target images, as `Target.pool` gives it, (runs, pool images, classes)
+            float32; other strategies learn from them.
         shots: labelled images per class of each run, (runs,) int32.
         seed: of each run's draw, (runs,) int32.
         trainable_parameters: numbers that training changed, (runs,) int64.
         gradient_steps: updates of the weights, (runs,) int64.
         examples_seen: images that went through training, repeats counted, (runs,) int64.
+        unlabelled_images: images without labels that training used, (runs,) int64.
         model_bytes: size of the shipped model's file, the same for every run, 0 where none is, (runs,) int64.
         made_with: parameters and versions of the libraries, as JSON, () str.
     """
@@ -29,13 +33,20 @@ class Predictions:
     probabilities: np.ndarray
     calibration: np.ndarray
     calibration_labels: np.ndarray
+    pool: np.ndarray
     shots: np.ndarray
     seed: np.ndarray
     trainable_parameters: np.ndarray
     gradient_steps: np.ndarray
     examples_seen: np.ndarray
+    unlabelled_images: np.ndarray
     model_bytes: np.ndarray
     made_with: np.ndarray
+
+    @classmethod
+    def none(cls) -> Self:
+        """Those of a strategy that could not be run."""
+        return cls(*[np.zeros(0)] * len(fields(cls)))
 
     @property
     def collapsed(self) -> np.ndarray:

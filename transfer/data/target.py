@@ -13,6 +13,8 @@ from transfer.files import read_folder, write_folder
 
 CALIBRATION_IMAGES = 100  # per class, or all that the smallest has: enough for the one number that is fitted on them
 CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
+POOL_SEED = 0
+POOL_IMAGES = 2000  # of the pool, that a network is taught on by other strategies' probabilities for them
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Draw:
         shots: labelled images per class.
         seed: of the draw; every strategy gets the same draw for the same seed.
         rows: which target images are labelled, (shots × classes,) int32.
-        labels: their classes as 0 … classes - 1, (shots × classes,) int32.
+        labels: their classes as 0 … classes - 1, (shots × classes,) int32; where further images have pseudo-labels,
+            probabilities of all classes, (images, classes) float32.
     """
 
     shots: int
@@ -77,9 +80,13 @@ class Target:
         labels = np.repeat(np.arange(classes, dtype=np.int32), images)
         return self.calibration_rows.ravel()[order], labels[order]
 
+    def pool(self, most: int = POOL_IMAGES) -> np.ndarray:
+        """A random sample of the images to draw from, whatever their labels, rows of `images`, ascending, int64."""
+        return np.sort(np.random.default_rng(POOL_SEED).permutation(len(self.images))[:most])
+
     def to_predict(self, test: np.ndarray, train: np.ndarray) -> np.ndarray:
-        """What a strategy predicts: the images, or features, of the test and after them those for calibration."""
-        return np.concatenate([test, train[self.calibration()[0]]])
+        """What a strategy predicts: images, or features, of the test, then those for calibration, then of the pool."""
+        return np.concatenate([test, train[self.calibration()[0]], train[self.pool()]])
 
 
 def few_shot(

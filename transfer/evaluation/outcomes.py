@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "model_bytes")  # counts, of every run
+# Counts, of every run.
+COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "unlabelled_images", "model_bytes")
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,13 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Probes:
-    """What the source model and its layers know of the test images; no label is in it.
+    """What the layers of the source model know of the test images; no label is in it.
 
     Attributes:
         names: of the layers, from the image on, (layers,) str.
         shots: labelled images per class of the probes, () int32.
         rows: which test images were probed, (images,) int64.
         predicted: what the probes take them for, (layers, seeds, images) int16.
-        as_it_is: what the untouched source model takes every test image for, (test images,) int16; empty where it
-            does not know the target's classes.
         notes: what is doubtful about the source model on the target's images, (sentences,) str.
     """
 
@@ -56,5 +55,4 @@ class Probes:
     shots: np.ndarray
     rows: np.ndarray
     predicted: np.ndarray
-    as_it_is: np.ndarray
     notes: np.ndarray

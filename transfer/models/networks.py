@@ -150,20 +150,38 @@ def without_head(source: keras.Model) -> keras.Model:
     return keras.Model(source.inputs[0], output, name="body")
 
 
-def save_on_backbone(
-    path: Path, head: list[keras.layers.Layer], weights: list[np.ndarray], *, source: Path, layer: str, name: str
+def under_own_head(source: keras.Model, known: Sequence[str], classes: Sequence[str]) -> Network | None:
+    """The source model under its own head, cut to some of its classes.
+
+    Args:
+        source: the source model.
+        known: what its logits stand for.
+        classes: that are wanted, in this order.
+
+    Returns:
+        From raw images to logits; None where it does not know them all, or gives no logits.
+    """
+    if not has_logits(source) or source.output.shape[-1] != len(known) or not {*classes} <= {*known}:
+        return None
+    columns = [known.index(name) for name in classes]
+    model = with_head(without_head(source), keras.layers.Dense(len(classes), name="logits"), name="network")
+    model.layers[-1].set_weights([weight[..., columns] for weight in source.layers[-1].get_weights()])
+    return Network.of(model)
+
+
+def save_with_head(
+    path: Path, body: keras.Model, head: list[keras.layers.Layer], weights: list[np.ndarray], *, name: str
 ) -> None:
-    """Save new layers on top of the frozen backbone of a source model.
+    """Save new layers on top of a frozen model.
 
     Args:
         path: of the file to write.
-        head: the layers, from the layer on.
+        body: the frozen model, such as a backbone.
+        head: the layers.
         weights: values of the head's trainable weights, in order.
-        source: file of the source model.
-        layer: the layer that the head stands on.
-        name: of the model.
+        name: of the whole model.
     """
-    model = with_head(backbone(load_model(source), layer), *head, name=name)
+    model = with_head(body, *head, name=name)
     variables = [variable for layer in head for variable in layer.trainable_variables]
     for variable, value in zip(variables, weights, strict=True):
         variable.assign(value)

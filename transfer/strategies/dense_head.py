@@ -23,6 +23,7 @@ from transfer.training.trainer import Trainer
 
 ENGINE = "tensorflow"
 SUMMARY = "train new dense layers on frozen features"
+NEEDS = ["labels", "source model"]
 
 
 class Params(FewShotSchedule):
@@ -60,11 +61,11 @@ def start(*, features: Features, classes: int, params: Params, precision: Precis
     """
     model = head(features.train.shape[1], classes, params)
     trainer = Trainer(model, betas=params.betas, precision=precision)
-    initial = partial(networks.fresh_weights, model, model.get_weights())
+    as_built = model.get_weights()
     return partial(
         few_shot.fit,
         trainer=trainer,
-        initial=initial,
+        initial=lambda draw: networks.fresh_weights(model, as_built, draw.seed),
         inputs=features.train,
         to_predict=features.test,
         params=params,
@@ -76,4 +77,5 @@ def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scal
     hidden = keras.layers.Dense(len(weights[1]), activation="relu", name="head")
     output = keras.layers.Dense(len(weights[3]), activation="softmax", name="probabilities")
     layers = [*scaling.layers(), hidden, output]
-    networks.save_on_backbone(path, layers, weights, source=source, layer=layer, name="dense_head")
+    body = networks.backbone(networks.load_model(source), layer)
+    networks.save_with_head(path, body, layers, weights, name="dense_head")

@@ -7,13 +7,15 @@ from transfer.training.task import Prepared, Task
 
 ENGINE = "tensorflow"
 SUMMARY = "train every layer on target images, from random weights"
+NEEDS = ["labels"]
 
 Params = fine_tuning.Params
 
 
 def prepare(task: Task, params: Params) -> Prepared:
     """Training of the source model's layers, from other random weights in every run."""
-    return fine_tuning.prepare(task, params, network(task.untrained(), task.classes), name="scratch", fresh=True)
+    layers = network(task.untrained(), task.classes)
+    return fine_tuning.prepare(task, params, layers, name="scratch", begin=fine_tuning.at_random)
 
 
 def network(body: keras.Model, classes: int) -> Network:

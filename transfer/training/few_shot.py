@@ -17,7 +17,7 @@ def fit(
     draw: Draw,
     *,
     trainer: Trainer,
-    initial: Callable[[int], list[np.ndarray]],
+    initial: Callable[[Draw], list[np.ndarray]],
     inputs: np.ndarray,
     to_predict: np.ndarray,
     params: FewShotSchedule,
@@ -25,9 +25,9 @@ def fit(
     """Train on one label draw.
 
     Args:
-        draw: rows of the labelled images and their labels.
+        draw: rows of the images to train on, and their labels.
         trainer: of the network.
-        initial: the weights to start from, by the seed.
+        initial: the weights to start from.
         inputs: what the network takes, of the target's images: images, (n, height, width, channels) uint8, or features,
             (n, width) float32.
         to_predict: the same for the images to give probabilities for.
@@ -37,7 +37,7 @@ def fit(
         The run; its weights are all that the network has, in Keras's order.
     """
     plan = params.plan(len(draw.rows), draw.shots, draw.seed)
-    trainer.reset(initial(draw.seed), draw.seed)
+    trainer.reset(initial(draw), draw.seed)
     trainer.train(inputs[draw.rows], draw.labels, plan, draw.seed)
     return Run(
         probabilities=softmax(trainer.predict(to_predict), axis=-1),
@@ -45,4 +45,5 @@ def fit(
         trainable_parameters=trainer.trainable_parameters,
         gradient_steps=len(plan.rates),
         examples_seen=plan.examples_seen,
+        unlabelled_images=len(draw.rows) - draw.shots * trainer.model.output.shape[-1],
     )

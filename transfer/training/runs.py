@@ -30,6 +30,7 @@ class Run:
         trainable_parameters: numbers that training changed.
         gradient_steps: updates of the weights.
         examples_seen: images that went through training, repeats counted.
+        unlabelled_images: images without labels that training used.
     """
 
     probabilities: np.ndarray
@@ -37,12 +38,13 @@ class Run:
     trainable_parameters: int
     gradient_steps: int
     examples_seen: int
+    unlabelled_images: int = 0
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The same as named arrays."""
-        counts = np.array([self.trainable_parameters, self.gradient_steps, self.examples_seen], np.int64)
+        counts = [self.trainable_parameters, self.gradient_steps, self.examples_seen, self.unlabelled_images]
         weights = {f"weight{number:04}": weight for number, weight in enumerate(self.weights)}
-        return {"probabilities": self.probabilities, "counts": counts} | weights
+        return {"probabilities": self.probabilities, "counts": np.array(counts, np.int64)} | weights
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
@@ -62,7 +64,9 @@ def train_runs(
     *,
     cache: RunCache,
     params: Section,
+    needs: Sequence[str] = (),
     precision: str | None = None,
+    draws: Sequence[Draw] | None = None,
 ) -> Predictions:
     """Train every run of a strategy that is not remembered, the largest first; export the one of most shots and seed 0.
 
@@ -73,12 +77,14 @@ def train_runs(
         target: gives the draws.
         cache: of runs that were trained before.
         params: the strategy's section, to be kept with its predictions.
+        needs: what the strategy learns from, likewise.
         precision: what networks are trained in, to be kept with the predictions; None where none are.
+        draws: what is trained on in the place of `target.runs()`, in its order.
 
     Returns:
         Predictions in the order of `target.runs()`.
     """
-    draws = target.runs()
+    draws = target.runs() if draws is None else draws
     order = sorted(range(len(draws)), key=lambda number: (-draws[number].shots, draws[number].seed))
     runs = {number: Run.from_arrays(kept) for number in order if (kept := cache.read(draws[number]))}
     remembered = f", {len(runs):,} of them remembered" if runs else ""
@@ -97,7 +103,7 @@ def train_runs(
     write_metadata(
         model, Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
     )
-    made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
+    made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model), "needs": list(needs)}
     predictions = gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
     if count := int(predictions.collapsed.sum()):
         say(
@@ -119,16 +125,19 @@ def gather(target: Target, runs: Sequence[Run], made: dict[str, Any], model_byte
     draws = target.runs()
     rows, labels = target.calibration()
     probabilities = np.stack([run.probabilities for run in runs])
-    tested = probabilities.shape[1] - len(rows)
+    pool, calibration = len(target.pool()), len(rows)
+    tested, calibrated, pooled = np.split(probabilities, [-pool - calibration, -pool], axis=1)
     return Predictions(
-        probabilities=probabilities[:, :tested],
-        calibration=probabilities[:, tested:],
+        probabilities=tested,
+        calibration=calibrated,
         calibration_labels=np.stack([np.where(np.isin(rows, draw.rows), np.int32(-1), labels) for draw in draws]),
+        pool=pooled,
         shots=np.array([draw.shots for draw in draws], dtype=np.int32),
         seed=np.array([draw.seed for draw in draws], dtype=np.int32),
         trainable_parameters=np.array([run.trainable_parameters for run in runs], dtype=np.int64),
         gradient_steps=np.array([run.gradient_steps for run in runs], dtype=np.int64),
         examples_seen=np.array([run.examples_seen for run in runs], dtype=np.int64),
+        unlabelled_images=np.array([run.unlabelled_images for run in runs], dtype=np.int64),
         model_bytes=np.full(len(runs), model_bytes, dtype=np.int64),
         made_with=np.array(json.dumps(made)),
     )

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from transfer.data.target import Target, read_target
-from transfer.files import read_arrays, read_facts
+from transfer.console import some
+from transfer.data.predictions import Predictions
+from transfer.data.target import Draw, Target, read_target
+from transfer.files import read_arrays, read_facts, read_record
 from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling, read_features
-from transfer.models.networks import load_model
+from transfer.models.networks import Network, load_model, under_own_head
 from transfer.params import Section
 from transfer.training.precision import Precision
 from transfer.training.runs import Export
@@ -29,11 +31,17 @@ class Prepared:
             Its arguments, with the code, are what remembered runs are known by.
         export: writes a model file from a run's weights.
         params: the strategy's section with what `auto` stood for; None where that is known before.
+        draws: what runs are trained on in the place of `Target.runs()`, in its order; None for those.
     """
 
     start: partial[Any]
     export: Export
     params: Section | None = None
+    draws: list[Draw] | None = None
+
+
+class UnsuitableError(Exception):
+    """A strategy cannot be run on a task; says why, as part of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,20 @@ class Task:
     def source(self) -> keras.Model:
         """The source model, from raw images to its logits."""
         return load_model(self.source_file)
+
+    def under_own_head(self) -> Network | None:
+        """The source model, from raw images to logits of the target's classes; None where it does not know them."""
+        known = read_facts(self.models / "source.json", "classes")["classes"]
+        return under_own_head(self.source(), known, self.target.classes.tolist())
+
+    @property
+    def unknown_classes(self) -> str:
+        """Why there is nothing `under_own_head`, as part of a sentence."""
+        return f"the source model does not know the target's classes ({some(self.target.classes.tolist(), 10)})"
+
+    def predictions(self, strategy: str) -> Predictions:
+        """What another strategy has left."""
+        return read_record(self.data / "predictions" / f"{strategy}.npz", Predictions)
 
     def untrained(self) -> keras.Model:
         """The layers of the source model without its weights and its head."""

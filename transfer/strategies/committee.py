@@ -1,0 +1,32 @@
+"""Committee: one network that learns what other strategies say together of unlabelled images.
+
+Their mean probabilities are a deep ensemble in the sense of Lakshminarayanan et al. 2017, section 2.4; one network is
+distilled from it (Hinton et al. 2015, section 2). Labels of the draw are certain.
+"""
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
+
+from transfer.strategies import end_to_end
+from transfer.training import fine_tuning
+from transfer.training.distillation import taught
+from transfer.training.task import Prepared, Task
+
+ENGINE = "tensorflow"
+SUMMARY = "fine-tune every layer of the source model on labels and on what other strategies say of unlabelled images"
+NEEDS = ["labels", "unlabelled images", "source model"]
+
+
+class Params(fine_tuning.Params):
+    """The `committee` section."""
+
+    members: Annotated[list[str], Field(min_length=2)]
+
+
+def prepare(task: Task, params: Params) -> Prepared:
+    """Fine-tuning of the source model's layers under a new head."""
+    network = end_to_end.network(task.source(), task.classes)
+    prepared = fine_tuning.prepare(task, params, network, name="committee")
+    return replace(prepared, draws=taught(task, params.members))

@@ -1,0 +1,84 @@
+"""Pixels: a linear classifier on the images themselves; what is not better has no use for the source model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, Strict
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import Pipeline
+
+from transfer.data.target import Draw
+from transfer.models import networks
+from transfer.models.backend import keras
+from transfer.models.features import Features, Scaling
+from transfer.strategies import prototypes
+from transfer.training import linear
+from transfer.training.linear import Linear, Penalty
+from transfer.training.runs import Run
+from transfer.training.task import Prepared, Task
+
+ENGINE = "scikit-learn"
+SUMMARY = "fit a linear classifier on pixels"
+NEEDS = ["labels"]
+
+SIDE = 32  # pixels; larger images are averaged down to at most this many each way
+
+
+class Params(linear.Fitting):
+    """The `pixels` section."""
+
+    l2: Annotated[tuple[Penalty, ...], Field(min_length=1, max_length=100), Strict(False)]
+    sharpness: Annotated[float, Field(gt=0, le=1e6)]
+
+
+def prepare(task: Task, params: Params) -> Prepared:
+    """The nearest class mean, or logistic regression, on pixels."""
+    body = pixels_of(task.target.images.shape[1:])
+    train, test = (networks.predictor(body)(images)[0] for images in task.images())
+    scaling = Scaling.of_pool(train)
+    features = Features(train, test).scaled(scaling)
+    return Prepared(partial(fit, features=features, params=params), partial(export, body=body, scaling=scaling))
+
+
+def pixels_of(shape: tuple[int, ...]) -> keras.Model:
+    """From raw images, (height, width, channels) uint8, to a row of pixels in 0 … 1."""
+    image = keras.Input(shape, dtype="uint8", name="image")
+    x = keras.layers.Rescaling(1 / 255, name="float_image")(image)
+    factor = -(-max(shape[:2]) // SIDE)
+    if factor > 1:
+        x = keras.layers.AveragePooling2D(factor, padding="same", name="smaller")(x)
+    return keras.Model(image, keras.layers.Flatten(name="pixels")(x))
+
+
+def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: int = 1) -> Iterator[Run]:
+    """Fit a linear classifier on each of some label draws; as `linear.fit`."""
+    return linear.fit(draws, features, partial(fit_one, params=params), workers)
+
+
+def fit_one(draw: Draw, features: np.ndarray, params: Params) -> Linear:
+    """Take the class means of one draw or, where cross-validation finds it more accurate, a logistic regression.
+
+    With fewer than 3 shots there are too few labels to tell.
+    """
+    classifier = Pipeline([("classifier", NearestCentroid())])
+    if draw.shots >= 3:
+        regressions = [params.regression(l2, len(draw.rows)) for l2 in sorted(params.l2, reverse=True)]
+        choices = {"classifier": [NearestCentroid(), *regressions]}
+        classifier = GridSearchCV(classifier, choices, scoring="accuracy", cv=params.splits(draw))
+    fitted = classifier.fit(features[draw.rows], draw.labels)
+    fitted = getattr(fitted, "best_estimator_", fitted)["classifier"]
+    if isinstance(fitted, NearestCentroid):
+        return prototypes.as_linear(fitted, params.sharpness, len(draw.rows))
+    return Linear.of(fitted, len(draw.rows))
+
+
+def export(weights: list[np.ndarray], path: Path, *, body: keras.Model, scaling: Scaling) -> None:
+    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
+    head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
+    networks.save_with_head(path, body, [*scaling.layers(), head], weights, name="pixels")

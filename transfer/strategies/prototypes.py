@@ -1,0 +1,63 @@
+"""Prototypes: the nearest class mean of frozen features, which needs no training.
+
+SimpleShot (Wang et al. 2019, section 3.2): features are centred and brought to the same length, here after each was
+divided by its deviation over the pool; then an image belongs to the class whose labelled images have the nearest mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from sklearn.neighbors import NearestCentroid
+
+from transfer.data.target import Draw
+from transfer.models.features import Features
+from transfer.params import Section
+from transfer.training import linear
+from transfer.training.linear import Linear
+from transfer.training.runs import Run
+from transfer.training.task import Prepared, Task
+
+ENGINE = "scikit-learn"
+SUMMARY = "take the class with the nearest mean of frozen features"
+NEEDS = ["labels", "source model"]
+
+
+class Params(Section):
+    """The `prototypes` section."""
+
+    layer: str
+    sharpness: Annotated[float, Field(gt=0, le=1e6)]
+
+
+def prepare(task: Task, params: Params) -> Prepared:
+    """Class means of the features of one layer."""
+    features, scaling = task.features(params.layer)
+    export = partial(linear.export, source=task.source_file, scaling=scaling, layer=params.layer, name="prototypes")
+    return Prepared(partial(fit, features=features, params=params), export)
+
+
+def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: int = 1) -> Iterator[Run]:
+    """Take the class means of each of some label draws; as `linear.fit`."""
+    return linear.fit(draws, features, partial(fit_one, params=params), workers)
+
+
+def fit_one(draw: Draw, features: np.ndarray, params: Params) -> Linear:
+    """Take the class means of one label draw."""
+    fitted = NearestCentroid().fit(features[draw.rows], draw.labels)
+    return as_linear(fitted, params.sharpness, len(draw.rows))
+
+
+def as_linear(fitted: NearestCentroid, sharpness: float, examples: int) -> Linear:
+    """The softmax of minus half of the mean squared distance to every class mean, times a sharpness.
+
+    Terms that all classes share are left out, which leaves a linear classifier (Snell et al. 2017, section 2.4).
+    """
+    means = fitted.centroids_
+    factor = sharpness / means.shape[1]
+    kernel, bias = factor * means.T, -factor / 2 * (means**2).sum(axis=1)
+    return Linear(kernel.astype(np.float32), bias.astype(np.float32), 1, examples)

@@ -1,0 +1,25 @@
+"""Self-training: end-to-end fine-tuning on the labels and on pseudo-labels of unlabelled images.
+
+The pseudo-labels are the probabilities that `label_propagation` gives them (pseudo-labelling in the wide sense of
+Arazo et al. 2020, with soft labels); labels of the draw are certain.
+"""
+
+from dataclasses import replace
+
+from transfer.strategies import end_to_end
+from transfer.training import fine_tuning
+from transfer.training.distillation import taught
+from transfer.training.task import Prepared, Task
+
+ENGINE = "tensorflow"
+SUMMARY = "fine-tune every layer of the source model on labels and on pseudo-labels of unlabelled images"
+NEEDS = ["labels", "unlabelled images", "source model"]
+
+Params = fine_tuning.Params
+
+
+def prepare(task: Task, params: Params) -> Prepared:
+    """Fine-tuning of the source model's layers under a new head."""
+    network = end_to_end.network(task.source(), task.classes)
+    prepared = fine_tuning.prepare(task, params, network, name="self_training")
+    return replace(prepared, draws=taught(task, ["label_propagation"]))

@@ -1,0 +1,119 @@
+"""Linear classifiers of scikit-learn: fitted side by side, and shipped as one dense layer."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import joblib
+import numpy as np
+from pydantic import Field
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from transfer.data.target import Draw
+from transfer.models import networks
+from transfer.models.backend import keras
+from transfer.models.features import Features, Scaling
+from transfer.params import Section
+from transfer.training.runs import Run
+
+Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
+
+
+class Fitting(Section):
+    """What the sections of strategies that fit linear classifiers have in common."""
+
+    folds: Annotated[int, Field(ge=2, le=20)]
+    enough_held_out: Annotated[int, Field(ge=1)]
+    max_iterations: Annotated[int, Field(ge=1, le=1_000_000)]
+    tolerance: Annotated[float, Field(gt=0, le=1)]
+
+    def regression(self, l2: float, examples: int) -> LogisticRegression:
+        """Logistic regression with an l2 penalty on the mean loss of some number of examples."""
+        c = 1 / (l2 * examples)  # scikit-learn's penalty is on the sum of the losses
+        return LogisticRegression(C=c, tol=self.tolerance, max_iter=self.max_iterations)
+
+    def splits(self, draw: Draw) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Folds inside a draw's labels, at most as many as it has shots: where to fit, and what is held out.
+
+        No further fold is made once enough images were held out.
+        """
+        folds = StratifiedKFold(min(self.folds, draw.shots), shuffle=True, random_state=draw.seed)
+        enough = -(-self.enough_held_out * folds.n_splits // len(draw.rows))  # folds
+        return list(folds.split(draw.labels, draw.labels))[:enough]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear softmax classifier that was fitted.
+
+    Attributes:
+        kernel: (width, classes) float32.
+        bias: (classes,) float32.
+        iterations: of the fit, each over all examples.
+        examples: that it was fitted on.
+        unlabelled_images: that had a part in it.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    iterations: int
+    examples: int
+    unlabelled_images: int = 0
+
+    @classmethod
+    def of(cls, fitted: LogisticRegression, examples: int, unlabelled_images: int = 0) -> Linear:
+        """That of a logistic regression; of two classes it fits the difference of their logits alone."""
+        coefficients, intercept = fitted.coef_, fitted.intercept_
+        if len(coefficients) == 1:
+            coefficients, intercept = (
+                np.concatenate([np.zeros_like(part), part]) for part in (coefficients, intercept)
+            )
+        kernel, bias = coefficients.T.astype(np.float32), intercept.astype(np.float32)
+        return cls(kernel, bias, int(fitted.n_iter_[0]), examples, unlabelled_images)
+
+
+def fit(
+    draws: Sequence[Draw], features: Features, fit_one: Callable[[Draw, np.ndarray], Linear], workers: int = 1
+) -> Iterator[Run]:
+    """Fit a linear classifier on each of some label draws, side by side in processes.
+
+    Args:
+        draws: rows of the labelled images and their labels.
+        features: frozen and scaled, (images, width) float32.
+        fit_one: fits one, given the features of all target images.
+        workers: processes; 0 takes one per processor core.
+
+    Yields:
+        The run of each draw, in their order; its weights are kernel and bias, for scaled features. Steps and examples
+        count the final fit's iterations, not the search for a penalty.
+    """
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's, after Ctrl-C
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which end with this one
+        fitted = joblib.Parallel(workers or -1, return_as="generator")(
+            joblib.delayed(fit_one)(draw, features.train) for draw in draws
+        )
+        signal.signal(signal.SIGINT, handler)
+        for each in fitted:
+            yield Run(
+                probabilities=softmax(features.test @ each.kernel + each.bias, axis=1),
+                weights=[each.kernel, each.bias],
+                trainable_parameters=each.kernel.size + each.bias.size,
+                gradient_steps=each.iterations,
+                examples_seen=each.iterations * each.examples,
+                unlabelled_images=each.unlabelled_images,
+            )
+
+
+def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, layer: str, name: str) -> None:
+    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
+    head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
+    body = networks.backbone(networks.load_model(source), layer)
+    networks.save_with_head(path, body, [*scaling.layers(), head], weights, name=name)
