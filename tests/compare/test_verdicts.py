@@ -98,6 +98,14 @@ def test_what_is_in_one_alone_has_no_difference() -> None:
         assert np.isnan(change.before) != np.isnan(change.after)
 
 
+def test_a_cost_that_an_older_table_lacks_has_no_difference() -> None:
+    new = runs_of({("a", 1): [0.1, 0.2]}).assign(unlabelled_images=500)
+    old = new.assign(unlabelled_images=np.nan)
+    change = compare(old, new, [METRICS["unlabelled_images"]]).iloc[0]
+    assert (change["after"], change["verdict"]) == (500, "in one revision only")
+    assert np.isnan(change["difference"])
+
+
 def test_the_same_runs_are_the_same_and_cost_the_others_nothing() -> None:
     old, new = {("a", 1): noise(0)}, {("a", 1): noise(0) - 0.009 + noise(1)}
     equal = {(f"s{i}", 1): noise(i) for i in range(40)}

@@ -46,8 +46,13 @@ def accuracy(comparison: Comparison) -> Section:
         best = [alone.best(shots).strategy for shots in comparison.shots]
         unlabelled["best of only labels"] = [comparison.of(name)[place] for place, name in enumerate(best)]
         tables = [
-            _accuracies(alone, f"Only labels: {caption}", _rows(alone, alone.strategies)),
-            _accuracies(comparison, f"Labels and unlabelled images: {caption}", unlabelled),
+            _accuracies(comparison, f"Only labels: {caption}", _rows(alone, alone.strategies)),
+            _accuracies(
+                comparison,
+                f"Labels and unlabelled images: {caption}",
+                unlabelled,
+                " Best of only labels: what the table above marks as highest.",
+            ),
         ]
     names = {"accuracy": "mean", "low": "from", "high": "to", "deviation": "standard deviation"}
     frame = columns(comparison.results, names | {name: name for name in ("lowest", "median", "highest")})
@@ -58,7 +63,7 @@ def accuracy(comparison: Comparison) -> Section:
     return Section("table", "Accuracy", blocks)
 
 
-def _accuracies(comparison: Comparison, caption: str, rows: Mapping[str, Sequence[Any]]) -> Table:
+def _accuracies(comparison: Comparison, caption: str, rows: Mapping[str, Sequence[Any]], last: str = "") -> Table:
     marked = comparison.seeds > 1 and len(rows) > 1
 
     def entry(result: Any) -> Entry:
@@ -66,10 +71,10 @@ def _accuracies(comparison: Comparison, caption: str, rows: Mapping[str, Sequenc
         mark = "failed" if result.failed else mark if marked else ""
         return Entry(percent(result.accuracy, result.margin), result.accuracy, mark)
 
-    failed = f"{key('failed')}. " if comparison.results["failed"].any() else ""
+    failed = f"{key('failed')}. " if any(result.failed for row in rows.values() for result in row) else ""
     note = failed + (f"{key('best')}; {key('level')}. " if marked else "") + "± is half of the 95 % interval."
     note = note if comparison.seeds > 1 else f"{failed}One draw: no intervals, no marks."
-    return _by_budget(comparison, caption, entry, rows, note)
+    return _by_budget(comparison, caption, entry, rows, note + last)
 
 
 def gains(comparison: Comparison) -> Section:
@@ -158,9 +163,9 @@ def cost(comparison: Comparison, runs: pd.DataFrame) -> Section:
     how = (
         "These counts are the same on every machine. Images seen include repeats. The steps of `feature_extraction` "
         "are iterations of L-BFGS in the final fit, each over all images. Effort is trained parameters × images seen, "
-        "which is proportional to the arithmetic of the updates; strategies on frozen features also run every image "
-        "through the backbone once. The grey line is the Pareto front: for a strategy on it, no other is at least as "
-        "accurate with less effort."
+        "which is proportional to the arithmetic of the updates; none is drawn as 1. Strategies on frozen features "
+        "also run every image through the backbone once. The grey line is the Pareto front: for a strategy on it, no "
+        "other is at least as accurate with less effort."
     )
     table = table_of(frame, "What one training costs", note=f"{key('front')}.")
     blocks = [Text(how), charts.costs(comparison), *_labels_alone(comparison, runs), Details("Every count", [table])]
