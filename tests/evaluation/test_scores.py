@@ -35,11 +35,13 @@ def predictions(runs: list[tuple[int, int]], images: int = 8) -> Predictions:
         probabilities=rng.dirichlet(np.ones(3), (len(runs), images)).astype(np.float32),
         calibration=rng.dirichlet(np.ones(3), (len(runs), 6)).astype(np.float32),
         calibration_labels=unseen,
+        pool=np.zeros((len(runs), 0, 3), np.float32),
         shots=shots,
         seed=seed,
         trainable_parameters=ones,
         gradient_steps=ones,
         examples_seen=ones,
+        unlabelled_images=ones,
         model_bytes=ones,
         made_with=np.array(json.dumps({"params": {}, "versions": {}})),
     )
@@ -120,7 +122,6 @@ def test_probes_are_scored_on_their_own_images() -> None:
         shots=np.array(5, np.int32),
         rows=np.array([1, 3]),
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
-        as_it_is=np.zeros(0, np.int16),
         notes=np.array([], np.str_),
     )
     rows = score_probes(probes, labels)
