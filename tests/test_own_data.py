@@ -51,9 +51,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             draw_shape(name, seed).save(study.root / "own" / name / f"{seed:02}.png")
     for seed in range(8):
         shutil.copy(study.root / f"own/disc/{seed:02}.png", study.root / f"own/disc/again{seed}.png")
+    (study.root / "more").mkdir()
+    for seed in range(20, 25):
+        draw_shape("box", seed).save(study.root / f"more/{seed}.png")
+    shutil.copy(study.root / "own/box/00.png", study.root / "more/known.png")
     study.set(
         data__target__name="folder",
         data__target__path="own",
+        data__target__unlabelled="more",
         data__target__classes="all",
         split__test=0.4,
     )
@@ -72,6 +77,10 @@ def test_it_goes_through_and_says_what_the_data_are(study: Study) -> None:
     assert "Recall in % by class" in page
     assert "class box" in page
     assert facts["target"]["dropped"] == 8
+    assert (
+        f"the target's {facts['target']['train']} to train on, and 5 from 6 files of more (duplicates dropped: 1)."
+        in page
+    )
 
 
 def test_a_light_border_on_a_source_of_dark_ones_is_warned_of(study: Study) -> None:
@@ -92,7 +101,7 @@ def test_an_image_that_is_there_twice_is_never_on_both_sides(study: Study) -> No
     trained, tested = ({image.tobytes() for image in images} for images in (target, test["images"]))
     assert not trained & tested
     dropped = json.loads(study.read("data/about.json"))["target"]["dropped"]
-    assert len(target) + len(test["images"]) + dropped == 36
+    assert len(target) + len(test["images"]) + dropped == 36 + 5  # and those without labels
 
 
 @pytest.mark.parametrize("change", ["edit", "add", "remove"])
