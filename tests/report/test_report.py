@@ -264,7 +264,7 @@ def test_each_question_has_a_table_with_marks_of_its_own(ten: Study, page_of_ten
     assert unlabelled["1"]["best of only labels"] == alone["1"]["end_to_end"].removesuffix(" ★")
     assert "source model (source_model)" in page_of_ten
     assert "in some runs, by labels per class: 3 of 8 with 10." in page_of_ten
-    assert "kept to the labels alone" not in PAGE
+    assert "used no unlabelled images" not in PAGE
 
 
 def test_marks_of_a_question_are_of_its_highest_by_the_verdicts_of_all_pairs() -> None:

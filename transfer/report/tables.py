@@ -161,11 +161,11 @@ def cost(comparison: Comparison, runs: pd.DataFrame) -> Section:
     ]
     frame["file"] = [Entry(f"{number(size / 1e6)} MB", size) for size in results["model_bytes"]]
     how = (
-        "These counts are the same on every machine. Images seen include repeats. The steps of `feature_extraction` "
-        "are iterations of L-BFGS in the final fit, each over all images. Effort is trained parameters × images seen, "
-        "which is proportional to the arithmetic of the updates; none is drawn as 1. Strategies on frozen features "
-        "also run every image through the backbone once. The grey line is the Pareto front: for a strategy on it, no "
-        "other is at least as accurate with less effort."
+        "These counts are the same on every machine. Images seen include repeats. The steps of `feature_extraction`, "
+        "`label_propagation` and `pixels` are iterations of L-BFGS in the final fit, each over all images. Effort is "
+        "trained parameters × images seen, which is proportional to the arithmetic of the updates; none is drawn as 1. "
+        "Strategies on frozen features also run every image through the backbone once. The grey line is the Pareto "
+        "front: for a strategy on it, no other is at least as accurate with less effort."
     )
     table = table_of(frame, "What one training costs", note=f"{key('front')}.")
     blocks = [Text(how), charts.costs(comparison), *_labels_alone(comparison, runs), Details("Every count", [table])]
@@ -179,7 +179,7 @@ def _labels_alone(comparison: Comparison, runs: pd.DataFrame) -> list[Text]:
         counts = runs[(runs["strategy"] == name) & (runs["unlabelled_images"] == 0)]["shots"].value_counts(sort=False)
         if where := [f"{count} of {comparison.seeds} with {shots:,}" for shots, count in counts.sort_index().items()]:
             texts.append(
-                f"{name} kept to the labels alone in some runs, by labels per class: {listed(where)}. Cross-validation "
-                "inside the labels found no gain from the unlabelled images there."
+                f"{name} used no unlabelled images in some runs, by labels per class: {listed(where)}. There, "
+                "cross-validation inside the labels found it less accurate with them, or none were left."
             )
     return list(map(Text, texts))
