@@ -19,8 +19,9 @@ from small_models import recording
 from test_audio import SOUND
 
 from transfer.console import UserError
-from transfer.data.folders import list_files, read_file, read_files, read_npz
+from transfer.data.folders import list_files, read_file, read_files
 from transfer.data.images import FAINT
+from transfer.data.npz import read_npz
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.table import Columns
 

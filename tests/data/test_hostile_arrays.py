@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import refused
 
-from transfer.data.folders import read_npz
+from transfer.data.npz import read_npz
 from transfer.files import read_array, read_arrays, write_arrays
 from transfer.training.cache import RunCache
 

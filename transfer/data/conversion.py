@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from transfer.console import counted, say, shown
-from transfer.data import folders, images, split
+from transfer.data import folders, images, npz, split
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.section import NO_PATH, Params, Side, TargetSide
 from transfer.data.sets import NONE, SETS, fingerprint, read_set
@@ -100,7 +100,7 @@ def convert_unlabelled(
     if side.unlabelled == NO_PATH:
         count, batches = 0, [np.zeros((0, *preprocessing.shape), np.uint8)]
     elif side.name == "npz":
-        pixels = folders.read_pixels(place, key)
+        pixels = npz.read_pixels(place, key)
         _warn_of_faint(pixels, key, warn)
         with np.load(place) as file:
             if "labels" in file:
@@ -175,7 +175,7 @@ def _list_own(side: Side, key: str, warn: Callable[[str], None]) -> pd.DataFrame
     tables = [
         folders.list_files(Path(path), f"{key}.{name}", warn, side.columns)
         if side.name == "folder"
-        else folders.list_rows(Path(path), f"{key}.{name}")
+        else npz.list_rows(Path(path), f"{key}.{name}")
         for name, path in side.own_paths.items()
     ]
     return _joined(tables)
@@ -199,7 +199,7 @@ def _read(
     if side.own:
         table, arrays = _list_own(side, key, warn), []
         for name, path in side.own_paths.items() if side.name == "npz" else ():
-            arrays.append(folders.read_npz(Path(path), f"{key}.{name}")[0])
+            arrays.append(npz.read_npz(Path(path), f"{key}.{name}")[0])
             _warn_of_faint(arrays[-1], f"{key}.{name}", warn)
         return arrays, table, {}
     given, names = read_set(side.name, raw), np.array(SETS[side.name].classes)

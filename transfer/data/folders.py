@@ -1,4 +1,4 @@
-"""Images and recordings of one's own: which there are, by folder, `labels.csv` or npz file, and what is in them."""
+"""Images and recordings of one's own in files: which there are, by folder or `labels.csv`, and what is in them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def list_files(folder: Path, key: str, warn: Callable[[str], None] = say, column
     """
     table = read_table(folder, key, warn, columns) if (folder / LABELS).is_file() else _by_class(folder, key, warn)
     table["label"] = table.label.str.normalize("NFC")  # some systems write the same letters as other characters
-    _check_classes(table.label, f"{key}: {shown(folder)}")
+    check_classes(table.label, f"{key}: {shown(folder)}")
     table = table.sort_values(["label", "path"], ignore_index=True)
     called = folder.resolve().name
     return table.assign(path=[folder / path for path in table.path], name=[f"{called}/{path}" for path in table.path])
@@ -110,7 +110,8 @@ def _check_no_parts(folder: Path, classes: Iterable[str], key: str) -> None:
         )
 
 
-def _check_classes(labels: Iterable[str], where: str) -> None:
+def check_classes(labels: Iterable[str], where: str) -> None:
+    """Check the labels of one's own; raises a `UserError` if one is no name, or all are the same."""
     classes = sorted(set(labels))
     for name in classes:
         if not name.strip() or any(unicodedata.category(character) in REFUSED for character in name):
@@ -139,66 +140,6 @@ def list_unlabelled(folder: Path, key: str, warn: Callable[[str], None]) -> list
         names = some([shown(path.relative_to(folder)) for path in others])
         warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings: {names}")
     return taken
-
-
-def list_rows(path: Path, key: str) -> pd.DataFrame:
-    """List an npz file of one's own, as `read_npz` reads it, without its images.
-
-    Returns:
-        label, group and name, as `list_files` has them.
-    """
-    arrays, where = _arrays(path, key, "labels", "groups"), f"{key}: {shown(path)}"
-    for name, array in arrays.items():
-        if array.dtype.kind not in "iuU" or array.shape != arrays["labels"].shape[:1]:
-            raise UserError(
-                f"{where}: {name} is {array.dtype} {array.shape}, but must be an integer or text for each image"
-            )
-    labels = [unicodedata.normalize("NFC", str(label)) for label in arrays["labels"]]
-    _check_classes(labels, where)
-    groups = [str(group) for group in arrays["groups"]] if "groups" in arrays else [""] * len(labels)
-    names = [f"row {row} of {path.name}" for row in range(len(labels))]
-    return pd.DataFrame({"label": labels, "group": groups, "name": names})
-
-
-def read_npz(path: Path, key: str) -> tuple[np.ndarray, pd.DataFrame]:
-    """Read an npz file of one's own.
-
-    Args:
-        path: of the file, with the arrays `images`, (n, height, width) or (n, height, width, 1, 3 or 4), `labels`, (n,)
-            of integers or text, and, if wanted, `groups`, likewise.
-        key: of the file in the parameters, for errors, as in `data.target.path`.
-
-    Returns:
-        Images as they are; what `list_rows` gives.
-
-    Raises:
-        UserError: if the file is missing, damaged, or lacks an array, or one is not as it must be.
-    """
-    table = list_rows(path, key)
-    pixels = read_pixels(path, key)
-    if len(pixels) != len(table):
-        raise UserError(f"{key}: {shown(path)} has {counted(len(pixels), 'image')}, but {len(table):,} labels")
-    return pixels, table
-
-
-def read_pixels(path: Path, key: str) -> np.ndarray:
-    """The images alone of an npz file of one's own, as they are; arguments and errors as those of `read_npz`."""
-    pixels = _arrays(path, key, "images")["images"]
-    images.check(pixels, f"{key}: {shown(path)}: images")
-    return pixels
-
-
-def _arrays(path: Path, key: str, needed: str, *others: str) -> dict[str, np.ndarray]:
-    """Named arrays of an npz file, of which one must be there."""
-    where = f"{key}: {shown(path)}"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in (needed, *others) if name in file}
-    except Exception as error:  # of many kinds, on what is damaged
-        raise UserError(f"{where} is no npz file of plain arrays, or damaged ({one_line(error)})") from None
-    if needed not in arrays:
-        raise UserError(f"{where} has no array {needed}: add it")
-    return arrays
 
 
 def read_file(
