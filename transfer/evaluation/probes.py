@@ -14,7 +14,7 @@ from transfer.data.target import Target
 from transfer.evaluation.outcomes import Probes
 from transfer.models.backend import keras
 from transfer.models.features import Scaling
-from transfer.models.networks import backbone, has_logits, predictor
+from transfer.models.networks import backbone, predictor
 from transfer.params import Section
 
 Count = Annotated[int, Field(ge=1)]
@@ -35,18 +35,16 @@ class Params(Section):
 def probe_layers(
     source: keras.Model,
     layers: list[str],
-    classes: Sequence[str],
     target: Target,
     test_images: np.ndarray,
     params: Params,
     notes: Sequence[str] = (),
 ) -> Probes:
-    """Fit a linear classifier on every layer and label draw; and see what the source model says as it is.
+    """Fit a linear classifier on every layer and label draw.
 
     Args:
         source: the source model.
         layers: names of its layers.
-        classes: what its logits stand for.
         target: gives the draws.
         test_images: (n, height, width, channels) uint8; a random sample of them is probed.
         params: the number of shots and the penalty.
@@ -71,27 +69,8 @@ def probe_layers(
         shots=np.array(shots, np.int32),
         rows=sample,
         predicted=predicted,
-        as_it_is=as_it_is(source, classes, target, test_images),
         notes=np.array(notes, np.str_),
     )
-
-
-def as_it_is(source: keras.Model, classes: Sequence[str], target: Target, test_images: np.ndarray) -> np.ndarray:
-    """What the source model takes the test images for: the most probable of the target's classes.
-
-    Args:
-        source: the source model.
-        classes: what its logits stand for.
-        target: names the classes.
-        test_images: (n, height, width, channels) uint8.
-
-    Returns:
-        Classes of the target, (n,) int16; (0,) where one of them is not among `classes`.
-    """
-    if not has_logits(source) or source.output.shape[-1] != len(classes) or not {*target.classes} <= {*classes}:
-        return np.zeros(0, np.int16)
-    (logits,) = predictor(source)(test_images)
-    return logits[:, [classes.index(name) for name in target.classes]].argmax(axis=1).astype(np.int16)
 
 
 def commonest_class(source: keras.Model, target: Target, most: int = 1000) -> float:

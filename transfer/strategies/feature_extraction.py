@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated
 
-import numpy as np
+import joblib
 from pydantic import Field, Strict
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from transfer.data.target import Draw
 from transfer.models.features import Features
 from transfer.training import linear
-from transfer.training.linear import Linear, Penalty
+from transfer.training.linear import Job, Linear, Penalty
 from transfer.training.runs import Run
 from transfer.training.task import Prepared, Task
 
@@ -46,13 +46,14 @@ def prepare(task: Task, params: Params) -> Prepared:
 
 def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: int = 1) -> Iterator[Run]:
     """Fit a linear probe on each of some label draws; as `linear.fit`."""
-    return linear.fit(draws, features, partial(fit_one, params=params), workers)
 
+    def fitting(draw: Draw) -> Job:
+        return joblib.delayed(classifier(draw, params).fit)(features.train[draw.rows], draw.labels)
 
-def fit_one(draw: Draw, features: np.ndarray, params: Params) -> Linear:
-    """Fit a linear probe on one label draw."""
-    search = classifier(draw, params).fit(features[draw.rows], draw.labels)
-    return Linear.of(getattr(search, "best_estimator_", search), len(draw.rows))
+    def finish(draw: Draw, search: LogisticRegression | GridSearchCV) -> Linear:
+        return Linear.of(getattr(search, "best_estimator_", search), len(draw.rows))
+
+    return linear.fit(draws, features, fitting, finish, workers)
 
 
 def classifier(draw: Draw, params: Params) -> LogisticRegression | GridSearchCV:

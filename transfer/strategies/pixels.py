@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import joblib
 import numpy as np
 from pydantic import Field, Strict
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import Pipeline
@@ -19,7 +21,7 @@ from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling
 from transfer.strategies import prototypes
 from transfer.training import linear
-from transfer.training.linear import Linear, Penalty
+from transfer.training.linear import Job, Linear, Penalty
 from transfer.training.runs import Run
 from transfer.training.task import Prepared, Task
 
@@ -34,6 +36,7 @@ class Params(linear.Fitting):
     """The `pixels` section."""
 
     l2: Annotated[tuple[Penalty, ...], Field(min_length=1, max_length=100), Strict(False)]
+    l2_default: Penalty
     sharpness: Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -58,24 +61,33 @@ def pixels_of(shape: tuple[int, ...]) -> keras.Model:
 
 def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: int = 1) -> Iterator[Run]:
     """Fit a linear classifier on each of some label draws; as `linear.fit`."""
-    return linear.fit(draws, features, partial(fit_one, params=params), workers)
+
+    def fitting(draw: Draw) -> Job:
+        return joblib.delayed(classifier(draw, params).fit)(features.train[draw.rows], draw.labels)
+
+    def finish(draw: Draw, search: LogisticRegression | GridSearchCV) -> Linear:
+        best = search.best_estimator_["classifier"] if isinstance(search, GridSearchCV) else search
+        if isinstance(best, NearestCentroid):
+            return prototypes.nearest_mean(draw, features.train, params.sharpness)
+        return Linear.of(best, len(draw.rows))
+
+    return linear.fit(draws, features, fitting, finish, workers)
 
 
-def fit_one(draw: Draw, features: np.ndarray, params: Params) -> Linear:
-    """Take the class means of one draw or, where cross-validation finds it more accurate, a logistic regression.
+def classifier(draw: Draw, params: Params) -> LogisticRegression | GridSearchCV:
+    """The nearest class mean or logistic regression, whichever cross-validation inside a draw finds more accurate.
 
-    With fewer than 3 shots there are too few labels to tell.
+    Args:
+        draw: gives the number of images and the folds. With fewer than 3 shots, too few to tell, it is a logistic
+            regression with the penalty `l2_default`.
+        params: the penalties to choose from.
     """
-    classifier = Pipeline([("classifier", NearestCentroid())])
-    if draw.shots >= 3:
-        regressions = [params.regression(l2, len(draw.rows)) for l2 in sorted(params.l2, reverse=True)]
-        choices = {"classifier": [NearestCentroid(), *regressions]}
-        classifier = GridSearchCV(classifier, choices, scoring="accuracy", cv=params.splits(draw))
-    fitted = classifier.fit(features[draw.rows], draw.labels)
-    fitted = getattr(fitted, "best_estimator_", fitted)["classifier"]
-    if isinstance(fitted, NearestCentroid):
-        return prototypes.as_linear(fitted, params.sharpness, len(draw.rows))
-    return Linear.of(fitted, len(draw.rows))
+    if draw.shots < 3:
+        return params.regression(params.l2_default, len(draw.rows))
+    regressions = [params.regression(l2, len(draw.rows)) for l2 in sorted(params.l2, reverse=True)]
+    choices = {"classifier": [NearestCentroid(), *regressions]}
+    chosen = Pipeline([("classifier", NearestCentroid())])
+    return GridSearchCV(chosen, choices, scoring="accuracy", cv=params.splits(draw))
 
 
 def export(weights: list[np.ndarray], path: Path, *, body: keras.Model, scaling: Scaling) -> None:

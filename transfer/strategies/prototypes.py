@@ -12,7 +12,6 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
-from sklearn.neighbors import NearestCentroid
 
 from transfer.data.target import Draw
 from transfer.models.features import Features
@@ -41,23 +40,25 @@ def prepare(task: Task, params: Params) -> Prepared:
     return Prepared(partial(fit, features=features, params=params), export)
 
 
-def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: int = 1) -> Iterator[Run]:
-    """Take the class means of each of some label draws; as `linear.fit`."""
-    return linear.fit(draws, features, partial(fit_one, params=params), workers)
+def fit(draws: Sequence[Draw], *, features: Features, params: Params, **_: object) -> Iterator[Run]:
+    """Take the class means of each of some label draws, and yield its run.
+
+    Args:
+        draws: rows of the labelled images and their labels.
+        features: frozen and scaled, (images, width) float32.
+        params: the sharpness.
+    """
+    for draw in draws:
+        yield nearest_mean(draw, features.train, params.sharpness).run(features)
 
 
-def fit_one(draw: Draw, features: np.ndarray, params: Params) -> Linear:
-    """Take the class means of one label draw."""
-    fitted = NearestCentroid().fit(features[draw.rows], draw.labels)
-    return as_linear(fitted, params.sharpness, len(draw.rows))
-
-
-def as_linear(fitted: NearestCentroid, sharpness: float, examples: int) -> Linear:
+def nearest_mean(draw: Draw, features: np.ndarray, sharpness: float) -> Linear:
     """The softmax of minus half of the mean squared distance to every class mean, times a sharpness.
 
     Terms that all classes share are left out, which leaves a linear classifier (Snell et al. 2017, section 2.4).
     """
-    means = fitted.centroids_
+    labelled = features[draw.rows]
+    means = np.stack([labelled[draw.labels == name].mean(axis=0) for name in np.unique(draw.labels)])
     factor = sharpness / means.shape[1]
     kernel, bias = factor * means.T, -factor / 2 * (means**2).sum(axis=1)
-    return Linear(kernel.astype(np.float32), bias.astype(np.float32), 1, examples)
+    return Linear(kernel, bias, 1, len(draw.rows))

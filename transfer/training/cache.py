@@ -24,7 +24,7 @@ FOLDER = Path(".cache/runs")
 PACKAGE = Path(__file__).parents[1]
 CODE = (  # that decides what a run gives, beside the module of its training function; not what reads, prints or checks
     *("models/networks.py", "training/few_shot.py", "training/precision.py"),
-    *("training/linear.py", "training/schedule.py", "training/trainer.py"),
+    *("training/linear.py", "training/propagation.py", "training/schedule.py", "training/trainer.py"),
 )
 
 

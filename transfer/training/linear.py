@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import joblib
 import numpy as np
@@ -24,6 +24,7 @@ from transfer.params import Section
 from transfer.training.runs import Run
 
 Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
+Job = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # what `joblib.delayed` returns
 
 
 class Fitting(Section):
@@ -78,16 +79,34 @@ class Linear:
         kernel, bias = coefficients.T.astype(np.float32), intercept.astype(np.float32)
         return cls(kernel, bias, int(fitted.n_iter_[0]), examples, unlabelled_images)
 
+    def run(self, features: Features) -> Run:
+        """The run that it is the outcome of."""
+        return Run(
+            probabilities=softmax(features.test @ self.kernel + self.bias, axis=1),
+            weights=[self.kernel, self.bias],
+            trainable_parameters=self.kernel.size + self.bias.size,
+            gradient_steps=self.iterations,
+            examples_seen=self.iterations * self.examples,
+            unlabelled_images=self.unlabelled_images,
+        )
+
 
 def fit(
-    draws: Sequence[Draw], features: Features, fit_one: Callable[[Draw, np.ndarray], Linear], workers: int = 1
+    draws: Sequence[Draw],
+    features: Features,
+    fitting: Callable[[Draw], Job],
+    finish: Callable[[Draw, Any], Linear],
+    workers: int = 1,
 ) -> Iterator[Run]:
     """Fit a linear classifier on each of some label draws, side by side in processes.
+
+    What runs in the processes must not import TensorFlow, for which every process would need seconds.
 
     Args:
         draws: rows of the labelled images and their labels.
         features: frozen and scaled, (images, width) float32.
-        fit_one: fits one, given the features of all target images.
+        fitting: what is to be called in a process, `joblib.delayed`.
+        finish: makes the classifier of what it returned.
         workers: processes; 0 takes one per processor core.
 
     Yields:
@@ -97,19 +116,10 @@ def fit(
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's, after Ctrl-C
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which end with this one
-        fitted = joblib.Parallel(workers or -1, return_as="generator")(
-            joblib.delayed(fit_one)(draw, features.train) for draw in draws
-        )
+        fitted = joblib.Parallel(workers or -1, return_as="generator")(map(fitting, draws))
         signal.signal(signal.SIGINT, handler)
-        for each in fitted:
-            yield Run(
-                probabilities=softmax(features.test @ each.kernel + each.bias, axis=1),
-                weights=[each.kernel, each.bias],
-                trainable_parameters=each.kernel.size + each.bias.size,
-                gradient_steps=each.iterations,
-                examples_seen=each.iterations * each.examples,
-                unlabelled_images=each.unlabelled_images,
-            )
+        for draw, returned in zip(draws, fitted, strict=True):
+            yield finish(draw, returned).run(features)
 
 
 def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, layer: str, name: str) -> None:
