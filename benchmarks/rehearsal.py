@@ -10,8 +10,8 @@ difference with its 95 % interval over the draws. Nothing is written: choosing s
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from functools import cache, partial
+import tempfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,26 +21,22 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from scipy.stats import t
 
+from benchmarks.tasks import STRATEGIES, TEACHERS, predict, write_task
 from transfer.console import UserError, counted, progress, run, say
 from transfer.data.target import few_shot
-from transfer.evaluation import metrics
 from transfer.files import read_arrays
 from transfer.models import cnn
-from transfer.models.features import Features, Scaling
-from transfer.models.networks import backbone, predictor, without_head
 from transfer.params import parse_section, read_params, read_section
-from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.training import fine_tuning, precision, pretrain
-from transfer.training.compute import run_in_threads
-from transfer.training.runs import Run
+from transfer.training import precision, pretrain
 from transfer.training.threads import set_threads
 from transfer.training.trainer import Trainer
 
 TASKS = (([0, 1, 2], [3, 4]), ([2, 3, 4], [0, 1]), ([0, 1], [2, 3, 4]), ([3, 4], [0, 1, 2]))  # source, target digits
-MODULES = feature_extraction, dense_head, end_to_end, scratch
-STRATEGIES: dict[str, Any] = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 CONCERNED = {name: [name] for name in STRATEGIES}  # by an edit of a section
-CONCERNED |= {"pretrain": [*STRATEGIES][:3], "training": [*STRATEGIES][1:]}
+CONCERNED |= {
+    "pretrain": [name for name in STRATEGIES if name not in ("pixels", "scratch")],
+    "training": [name for name, module in STRATEGIES.items() if module.ENGINE == "tensorflow"],
+}
 BASE = "params.yaml"
 
 
@@ -67,8 +63,7 @@ def settings(wanted: list[str], strategies: list[str]) -> Table:
     Raises:
         UserError: if a wish cannot be read, or is out of range.
     """
-    content = read_params()
-    content["pretrain"]["precision"] = content["training"]["precision"]
+    content = with_precision(read_params())
     table: Table = {}
     for want in wanted:
         parts = [part.partition("=") for part in want.split("+")]
@@ -92,6 +87,11 @@ def settings(wanted: list[str], strategies: list[str]) -> Table:
     return table
 
 
+def with_precision(content: dict[str, Any]) -> dict[str, Any]:
+    """Parameters in which that of the source models can be set apart."""
+    return content | {"pretrain": content["pretrain"] | {"precision": content["training"]["precision"]}}
+
+
 def _setting(strategy: str, content: dict[str, Any]) -> Setting:
     params = parse_section(strategy, content[strategy], STRATEGIES[strategy].Params)
     before = dict(content["pretrain"])
@@ -107,16 +107,17 @@ def images_of(part: str, digits: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return images[kept], np.argsort(digits)[np.searchsorted(np.sort(digits), labels[kept])].astype(np.int32)
 
 
-def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scores:
+def measure(job: tuple[int, range, Any], table: Table, shots: list[int], workers: int = 0) -> Scores:
     """Accuracies of what goes on from one source model, by strategy and setting, (numbers of shots, draws).
 
     Args:
         job: the number of the task; seeds of its draws, of which the first is the source model's; its pretraining.
         table: the settings.
         shots: labelled images per class.
+        workers: trainings side by side; 0 takes one per processor core.
     """
-    task, seeds, pretraining = job
-    known, digits = TASKS[task]
+    number, seeds, pretraining = job
+    known, digits = TASKS[number]
     images, labels = images_of("train", known)
     source = cnn.build(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(known))
     params = pretraining[0].model_copy(update={"seed": seeds[0]})
@@ -126,31 +127,23 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int]) -> Scor
     images, labels = images_of("train", digits)
     test_images, test_labels = images_of("validation", digits)
     target = few_shot(images, labels, [*map(str, digits)], shots, 1 + seeds[-1])
-    draws = [target.draw(count, seed) for count in shots for seed in seeds]
-
-    @cache
-    def features(layer: str) -> Features:
-        layer = f"block{len(read_section('cnn', cnn.Params).blocks)}" if layer == "auto" else layer
-        found = Features(*(predictor(backbone(source, layer))(part)[0] for part in (images, test_images)))
-        return found.scaled(Scaling.of_pool(found.train))
-
-    def runs(strategy: str, params: Any, precision: precision.Precision) -> Iterable[Run]:
-        if strategy == "feature_extraction":
-            return feature_extraction.fit(draws, features=features(params.layer), params=params)
-        if strategy == "dense_head":
-            start = partial(dense_head.start, features=features(params.layer), classes=len(digits))
-        else:
-            fresh = strategy == "scratch"
-            network = STRATEGIES[strategy].network(without_head(source) if fresh else source, len(digits))
-            start = partial(fine_tuning.start, network=network, fresh=fresh, images=images, to_predict=test_images)
-            params = params.suited_to(network)
-        return map(start(params=params, precision=precision), draws)
-
-    def accuracies(strategy: str, setting: Setting) -> np.ndarray:
-        found = [metrics.accuracy(run.probabilities, test_labels) for run in runs(strategy, *setting[:2])]
-        return np.reshape(found, (len(shots), len(seeds)))
-
-    return {key: accuracies(key[0], each) for key, each in table.items() if each.pretraining == pretraining}
+    own = replace(target, draws=target.draws[list(seeds)])
+    concerned = {key: each for key, each in table.items() if each.pretraining == pretraining}
+    scores = {}
+    with tempfile.TemporaryDirectory() as name:
+        write_task(Path(name), source, own, test_images)
+        for strategy, module in STRATEGIES.items():
+            settings_of = {key: each for key, each in concerned.items() if key[0] == strategy}
+            if any(strategy in TEACHERS.get(learner, []) for learner, _ in concerned):
+                base = _setting(strategy, with_precision(read_params()))._replace(pretraining=pretraining)
+                settings_of = {key: each for key, each in settings_of.items() if key[1] != BASE} | {
+                    (strategy, BASE): base
+                }
+            for key, each in settings_of.items():  # of a teacher, what is in params.yaml comes last and stays
+                found = predict(Path(name), module, each.params, each.precision, workers)
+                right = (found.argmax(axis=2) == test_labels).mean(axis=1)
+                scores[key] = right.reshape(len(shots), len(seeds))
+    return {key: scores[key] for key in concerned}
 
 
 def show(scores: Scores, shots: list[int]) -> None:
@@ -187,7 +180,7 @@ def main() -> None:
     jobs = [*product(range(len(TASKS)), seeds, pretrainings)]
     say(f"rehearsal: {counted(len(jobs), 'source model')}, and what goes on from them")
     scores = {key: np.empty((len(TASKS), len(shots), options.draws)) for key in table}
-    results = run_in_threads(lambda: partial(measure, table=table, shots=shots), jobs, options.workers)
+    results = (measure(job, table, shots, options.workers) for job in jobs)
     done = progress(results, "rehearsal", "source model", [1.0] * len(jobs))
     for (task, own, _), found in zip(jobs, done, strict=True):
         for key, accuracies in found.items():
