@@ -133,13 +133,11 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int], workers
     with tempfile.TemporaryDirectory() as name:
         write_task(Path(name), source, own, test_images)
         for strategy, module in STRATEGIES.items():
-            settings_of = {key: each for key, each in concerned.items() if key[0] == strategy}
+            tried = {key: each for key, each in concerned.items() if key[0] == strategy}
             if any(strategy in TEACHERS.get(learner, []) for learner, _ in concerned):
                 base = _setting(strategy, with_precision(read_params()))._replace(pretraining=pretraining)
-                settings_of = {key: each for key, each in settings_of.items() if key[1] != BASE} | {
-                    (strategy, BASE): base
-                }
-            for key, each in settings_of.items():  # of a teacher, what is in params.yaml comes last and stays
+                tried = {key: each for key, each in tried.items() if key[1] != BASE} | {(strategy, BASE): base}
+            for key, each in tried.items():  # of a teacher, what is in params.yaml comes last and stays
                 found = predict(Path(name), module, each.params, each.precision, workers)
                 right = (found.argmax(axis=2) == test_labels).mean(axis=1)
                 scores[key] = right.reshape(len(shots), len(seeds))

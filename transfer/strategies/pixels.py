@@ -37,7 +37,6 @@ class Params(linear.Fitting):
 
     l2: Annotated[tuple[Penalty, ...], Field(min_length=1, max_length=100), Strict(False)]
     l2_default: Penalty
-    sharpness: Annotated[float, Field(gt=0, le=1e6)]
 
 
 def prepare(task: Task, params: Params) -> Prepared:
@@ -68,7 +67,7 @@ def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: i
     def finish(draw: Draw, search: LogisticRegression | GridSearchCV) -> Linear:
         best = search.best_estimator_["classifier"] if isinstance(search, GridSearchCV) else search
         if isinstance(best, NearestCentroid):
-            return prototypes.nearest_mean(draw, features.train, params.sharpness)
+            return prototypes.nearest_mean(draw, features.train)
         return Linear.of(best, len(draw.rows))
 
     return linear.fit(draws, features, fitting, finish, workers)
