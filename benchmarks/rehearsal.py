@@ -1,5 +1,6 @@
 """Compare settings on tasks inside the source digits; no image or label of the target is looked at.
 
+    make rehearse    # a few values of every strategy; an hour on two cores
     make rehearse ARGS="end_to_end.peak_rate=0.002,0.006 dense_head.units=128+dense_head.dropout=0.25 --shots 1,10"
 
 Each task pretrains the source CNN on some of the digits 0-4 and transfers it to others. A setting is compared with
@@ -38,6 +39,18 @@ CONCERNED |= {
     "training": [name for name, module in STRATEGIES.items() if module.ENGINE == "tensorflow"],
 }
 BASE = "params.yaml"
+TRIALS = (  # where nothing is asked for: four of every strategy, and two of `prototypes`, which has one parameter
+    *("pixels.l2_default=0.01,1.0", "pixels.enough_held_out=500", "pixels.tolerance=0.0001"),
+    "prototypes.layer=block1,dense1",
+    *("feature_extraction.layer=block1,dense1", "feature_extraction.l2_default=0.001,0.1"),
+    *("dense_head.units=128", "dense_head.steps=100", "dense_head.peak_rate=0.002,0.004"),
+    *("end_to_end.head=probe", "end_to_end.steps=100", "end_to_end.peak_rate=0.002,0.006"),
+    *("scratch.shift=0", "scratch.steps=100", "scratch.peak_rate=0.002,0.008"),
+    *("label_propagation.neighbours=5,20", "label_propagation.components=20", "label_propagation.gate=none"),
+    *("self_training.steps=75,300", "self_training.steps_growth=0.3", "self_training.peak_rate=0.002"),
+    *("committee.steps=75,300", "committee.members=[label_propagation, self_training]"),
+    "committee.members=[label_propagation, self_training, end_to_end, feature_extraction]",
+)
 
 
 class Setting(NamedTuple):
@@ -162,7 +175,7 @@ def show(scores: Scores, shots: list[int]) -> None:
 def main() -> None:
     """Rehearse what the command line asks for."""
     parser = argparse.ArgumentParser(prog="rehearsal", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("wanted", nargs="+", metavar="SECTION.KEY=VALUE,VALUE", help="values to try")
+    parser.add_argument("wanted", nargs="*", metavar="SECTION.KEY=VALUE,VALUE", help="values to try; default TRIALS")
     parser.add_argument("--strategies", default=",".join(STRATEGIES), help="default %(default)s")
     parser.add_argument("--shots", default="1,5,10,100,1000", help="default %(default)s")
     parser.add_argument("--draws", type=int, default=10, help="of each task, default %(default)s")
@@ -171,7 +184,7 @@ def main() -> None:
     options = parser.parse_args()
     set_threads(1)
     shots = sorted(map(int, options.shots.split(",")))
-    table = settings(options.wanted, options.strategies.split(","))
+    table = settings(options.wanted or [*TRIALS], options.strategies.split(","))
     pretrainings = dict.fromkeys(setting.pretraining for setting in table.values())
     count = options.sources or (options.draws if len(pretrainings) > 1 else 1)
     seeds = [range(seed, options.draws, count) for seed in range(count)]  # source models take the draws in turn

@@ -33,6 +33,7 @@ CODE = (
     *("stages", "transfer", "dvc.yaml", "params.yaml", "none", "imagenet"),
     *(".gitattributes", ".gitignore", ".dvcignore"),
 )
+STRATEGIES = ("feature_extraction", "dense_head", "end_to_end", "scratch")  # a stage costs the import of TensorFlow
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name
     "split.shots": [1, 3, 4],
     "split.seeds": 2,
@@ -46,6 +47,8 @@ SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the nam
     "dense_head.steps": 4,
     "end_to_end.steps": 4,
     "scratch.steps": 4,
+    "self_training.steps": 4,
+    "committee.steps": 4,
     "compute.workers": 2,
 }
 
@@ -155,14 +158,23 @@ class Study:
 
 
 def make_study(root: Path) -> Study:
-    """Copy the pipeline into an empty folder, shrink it, and put synthetic digits in the place of `download`."""
+    """Copy the pipeline into an empty folder, shrink it, and put synthetic digits in the place of `download`.
+
+    Of the stages of strategies it has those of `STRATEGIES`; tests/test_whole.py has all.
+    """
     root.mkdir(parents=True)
     for name in CODE:
         (root / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
     study = Study(root)
-    study.edit_yaml("dvc.yaml", lambda content: content["stages"].pop("download"))
+    others = {file.stem for file in (ROOT / "transfer/strategies").glob("*.py")} - {*STRATEGIES}
+
+    def drop(content: dict[str, Any]) -> None:
+        for name in ("download", *others):
+            del content["stages"][name]
+
+    study.edit_yaml("dvc.yaml", drop)
     study.set(**{key.replace(".", "__"): value for key, value in SMALL.items()})
     train, test = synthetic_digits(24, seed=0), synthetic_digits(8, seed=1)
     arrays = {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}

@@ -20,7 +20,7 @@ from transfer.training.runs import Run
 
 SCHEDULE = {"steps_growth": 0.0, "batch": 8, "peak_rate": 0.01, "warmup": 0.1, "beta_1": 0.9, "beta_2": 0.99}
 HEAD = dense_head.Params(layer="block2", units=16, dropout=0.2, steps=60, **SCHEDULE)
-TUNING = end_to_end.Params(shift=1, steps=6, **SCHEDULE)
+TUNING = fine_tuning.Params(shift=1, steps=6, **SCHEDULE)
 
 
 def bits(run: Run) -> list[bytes]:
@@ -40,8 +40,12 @@ def study() -> tuple[Target, Callable[[str], Callable[[], Callable[[Draw], Run]]
     features = Features(*[target.images.reshape(len(target.images), -1).astype(np.float32) / 255] * 2)
     starts = {
         "dense_head": partial(dense_head.start, features=features, classes=3, params=HEAD, precision="float32"),
-        "end_to_end": partial(fine_tuning.start, fresh=False, network=end_to_end.network(source, 3), **common),
-        "scratch": partial(fine_tuning.start, fresh=True, network=scratch.network(without_head(source), 3), **common),
+        "end_to_end": partial(
+            fine_tuning.start, begin=fine_tuning.as_given, network=end_to_end.network(source, 3), **common
+        ),
+        "scratch": partial(
+            fine_tuning.start, begin=fine_tuning.at_random, network=scratch.network(without_head(source), 3), **common
+        ),
     }
     return target, starts.__getitem__
 

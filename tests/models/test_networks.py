@@ -136,7 +136,8 @@ def test_a_head_is_saved_on_the_frozen_backbone_and_reproduces_its_probabilities
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
     head = [*scaling.layers(), keras.layers.Dense(3, activation="softmax", name="probabilities")]
-    networks.save_on_backbone(tmp_path / "head.keras", head, [kernel, bias], source=source, layer="block2", name="head")
+    body = networks.backbone(networks.load_model(source), "block2")
+    networks.save_with_head(tmp_path / "head.keras", body, head, [kernel, bias], name="head")
     exported = keras.models.load_model(tmp_path / "head.keras")
     for layer in ("convolution1", "convolution2"):
         before = networks.load_model(source).get_layer(layer).get_weights()
@@ -145,3 +146,13 @@ def test_a_head_is_saved_on_the_frozen_backbone_and_reproduces_its_probabilities
     np.testing.assert_allclose(
         exported.predict(IMAGES, verbose=0), softmax(features.scaled(scaling).test @ kernel + bias, axis=1), atol=1e-5
     )
+
+
+def test_a_source_model_keeps_its_head_for_classes_that_it_knows_in_their_order(model: keras.Model) -> None:
+    logits = networks.predictor(model)(IMAGES)[0]
+    kept = networks.under_own_head(model, [*"abcde"], [*"dab"])
+    assert kept is not None
+    np.testing.assert_allclose(networks.predictor(kept.build())(IMAGES)[0], logits[:, [3, 0, 1]], atol=1e-6)
+    for known, classes in (([*"abcde"], [*"dax"]), ([*"abcd"], [*"ab"]), ([], [*"ab"])):
+        assert networks.under_own_head(model, known, classes) is None
+    assert networks.under_own_head(networks.without_head(model), [*"abcdefgh"], [*"ab"]) is None

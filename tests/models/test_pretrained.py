@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transfer.models.features import Scaling, chosen_layer, extract, read_featur
 from transfer.models.layers import nameable
 from transfer.models.pretrained import MOMENTUM, Pretrained, load_pretrained
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.training import fine_tuning
+from transfer.training import fine_tuning, linear
 from transfer.training.runs import Run
 
 layers = keras.layers
@@ -178,7 +179,8 @@ def tuned(name: str, network: networks.Network, path: Path) -> tuple[Run, keras.
     """Train every layer, export the model, and load that with plain Keras."""
     raw = images(12, 12, 3)
     common = {"images": raw, "to_predict": raw, "params": TUNING, "precision": "float32"}
-    run = fine_tuning.start(network=network, fresh=name == "scratch", **common)(DRAW)
+    begin = fine_tuning.at_random if name == "scratch" else fine_tuning.as_given
+    run = fine_tuning.start(network=network, begin=begin, **common)(DRAW)
     fine_tuning.export(run.weights, path, network=network, name=name)
     exported = keras.models.load_model(path)
     np.testing.assert_allclose(exported.predict(raw, verbose=0), run.probabilities, atol=1e-5)
@@ -233,7 +235,8 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
     }
     for strategy, run in runs.items():
         path = tmp_path / "exported.keras"
-        strategy.export(run.weights, path, source=source, scaling=scaling, layer=layer)
+        export = strategy.export if strategy is dense_head else partial(linear.export, name="feature_extraction")
+        export(run.weights, path, source=source, scaling=scaling, layer=layer)
         exported = keras.models.load_model(path)
         assert norm_of(exported) == norm_of(networks.load_model(source))
         np.testing.assert_allclose(exported.predict(raw[:3], verbose=0), run.probabilities, atol=1e-5)

@@ -24,9 +24,8 @@ class Draw:
     Attributes:
         shots: labelled images per class.
         seed: of the draw; every strategy gets the same draw for the same seed.
-        rows: which target images are labelled, (shots × classes,) int32.
-        labels: their classes as 0 … classes - 1, (shots × classes,) int32; where further images have pseudo-labels,
-            probabilities of all classes, (images, classes) float32.
+        rows: which target images are labelled, (shots × classes,) int32; more of them, where some have pseudo-labels.
+        labels: their classes as 0 … classes - 1, likewise.
     """
 
     shots: int

@@ -1,7 +1,7 @@
 """Committee: one network that learns what other strategies say together of unlabelled images.
 
-Their mean probabilities are a deep ensemble in the sense of Lakshminarayanan et al. 2017, section 2.4; one network is
-distilled from it (Hinton et al. 2015, section 2). Labels of the draw are certain.
+It is trained on the classes of the highest mean probability, so that one network is shipped in the place of an ensemble
+(Bucila et al. 2006, section 2). Labels of the draw are certain.
 """
 
 from dataclasses import replace

@@ -1,7 +1,6 @@
 """Self-training: end-to-end fine-tuning on the labels and on pseudo-labels of unlabelled images.
 
-The pseudo-labels are the probabilities that `label_propagation` gives them (pseudo-labelling in the wide sense of
-Arazo et al. 2020, with soft labels); labels of the draw are certain.
+The pseudo-labels (Lee 2013) are what `label_propagation` takes the images for; labels of the draw are certain.
 """
 
 from dataclasses import replace

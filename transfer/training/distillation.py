@@ -13,7 +13,7 @@ from transfer.training.task import Task
 
 
 def taught(task: Task, teachers: Sequence[str]) -> list[Draw]:
-    """Every run's draw, with the mean probabilities of some strategies as labels of a sample of the pool.
+    """Every run's draw, and a sample of the pool with the classes that are most probable to some strategies.
 
     Args:
         task: the target task; its strategies' predictions are there already.
@@ -25,21 +25,21 @@ def taught(task: Task, teachers: Sequence[str]) -> list[Draw]:
     given = {name: task.predictions(name) for name in teachers}
     if absent := [name for name, each in given.items() if not len(each.shots)]:
         raise UserError(f"params.yaml: {absent[0]} is a member, but was not run: {task.unknown_classes}")
-    means = np.mean([each.pool for each in given.values()], axis=0)
+    classes = np.mean([each.pool for each in given.values()], axis=0).argmax(axis=2)
     sample = task.target.pool()
-    return [with_pool(draw, sample, each) for draw, each in zip(task.target.runs(), means, strict=True)]
+    return [with_pool(draw, sample, each) for draw, each in zip(task.target.runs(), classes, strict=True)]
 
 
-def with_pool(draw: Draw, sample: np.ndarray, probabilities: np.ndarray) -> Draw:
+def with_pool(draw: Draw, sample: np.ndarray, classes: np.ndarray) -> Draw:
     """A draw with further images; labels of its own are certain.
 
     Args:
-        draw: with classes as labels.
+        draw: rows of the labelled images and their labels.
         sample: rows of the further images, ascending; some may be labelled.
-        probabilities: of their classes, (images, classes) float32.
+        classes: their pseudo-labels.
     """
     rows = np.union1d(sample, draw.rows).astype(np.int32)
-    labels = np.empty((len(rows), probabilities.shape[1]), np.float32)
-    labels[np.searchsorted(rows, sample)] = probabilities
-    labels[np.searchsorted(rows, draw.rows)] = np.eye(probabilities.shape[1])[draw.labels]
+    labels = np.empty(len(rows), np.int32)
+    labels[np.searchsorted(rows, sample)] = classes
+    labels[np.searchsorted(rows, draw.rows)] = draw.labels
     return replace(draw, rows=rows, labels=labels)

@@ -43,9 +43,8 @@ class Trainer:
         self._moments = [[tf.Variable(tf.zeros_like(weight)) for weight in self._weights] for _ in range(2)]
         self._step = tf.Variable(0)
         self._dropouts = [layer.seed_generator for layer in model.layers if hasattr(layer, "seed_generator")]
-        self._classes = classes = model.output.shape[-1]
         images = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
-        labels, batches = tf.TensorSpec([None, classes], tf.float32), tf.TensorSpec([None, None], tf.int32)
+        labels, batches = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
         rates, seed = tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32)
         with computing_in(model, precision):
             self._train = tf.function(self._train_loop).get_concrete_function(images, labels, batches, rates, seed)
@@ -75,15 +74,14 @@ class Trainer:
 
         Args:
             images: what the model takes, (n, …).
-            labels: classes, (n,) int32, or probabilities of them, (n, classes) float32.
+            labels: classes, (n,) int32.
             plan: rows and rate of every step.
             seed: of the shifts.
 
         Returns:
             The mean loss over the steps.
         """
-        targets = labels if labels.ndim > 1 else np.eye(self._classes, dtype=np.float32)[labels]
-        arguments = (images, targets, plan.batches, plan.rates, np.int32(seed))
+        arguments = (images, labels, plan.batches, plan.rates, np.int32(seed))
         return float(self._train(*map(tf.convert_to_tensor, arguments)))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -100,7 +98,7 @@ class Trainer:
                 inputs = shift_images(inputs, self.shift, tf.stack([seed, self._step]))
             with tf.GradientTape() as tape:
                 logits = self.model(inputs, training=True)
-                losses = tf.nn.softmax_cross_entropy_with_logits(tf.gather(labels, batches[number]), logits)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(labels, batches[number]), logits)
                 loss = tf.reduce_mean(losses)
             self._adam(tape.gradient(loss, self._weights, unconnected_gradients="zero"), rates[number])
             total += loss
