@@ -62,7 +62,9 @@ TARGET = Target(
 
 def fake_run(given: Draw) -> Run:
     """A run that says of which draw it is."""
-    first = np.full(3 + len(TARGET.calibration()[0]), 1 / (given.shots + given.seed / 10 + 1), np.float32)
+    first = np.full(
+        3 + len(TARGET.calibration()[0]) + len(TARGET.pool()), 1 / (given.shots + given.seed / 10 + 1), np.float32
+    )
     weights = [np.full((2, 2), given.shots, np.float32), np.array([given.seed], np.float64)]
     return Run(np.stack([first, 1 - first], axis=1), weights, 5, given.shots, len(given.rows))
 

@@ -36,7 +36,7 @@ def test_calibration_images_have_their_classes_and_depend_on_no_draw(
 def test_a_run_s_own_images_are_left_out_of_its_calibration() -> None:
     target = target_of(10, [1, 4], seeds=2)
     rows, labels = target.calibration()
-    count = 4 + len(rows)
+    count = 4 + len(rows) + len(target.pool())
     runs = [Run(np.full((count, 3), i, np.float32), [np.ones(2)], 5, 1, 1) for i in range(4)]
     done = gather(target, runs, {}, 7)
     for run, draw in enumerate(target.runs()):
@@ -45,6 +45,7 @@ def test_a_run_s_own_images_are_left_out_of_its_calibration() -> None:
         assert (done.calibration_labels[run][~own] == labels[~own]).all()
     assert done.probabilities.shape == (4, 4, 3)
     assert done.calibration.shape == (4, len(rows), 3)
+    assert done.pool.shape == (4, 30, 3)
 
 
 @pytest.mark.parametrize(("shots", "asked", "sampled"), [([1, 5], 5, 30), ([1, 2], 2, 10)])
@@ -74,7 +75,8 @@ def test_a_source_model_that_gives_all_images_one_class_is_told() -> None:
 
 def test_runs_that_give_nearly_every_image_the_same_class_are_told() -> None:
     target = target_of(100, [1], seeds=4)
-    labels = np.concatenate([np.arange(300, dtype=np.int32) % 3, target.calibration()[1]])
+    tested = np.arange(300, dtype=np.int32) % 3
+    labels = np.concatenate([tested, target.calibration()[1], tested])  # and of the pool
     right = np.eye(3, dtype=np.float32)[labels]
     untrained = 1 / 3 + 0.001 * (right - 1 / 3)
     dead = np.full_like(right, [0.1, 0.6, 0.3])

@@ -26,7 +26,7 @@ from transfer.training.runs import Run
 
 layers = keras.layers
 SCHEDULE = {"steps": 3, "steps_growth": 0, "batch": 4, "peak_rate": 0.01, "warmup": 0, "beta_1": 0.9, "beta_2": 0.99}
-TUNING = end_to_end.Params(shift=1, **SCHEDULE)
+TUNING = fine_tuning.Params(shift=1, **SCHEDULE)
 LABELS = np.arange(8, dtype=np.int32) % 2
 DRAW = Draw(4, 0, np.arange(8), LABELS)
 

@@ -184,7 +184,11 @@ def test_runs_are_trained_largest_first_and_come_back_in_order(
     assert trained == [(2, 0), (2, 1), (1, 0), (1, 1)]
     assert list(zip(done.shots, done.seed, strict=True)) == [(1, 0), (1, 1), (2, 0), (2, 1)]
     np.testing.assert_allclose(done.probabilities[:, 0, 0], [1 / 2, 1 / 2.1, 1 / 3, 1 / 3.1], rtol=1e-6)
-    assert (done.probabilities.shape, done.calibration.shape) == ((4, 3, 2), (4, 4, 2))
+    assert [each.shape for each in (done.probabilities, done.calibration, done.pool)] == [
+        (4, 3, 2),
+        (4, 4, 2),
+        (4, 6, 2),
+    ]
     assert done.trainable_parameters.tolist() == [5, 5, 5, 5]
     assert done.gradient_steps.tolist() == [1, 1, 2, 2]
     assert done.examples_seen.tolist() == [2, 2, 4, 4]
@@ -192,5 +196,5 @@ def test_runs_are_trained_largest_first_and_come_back_in_order(
     assert exported(model) == "2 0"  # the run of the most shots and seed 0
     assert done.model_bytes.tolist() == [model.stat().st_size] * 4
     made = json.loads(str(done.made_with))
-    assert set(made) == {"params", "versions", "model"}
+    assert set(made) == {"params", "versions", "model", "needs"}
     assert made["model"] == hashlib.sha256(model.read_bytes()).hexdigest()
