@@ -47,8 +47,8 @@ SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the nam
     "dense_head.steps": 4,
     "end_to_end.steps": 4,
     "scratch.steps": 4,
-    "self_training.steps": 4,
-    "committee.steps": 4,
+    "self_training.steps": 20,
+    "committee.steps": 20,
     "compute.workers": 2,
 }
 
