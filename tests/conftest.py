@@ -34,6 +34,7 @@ CODE = (
     *(".gitattributes", ".gitignore", ".dvcignore"),
 )
 STRATEGIES = ("feature_extraction", "dense_head", "end_to_end", "scratch")  # a stage costs the import of TensorFlow
+OTHERS = sorted({file.stem for file in (ROOT / "transfer/strategies").glob("*.py")} - {*STRATEGIES})
 SMALL = {  # the pipeline in seconds: every code path, no accuracy worth the name
     "split.shots": [1, 3, 4],
     "split.seeds": 2,
@@ -168,10 +169,9 @@ def make_study(root: Path) -> Study:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
     study = Study(root)
-    others = {file.stem for file in (ROOT / "transfer/strategies").glob("*.py")} - {*STRATEGIES}
 
     def drop(content: dict[str, Any]) -> None:
-        for name in ("download", *others):
+        for name in ("download", *OTHERS):
             del content["stages"][name]
 
     study.edit_yaml("dvc.yaml", drop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,16 +91,28 @@ def test_the_readme_quotes_the_page() -> None:
     assert set(rows) <= set(bench.PAGE.read_text(encoding="utf-8").splitlines())
 
 
-def test_a_rehearsal_trains_every_strategy(finished: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rehearsal_trains_the_strategies_that_are_asked_for(finished: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import rehearsal
 
     monkeypatch.chdir(finished.root)
     wanted = ["training.precision=float32,mixed_bfloat16", "feature_extraction.tolerance=0.01"]
-    table = rehearsal.settings(wanted, [*rehearsal.STRATEGIES])
-    bfloat16 = [(strategy, "training.precision=mixed_bfloat16") for strategy in ("dense_head", "end_to_end", "scratch")]
+    strategies = ["dense_head", "feature_extraction", "self_training"]  # and of what this learns from
+    table = rehearsal.settings(wanted, strategies)
+    bfloat16 = [(strategy, "training.precision=mixed_bfloat16") for strategy in ("dense_head", "self_training")]
     tried = [*bfloat16, ("feature_extraction", "feature_extraction.tolerance=0.01")]
-    assert set(table) == {*tried, *((strategy, rehearsal.BASE) for strategy in rehearsal.STRATEGIES)}
-    job = 0, range(2), table["scratch", rehearsal.BASE].pretraining
+    assert set(table) == {*tried, *((strategy, rehearsal.BASE) for strategy in strategies)}
+    job = 0, range(2), table["dense_head", rehearsal.BASE].pretraining
     scores = rehearsal.measure(job, table, [1, 3])
     assert {key: accuracies.shape for key, accuracies in scores.items()} == dict.fromkeys(table, (2, 2))
     assert np.mean([*scores.values()]) > 0.5  # of two digits, most are told apart
+
+
+def test_the_trials_of_the_rehearsal_can_be_tried_and_are_as_many_of_every_strategy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from benchmarks import rehearsal
+
+    monkeypatch.chdir(ROOT)
+    table = rehearsal.settings([*rehearsal.TRIALS], [*rehearsal.STRATEGIES])
+    tried = Counter(strategy for strategy, name in table if name != rehearsal.BASE)
+    assert tried == dict.fromkeys(rehearsal.STRATEGIES, 4) | {"prototypes": 2}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Study
+from conftest import OTHERS, STRATEGIES, Study
 from test_reruns import TRAINING
 
 
@@ -161,7 +161,7 @@ with Repo() as repo:
 
 def test_every_shipped_model_is_an_artifact(study: Study) -> None:
     artifacts = json.loads(study.run(sys.executable, "-c", ARTIFACTS).stdout)
-    shipped = ("best", "source", "feature_extraction", "dense_head", "end_to_end", "scratch")
+    shipped = ("best", "source", *STRATEGIES, *OTHERS)
     assert {artifact["path"] for artifact in artifacts} == {f"models/{name}.keras" for name in shipped}
     for artifact in artifacts:
         assert artifact["type"] == "model"

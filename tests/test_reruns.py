@@ -10,14 +10,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, Study, copy_of, make_study
+from conftest import OTHERS, ROOT, STRATEGIES, Study, copy_of, make_study
 from reports import check_numbers, check_sentences
 from ruamel.yaml import YAML
 
 from benchmarks.reruns import followers, readers
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-TRAINING = ["pretrain", "feature_extraction", "dense_head", "end_to_end", "scratch"]
+STAGES = {name: stage for name, stage in STAGES.items() if name not in OTHERS}
+TRAINING = ["pretrain", *STRATEGIES]
 
 
 def answer(section: str, key: str) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, SMALL, STRATEGIES, Study, copy_of
+from conftest import OTHERS, SMALL, STRATEGIES, Study, copy_of
 from reports import check_numbers, check_sentences
 from test_pipeline import REPRODUCE_EXPORTED
 
@@ -18,8 +18,7 @@ from transfer.files import read_arrays, read_record
 from transfer.serve.export import TOLERANCE, export
 from transfer.serve.models import open_folder
 
-NAMES = sorted(file.stem for file in (ROOT / "transfer/strategies").glob("*.py"))
-RUN = [name for name in NAMES if name != "source_model"]  # which knows none of the target's classes
+RUN = sorted({*STRATEGIES, *OTHERS} - {"source_model"})  # which knows none of the target's classes
 LATER = ["label_propagation", "prototypes", "pixels", "source_model", "self_training", "committee"]
 
 FINISH = """
@@ -37,7 +36,7 @@ report.main()
 @pytest.fixture(scope="module")
 def whole(finished: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The finished study and what the other strategies' stages add, run in one process, without DVC, to save time."""
-    assert {*STRATEGIES, *LATER} == {*NAMES}
+    assert sorted(LATER) == OTHERS
     study = copy_of(finished, tmp_path_factory.mktemp("whole") / "study")
     study.printed = study.run(sys.executable, "-c", FINISH, *LATER).stdout
     return study

@@ -95,6 +95,13 @@ def test_evaluate_alone_depends_on_the_test_labels() -> None:
     assert not any(dep in ("data", "data/", ".") for stage in STAGES.values() for dep in stage["deps"])
 
 
+def test_strategies_that_learn_from_others_alone_depend_on_predictions() -> None:
+    parents = {name: {Path(dep) for dep in STAGES[name]["deps"]} for name in STRATEGIES}
+    given = {name: {dep.stem for dep in deps if dep.parent.name == "predictions"} for name, deps in parents.items()}
+    learners = {"self_training": {"label_propagation"}, "committee": STRATEGIES - {"committee"}}
+    assert given == {name: set() for name in STRATEGIES} | learners
+
+
 def test_the_report_alone_depends_on_outcomes_which_hold_the_labels() -> None:
     assert [name for name, stage in STAGES.items() if "data/outcomes.npz" in stage["deps"]] == ["report"]
     assert [name for name in STAGES if "data/outcomes.npz" in outs(STAGES[name])] == ["evaluate"]
