@@ -61,6 +61,10 @@ def check(params: dict[str, Any]) -> None:
         if name not in known_strategies:
             choice = ", ".join(known_strategies)
             raise UserError(f"{PARAMS}: report.strategies names {written(name)}, but must be all or some of {choice}")
+    others = [name for name in known_strategies if name != "committee"]
+    if unknown := [name for name in parsed["committee"].members if name not in others]:
+        choice = ", ".join(others)
+        raise UserError(f"{PARAMS}: committee.members names {written(unknown[0])}, but must be some of {choice}")
     for key, side in (("data.source", parsed["data"].source), ("data.target", parsed["data"].target)):
         side.check_paths(key)
         if side.name in SETS:

@@ -129,8 +129,8 @@ def _calibration(study: Study) -> Section:
     temperature = (
         "A temperature above 1 means that a strategy is overconfident; temperature scaling divides the logits by it. "
         "One temperature for all draws of a label budget is fitted on up to 100 labelled target images per class that "
-        "are not in the draw, never on test labels. The strategies do not get these extra labels, so the scaled scores "
-        "are a diagnosis, not a fair comparison."
+        "are not in the draw, never on test labels. The strategies do not get these extra labels, though some may have "
+        "seen the images among the unlabelled ones, so the scaled scores are a diagnosis, not a fair comparison."
     )
     chart = charts.reliabilities(comparison, study.outcomes)
     return Section("calibration", "Calibration", [Text(how), chart, Text(temperature), Details("Every score", [table])])
