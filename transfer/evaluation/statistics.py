@@ -14,7 +14,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.special import nctdtrinc, ndtri, stdtrit
 
 from transfer.evaluation.intervals import LEVEL, clearness, holm_levels
@@ -135,7 +134,6 @@ def compare_pairs(samples: Mapping[str, Sample]) -> pd.DataFrame:
         - verdict: "better", "worse" or "not separated", first against second, by `corrected`; "" with one seed.
         - wins: how often the first beats the second with the same label draw, a fraction; ties count half.
         - detectable: the smallest true difference found with 80 % power at the corrected level; NaN with one seed.
-        - p_value: of the two-sided signed-rank test over the seeds, Holm-corrected.
     """
     names = list(combinations(samples, 2))
     differences = [samples[first] - samples[second] for first, second in names]
@@ -143,7 +141,6 @@ def compare_pairs(samples: Mapping[str, Sample]) -> pd.DataFrame:
         len(names), lambda i, level: clearness(float(differences[i].mean), float(differences[i].margin(level)))
     )
     at_level = list(zip(differences, levels, strict=True))
-    exact = [np.round(each.values, 12) for each in differences]  # errors of the subtraction would break ties
     pairs = pd.DataFrame(names, columns=["first", "second"], dtype=str)
     pairs["difference"] = [float(each.mean) for each in differences]
     pairs["margin"] = [float(each.margin()) for each in differences]
@@ -151,9 +148,8 @@ def compare_pairs(samples: Mapping[str, Sample]) -> pd.DataFrame:
     difference, margin = pairs["difference"], pairs["corrected"]
     verdicts = np.select([difference > margin, -difference > margin], ["better", "worse"], "not separated")
     pairs["verdict"] = np.where(margin.isna(), "", verdicts)
-    pairs["wins"] = [float(np.heaviside(each, 0.5).mean()) for each in exact]
+    pairs["wins"] = [float(np.heaviside(each.values, 0.5).mean()) for each in differences]
     pairs["detectable"] = [_detectable(*each) for each in at_level]
-    pairs["p_value"] = _holm_p_values(np.array([_signed_rank_p_value(each) for each in exact]))
     return pairs
 
 
@@ -166,25 +162,6 @@ def _detectable(difference: Sample, level: float) -> float:
     tail, freedom = (1 + level) / 2, difference.seeds - 1
     of_seeds = nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, tail))
     return float(difference.half_width(of_seeds, ndtri(tail) + ndtri(POWER)))
-
-
-def _signed_rank_p_value(differences: np.ndarray) -> float:
-    """Two-sided p value of Wilcoxon's signed-rank test (1945), exact up to 13 seeds; zeros are left out, as he does."""
-    nonzero = differences[differences != 0]
-    return float(stats.wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
-
-
-def _holm_p_values(p_values: np.ndarray) -> np.ndarray:
-    """Corrected for being several, (n,), by Holm's step-down procedure (1979)."""
-    order = np.argsort(p_values)
-    corrected = np.empty_like(p_values)
-    corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
-    return np.minimum(corrected, 1)
-
-
-def smallest_p_value(seeds: int, pairs: int) -> float:
-    """The smallest Holm-corrected p value that the signed-rank test can give: all seeds differ in the same sense."""
-    return min(1.0, pairs * 2 / 2**seeds)
 
 
 def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> tuple[float, float, float]:

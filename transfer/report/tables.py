@@ -9,7 +9,6 @@ import pandas as pd
 
 from transfer.evaluation.comparison import LABELS, UNLABELLED, Comparison, rows_of
 from transfer.evaluation.selection import BASELINE
-from transfer.evaluation.statistics import smallest_p_value
 from transfer.report import charts
 from transfer.report.advice import labels, needs
 from transfer.report.blocks import Details, Entry, Section, Table, Text, key, plain, table_of
@@ -125,19 +124,15 @@ def _pair_details(comparison: Comparison) -> list[Any]:
             "verdict": pairs["verdict"],
             "first wins": 100 * pairs["wins"],
             "detectable": 100 * pairs["detectable"],
-            "p": pairs["p_value"],
         }
     )
-    least = smallest_p_value(comparison.seeds, pairs["shots"].value_counts().max())
     note = (
         "Difference: first minus second in percentage points, with its own 95 % interval. Corrected: with the interval "
         "after Holm's correction for all pairs at that label budget, which gives the verdict. First wins: in % of the "
         "draws; ties count half. Detectable: the smallest true difference, in points, that the corrected interval "
-        "finds with 80 % power. p: Wilcoxon's signed-rank test, Holm-corrected; with "
-        f"{comparison.seeds} draws it is at least {number(least, 4)}. The test keeps the test images fixed, so it can "
-        "separate what the interval does not."
+        "finds with 80 % power."
     )
-    table = table_of(frame, "Every pair", {"first wins": 0, "p": 4}, words=2, note=note)
+    table = table_of(frame, "Every pair", {"first wins": 0}, words=2, note=note)
     return [Details("Every pair of strategies", [table])]
 
 
