@@ -48,6 +48,7 @@ from transfer.training.task import Prepared
 
 ENGINE = "scikit-learn"
 SUMMARY = "compare with the mean of every class"
+NEEDS = ["labels", "source model"]
 
 
 class Params(Section):

@@ -40,7 +40,7 @@ EDITS: dict[str, tuple[Any, list[str]]] = {  # a value, and the stages that run 
 }
 
 
-QUICK = ("probes.images", "dense_head.units", "compute.workers")
+QUICK = ("dense_head.units", "compute.workers")
 
 
 @pytest.mark.parametrize(

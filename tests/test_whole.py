@@ -65,7 +65,6 @@ def test_the_page_of_a_study_follows_from_its_runs(whole: Study) -> None:
     page, cells = whole.read("results/report.md").decode(), pd.read_csv(whole.root / "results/cells.csv")
     assert check_numbers(page, cells) > 250
     check_sentences(page, cells)
-    assert "with 2 draws it is at least 1.0000" in page
 
 
 def test_an_exported_model_gives_its_run_s_predictions_in_a_new_process(whole: Study) -> None:
