@@ -49,7 +49,7 @@ TRIALS = (  # where nothing is asked for: four of every strategy, and two of `pr
     *("label_propagation.neighbours=5,20", "label_propagation.components=20", "label_propagation.gate=none"),
     *("self_training.steps=75,300", "self_training.steps_growth=0.3", "self_training.peak_rate=0.002"),
     *("committee.steps=75,300", "committee.members=[label_propagation, self_training]"),
-    "committee.members=[label_propagation, self_training, end_to_end, feature_extraction]",
+    "committee.members=[self_training, end_to_end]",
 )
 
 
