@@ -21,6 +21,7 @@ from transfer.models.backend import keras
 from transfer.models.features import Features
 from transfer.params import parse_section, read_params
 from transfer.strategies import end_to_end, pixels, prototypes, source_model
+from transfer.training import linear
 from transfer.training.fine_tuning import PROBE_L2
 from transfer.training.runs import Run, gather
 from transfer.training.schedule import Plan, shuffled_batches, warmup_cosine
@@ -215,7 +216,7 @@ def test_a_prototype_is_the_nearest_mean() -> None:
     distances = ((features[:, np.newaxis] - means) ** 2).sum(axis=2)
     [run] = prototypes.fit([draw], features=Features(features, features))
     assert (run.probabilities.argmax(axis=1) == distances.argmin(axis=1)).all()
-    sharp = softmax(-prototypes.SHARPNESS / 2 * distances / 10, axis=1)
+    sharp = softmax(-linear.SHARPNESS / 2 * distances / 10, axis=1)
     np.testing.assert_allclose(run.probabilities, sharp, atol=1e-5)
 
 

@@ -19,7 +19,6 @@ from transfer.data.target import Draw
 from transfer.models import networks
 from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling
-from transfer.strategies import prototypes
 from transfer.training import linear
 from transfer.training.linear import Job, Linear, Penalty
 from transfer.training.runs import Run
@@ -67,7 +66,7 @@ def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: i
     def finish(draw: Draw, search: LogisticRegression | GridSearchCV) -> Linear:
         best = search.best_estimator_["classifier"] if isinstance(search, GridSearchCV) else search
         if isinstance(best, NearestCentroid):
-            return prototypes.nearest_mean(draw, features.train)
+            return linear.nearest_mean(draw, features.train)
         return Linear.of(best, len(draw.rows))
 
     return linear.fit(draws, features, fitting, finish, workers)

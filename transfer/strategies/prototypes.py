@@ -9,21 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import numpy as np
-
 from transfer.data.target import Draw
 from transfer.models.features import Features
 from transfer.params import Section
 from transfer.training import linear
-from transfer.training.linear import Linear
 from transfer.training.runs import Run
 from transfer.training.task import Prepared, Task
 
 ENGINE = "scikit-learn"
 SUMMARY = "take the class with the nearest mean of frozen features"
 NEEDS = ["labels", "source model"]
-
-SHARPNESS = 10  # of the probabilities; changes no accuracy
 
 
 class Params(Section):
@@ -47,16 +42,4 @@ def fit(draws: Sequence[Draw], *, features: Features, **_: object) -> Iterator[R
         features: frozen and scaled, (images, width) float32.
     """
     for draw in draws:
-        yield nearest_mean(draw, features.train).run(features)
-
-
-def nearest_mean(draw: Draw, features: np.ndarray) -> Linear:
-    """The softmax of minus half of the mean squared distance to every class mean, times `SHARPNESS`.
-
-    Terms that all classes share are left out, which leaves a linear classifier (Snell et al. 2017, section 2.4).
-    """
-    labelled = features[draw.rows]
-    means = np.stack([labelled[draw.labels == name].mean(axis=0) for name in np.unique(draw.labels)])
-    factor = SHARPNESS / means.shape[1]
-    kernel, bias = factor * means.T, -factor / 2 * (means**2).sum(axis=1)
-    return Linear(kernel, bias, 1, len(draw.rows))
+        yield linear.nearest_mean(draw, features.train).run(features)
