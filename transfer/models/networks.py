@@ -105,7 +105,8 @@ def predictor(model: keras.Model) -> Callable[[np.ndarray], list[np.ndarray]]:
     """A function that gives every output of a model for every image, (n, …) each; traced once."""
     batch = images_at_once(model)
     inputs = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
-    call = tf.function(lambda part: keras.tree.flatten(model(part, training=False)), [inputs], autograph=False)
+    traced = tf.function(lambda part: keras.tree.flatten(model(part, training=False)), autograph=False)
+    call = traced.get_concrete_function(inputs)
 
     def predict(images: np.ndarray) -> list[np.ndarray]:
         parts = [call(tf.constant(images[start : start + batch])) for start in range(0, len(images), batch)]

@@ -64,8 +64,8 @@ def advise(comparison: Comparison, shots: int) -> str:
             sentences[0] += f", {number(100 * best.gain)} points above training from {BASELINE}"
         if ties:
             sentences[0] += f", not separated from {listed([result.strategy for result in ties])}"
-    cheapest = min([best, *ties], key=lambda result: result.effort)
-    if not cheapest.best:
+    cheapest = min([best, *ties], key=lambda result: (result.trainable_parameters, result.effort))
+    if cheapest.trainable_parameters < best.trainable_parameters:
         parameters = f"{cheapest.trainable_parameters:,} parameters"
         sentences.append(f"The cheapest of these to train is {cheapest.strategy}, with {parameters}")
     alone = [result for result in comparison.labels_only.at(shots) if result.best and not result.failed]

@@ -159,8 +159,9 @@ def cost(comparison: Comparison, runs: pd.DataFrame) -> Section:
         "These counts are the same on every machine. Images seen include repeats. The steps of `feature_extraction`, "
         "`label_propagation` and `pixels` are iterations of L-BFGS in the final fit, each over all images. Effort is "
         "trained parameters × images seen, which is proportional to the arithmetic of the updates; none is drawn as 1. "
-        "Strategies on frozen features also run every image through the backbone once. The grey line is the Pareto "
-        "front: for a strategy on it, no other is at least as accurate with less effort."
+        "Strategies on frozen features also run every image through the backbone once, and `self_training` and "
+        "`committee` need the trainings of those they learn from. The grey line is the Pareto front: for a strategy on "
+        "it, no other is at least as accurate with less effort."
     )
     table = table_of(frame, "What one training costs", note=f"{key('front')}.")
     blocks = [Text(how), charts.costs(comparison), *_labels_alone(comparison, runs), Details("Every count", [table])]

@@ -23,6 +23,9 @@ from transfer.models.features import Features, Scaling
 from transfer.params import Section
 from transfer.training.runs import Run
 
+QUIET = (  # joblib's warning after Ctrl-C, and that of `NearestCentroid` of pixels that are always the same
+    "ignore:resource_tracker:UserWarning,ignore:self.within_class_std_dev_:UserWarning"
+)
 SHARPNESS = 10  # of the probabilities of class means: of lowest log loss at 1 shot on source digits
 Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
 Job = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # what `joblib.delayed` returns
@@ -114,7 +117,7 @@ def fit(
         The run of each draw, in their order; its weights are kernel and bias, for scaled features. Steps and examples
         count the final fit's iterations, not the search for a penalty.
     """
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")  # of joblib's, after Ctrl-C
+    os.environ.setdefault("PYTHONWARNINGS", QUIET)
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which end with this one
         fitted = joblib.Parallel(workers or -1, return_as="generator")(map(fitting, draws))
