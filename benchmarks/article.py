@@ -43,8 +43,8 @@ def main() -> None:
     def start() -> Callable[[Draw], Run]:
         trainer = Trainer(network.build(), betas=PARAMS.betas)
 
-        def initial(seed: int) -> list[np.ndarray]:
-            return network.weights[:-2] + fresh_weights(trainer.model, network.weights, seed)[-2:]
+        def initial(draw: Draw) -> list[np.ndarray]:
+            return network.weights[:-2] + fresh_weights(trainer.model, network.weights, draw.seed)[-2:]
 
         return partial(fit, trainer=trainer, initial=initial)
 
