@@ -72,7 +72,7 @@ WHOLE = {  # what the file is, and words of the line; none where it is the same 
     "Windows line ends": (TEXT.replace("\n", "\r\n").encode(), ""),
     "UTF-16": (TEXT.encode("utf-16"), "not UTF-8 text"),
     "Latin-1": (TEXT.encode() + b"# \xe9", "not UTF-8 text"),
-    "cut off": (TEXT[: len(TEXT) // 2].encode(), "missing"),
+    "cut off": (TEXT.partition("\nreport:")[0].encode(), "section report is missing"),
     "a conflict of Git's": (TEXT.replace("split:\n", "<<<<<<< HEAD\nsplit:\n").encode(), "not valid YAML: line"),
 }
 
