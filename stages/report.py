@@ -8,7 +8,7 @@ import pandas as pd
 
 from transfer.console import UserError, counted, run, say
 from transfer.evaluation.comparison import compare
-from transfer.evaluation.outcomes import Outcomes, Probes
+from transfer.evaluation.outcomes import Correct, Outcomes, Probes
 from transfer.evaluation.selection import Params, choose_strategies
 from transfer.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
 from transfer.params import read_section
@@ -24,19 +24,19 @@ def main() -> None:
     """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
+    correct = read_record(RESULTS / "correct.npz", Correct)
     runs = pd.read_csv(RESULTS / "cells.csv")
     strategies = choose_strategies(runs, None if params.strategies == "all" else params.strategies)
     say(f"report: {counted(len(runs), 'run')}; {', '.join(strategies)}")
 
     study = Study(
-        comparison=compare(runs, outcomes, strategies, params.replicates),
+        comparison=compare(runs, correct, strategies, params.equal_within / 100),
         runs=runs,
         outcomes=outcomes,
         probes=read_record(Path("data/probes.npz"), Probes),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
         source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
         data=read_facts(Path("data/about.json"), "source", "target", "notes"),
-        replicates=params.replicates,
     )
     sections = write_report(study)
     write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))

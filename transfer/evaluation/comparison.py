@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 
 from transfer.evaluation.metrics import reliability
-from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
+from transfer.evaluation.outcomes import COSTS, Correct, Outcomes, Probes
 from transfer.evaluation.selection import BASELINE, CALIBRATION
-from transfer.evaluation.statistics import Sample, bootstrap_means, compare_pairs, label_equivalence, pareto_front
+from transfer.evaluation.statistics import BETTER, EQUAL, WORSE, Sample, compare_pairs, label_equivalence, pareto_front
 
-SEED = 0  # of the bootstrap
-GAINS = ["gain", "gain_margin", "verdict", "equivalent", "equivalent_low", "equivalent_high"]
+GAINS = ["gain", "gain_margin", "verdict", "equivalent_low", "equivalent_high"]
 MOST_CLASSES = 40  # that a chart or a table can show
 MOST_STRATEGIES = 4  # for which details are drawn
 LABELS, UNLABELLED, SOURCE_MODEL = "labels", "unlabelled images", "source model"  # what a strategy can need
+OPPOSITE = {BETTER: WORSE, WORSE: BETTER}
 
 
 def rows_of(frame: pd.DataFrame) -> list[Any]:
@@ -35,6 +35,7 @@ class Comparison:
         strategies: names, the baseline last.
         shots: budgets, ascending.
         seeds: the number of label draws.
+        within: the difference of accuracies, a fraction, up to which strategies are equal in practice.
         results: a row per budget and strategy, see `compare`.
         pairs: a row per budget and pair of strategies: `shots`, and what `compare_pairs` gives.
         needs: of each strategy, out of `LABELS`, `UNLABELLED` and `SOURCE_MODEL`.
@@ -43,6 +44,7 @@ class Comparison:
     strategies: list[str]
     shots: list[int]
     seeds: int
+    within: float
     results: pd.DataFrame
     pairs: pd.DataFrame
     needs: dict[str, list[str]]
@@ -59,16 +61,29 @@ class Comparison:
         """The result of the highest mean."""
         return next(result for result in self.at(shots) if result.best)
 
+    def recommended(self, shots: int) -> Any:
+        """The result that needs least, of the highest and those equal to it."""
+        return next(result for result in self.at(shots) if result.recommended)
+
+    def verdict(self, first: str, second: str, shots: int) -> str:
+        """What the first strategy is against the second; "" where they are not compared."""
+        for pair in rows_of(self.pairs[self.pairs["shots"] == shots]):
+            if (pair.first, pair.second) == (first, second):
+                return str(pair.verdict)
+            if (pair.first, pair.second) == (second, first):
+                return OPPOSITE.get(pair.verdict, pair.verdict)
+        return ""
+
     def needing(self, need: str) -> list[str]:
         """The strategies that need something."""
         return [name for name in self.strategies if need in self.needs[name]]
 
-    @property
-    def labels_only(self) -> Comparison:
-        """Of the strategies that need no unlabelled images: the best of these; verdicts stay those of all pairs."""
-        names = [name for name in self.strategies if UNLABELLED not in self.needs[name]]
+    def without(self, need: str) -> Comparison | None:
+        """Of the strategies that do not need something, if there are any; verdicts stay those of all pairs."""
+        names = [name for name in self.strategies if need not in self.needs[name]]
         results = self.results[self.results["strategy"].isin(names)]
-        return replace(self, strategies=names, results=_with_best(results, self.pairs))
+        results = _with_best(results, self.pairs, self.needs)
+        return replace(self, strategies=names, results=results) if names else None
 
     @property
     def transfers(self) -> list[str]:
@@ -95,46 +110,52 @@ class Comparison:
         if len(self.strategies) <= MOST_STRATEGIES:
             return self.strategies
         best = [self.best(self.shown_shots), self.best(self.shots[-1])]
-        best += [result for result in self.labels_only.at(self.shown_shots) if result.best]
+        if others := self.without(UNLABELLED):
+            best.append(others.best(self.shown_shots))
         return [name for name in self.strategies if name in {BASELINE, *(result.strategy for result in best)}]
 
 
-def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], replicates: int) -> Comparison:
+def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], within: float) -> Comparison:
     """Compare strategies.
 
     Args:
         runs: a row per run, as in results/cells.csv.
-        outcomes: the same runs, image by image.
+        correct: the same runs, image by image, as in results/correct.npz.
         strategies: names, in the order of the report.
-        replicates: of the bootstrap.
+        within: the difference of accuracies, a fraction, up to which strategies are equal in practice.
 
     Returns:
         Its `results` have the columns
 
         - strategy, shots.
-        - accuracy: mean over the seeds, a fraction; margin: half of its 95 % interval, NaN with one seed, as all
+        - accuracy: mean over the draws, a fraction; margin: half of its 95 % interval, NaN with one draw, as all
           margins; low, high: the interval's ends, within 0 and 1.
-        - deviation, lowest, median, highest: of the accuracies of single seeds; the deviation is NaN with one.
+        - deviation, lowest, median, highest: of the accuracies of single draws; the deviation is NaN with one.
         - failed: whether any of its runs collapsed; such a result is compared with no other.
-        - best: whether its mean is the highest of the budget; level: whether it is the best or not separated from it,
-          with one seed the best only.
-        - gain, gain_margin, verdict: against the baseline, paired, corrected over the pairs of the budget; NaN and ""
-          for the baseline itself, and where there is none or one of both failed.
-        - equivalent, equivalent_low, equivalent_high: labels per class that the baseline needs for the same accuracy;
-          NaN likewise.
-        - the `COSTS`: of one training, medians over the seeds.
+        - best: whether its mean is the highest of the budget.
+        - versus_best: its verdict against the best, paired, corrected over the pairs of the budget; "" for the best
+          itself, and where there is none; more_draws: see `compare_pairs`.
+        - recommended: whether it needs least of the best and those equal to it: no source model before one, no
+          unlabelled images before some, fewer trained parameters before more.
+        - gain, gain_margin, verdict: against the baseline, likewise; NaN and "" for the baseline itself, and where
+          there is none or one of both failed.
+        - equivalent_low, equivalent_high: between which budgets the baseline becomes as accurate; NaN likewise.
+        - the `COSTS`: of one training, medians over the draws.
         - effort: trained parameters times images seen, which grows as the arithmetic of the updates.
         - on_front: whether it did not fail, and no other of the budget has less effort and at least the accuracy.
-        - the scores of `CALIBRATION`: means over the seeds; NaN where a temperature could not be fitted.
+        - the scores of `CALIBRATION`: means over the draws; NaN where a temperature could not be fitted.
     """
     runs = runs[runs["strategy"].isin(strategies)]
     shots = sorted(runs["shots"].unique().tolist())
-    samples = _samples(outcomes, [(name, count) for count in shots for name in strategies], replicates)
-    failed = [bool(outcomes.collapsed[_runs_of(outcomes, *group)].any()) for group in samples]
+    rows = {(name, count): correct.runs_of(name, count) for count in shots for name in strategies}
+    samples = {group: Sample(correct.right(own)) for group, own in rows.items()}
+    failed = [bool(correct.collapsed[own].any()) for own in rows.values()]
     sound = {group: sample for (group, sample), out in zip(samples.items(), failed, strict=True) if not out}
     pairs = pd.concat(
         [
-            compare_pairs({name: sample for (name, at), sample in sound.items() if at == count}).assign(shots=count)
+            compare_pairs({name: sample for (name, at), sample in sound.items() if at == count}, within).assign(
+                shots=count
+            )
             for count in shots
         ],
         ignore_index=True,
@@ -142,11 +163,10 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
 
     results = pd.DataFrame(list(samples), columns=["strategy", "shots"])
     results["failed"] = failed
-    results["accuracy"] = [float(sample.mean) for sample in samples.values()]
+    results["accuracy"] = [float(sample.mean) for sample in samples.values()]  # not rounded as in the table of runs
     results["margin"] = [float(sample.margin()) for sample in samples.values()]
     results["low"] = (results["accuracy"] - results["margin"]).clip(lower=0)
     results["high"] = (results["accuracy"] + results["margin"]).clip(upper=1)
-    results = _with_best(results, pairs)
 
     baseline = {shots: sample for (name, shots), sample in sound.items() if name == BASELINE}
     gains = {
@@ -156,8 +176,8 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
         ]
         for pair in rows_of(pairs[pairs["second"] == BASELINE])
     }
-    rows = [gains.get(group, [np.nan, np.nan, "", *3 * [np.nan]]) for group in samples]
-    results = results.join(pd.DataFrame(rows, columns=GAINS))
+    none = [np.nan, np.nan, "", np.nan, np.nan]
+    results = results.join(pd.DataFrame([gains.get(group, none) for group in samples], columns=GAINS))
     groups = runs.groupby(["strategy", "shots"])
     spread = groups["accuracy"].agg(deviation="std", lowest="min", median="median", highest="max")
     costs, calibration = groups[list(COSTS)].median().astype(int), groups[list(CALIBRATION)].mean()
@@ -165,32 +185,38 @@ def compare(runs: pd.DataFrame, outcomes: Outcomes, strategies: Sequence[str], r
     results["effort"] = results["trainable_parameters"] * results["examples_seen"]
     budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
     results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets]) & ~results["failed"]
-    made_with = json.loads(str(outcomes.made_with))
-    needs = {name: made_with[name]["needs"] for name in strategies}
-    return Comparison(list(strategies), shots, runs["seed"].nunique(), results, pairs, needs)
+    needs = json.loads(str(correct.needs))
+    results = _with_best(results, pairs, needs)
+    seeds = runs["seed"].nunique()
+    return Comparison(
+        list(strategies), shots, seeds, within, results, pairs, {name: needs[name] for name in strategies}
+    )
 
 
-def _with_best(results: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The results with `best` and `level`, see `compare`."""
+def _with_best(results: pd.DataFrame, pairs: pd.DataFrame, needs: dict[str, list[str]]) -> pd.DataFrame:
+    """The results with `best`, `versus_best`, `more_draws` and `recommended`, see `compare`."""
     sound_first = results["accuracy"] - results["failed"]  # a failed one is best only where all are
-    is_best = results.index.isin(sound_first.groupby(results["shots"]).idxmax())
-    best = dict(zip(results["shots"][is_best], results["strategy"][is_best], strict=True))
-    tied = {
-        (name, pair.shots)
-        for pair in rows_of(pairs[pairs["verdict"] == "not separated"])
-        for name in (pair.first, pair.second)
-        if best.get(pair.shots) in (pair.first, pair.second)
+    results = results.assign(best=results.index.isin(sound_first.groupby(results["shots"]).idxmax()))
+    best = dict(zip(results["shots"][results["best"]], results["strategy"][results["best"]], strict=True))
+    versus = {}
+    for pair in rows_of(pairs):
+        if best.get(pair.shots) == pair.first:
+            versus[pair.second, pair.shots] = (OPPOSITE.get(pair.verdict, pair.verdict), pair.more_draws)
+        elif best.get(pair.shots) == pair.second:
+            versus[pair.first, pair.shots] = (pair.verdict, pair.more_draws)
+    found = [versus.get(group, ("", 0.0)) for group in zip(results["strategy"], results["shots"], strict=True)]
+    results["versus_best"], results["more_draws"] = zip(*found, strict=True) if found else ((), ())
+    least = {
+        shots: min(
+            rows_of(group[group["best"] | (group["versus_best"] == EQUAL)]),
+            key=lambda result: (
+                *(need in needs[result.strategy] for need in (SOURCE_MODEL, UNLABELLED)),
+                *(result.trainable_parameters, result.effort, -result.accuracy),
+            ),
+        ).strategy
+        for shots, group in results.groupby("shots")
     }
-    groups = zip(results["strategy"], results["shots"], strict=True)
-    return results.assign(best=is_best, level=is_best | [group in tied for group in groups])
-
-
-def _samples(outcomes: Outcomes, groups: list[tuple[str, int]], replicates: int) -> dict[tuple[str, int], Sample]:
-    """The accuracies of every strategy and budget; not rounded as in the table of runs, which would break ties."""
-    order = [np.flatnonzero(_runs_of(outcomes, *group)) for group in groups]
-    correct = (outcomes.predicted == outcomes.labels)[[rows[np.argsort(outcomes.seed[rows])] for rows in order]]
-    resampled = bootstrap_means(correct, replicates, SEED)
-    return {group: Sample(*rows) for group, *rows in zip(groups, correct.mean(axis=2), resampled, strict=True)}
+    return results.assign(recommended=results["strategy"] == results["shots"].map(least))
 
 
 def _runs_of(outcomes: Outcomes, strategy: str, shots: int) -> np.ndarray:
@@ -257,8 +283,7 @@ def reliability_of(outcomes: Outcomes, strategy: str, shots: int) -> pd.DataFram
     return pd.concat(frames, ignore_index=True)
 
 
-def probe_accuracies(probes: Probes, labels: np.ndarray, replicates: int) -> pd.DataFrame:
+def probe_accuracies(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
     """Accuracy of every layer's linear probe on the sampled test images: columns `layer`, `accuracy`, `margin`."""
-    correct = probes.predicted == labels[probes.rows]
-    samples = Sample(correct.mean(axis=2), bootstrap_means(correct, replicates, SEED))
+    samples = Sample((probes.predicted == labels[probes.rows]).astype(np.int8))
     return pd.DataFrame({"layer": probes.names, "accuracy": samples.mean, "margin": samples.margin()})

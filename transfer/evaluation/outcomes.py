@@ -1,4 +1,4 @@
-"""How every test image fared: what the report draws pictures from, beside the table of runs."""
+"""How every test image fared, beside the table of runs: what the comparison counts and the report draws."""
 
 from __future__ import annotations
 
@@ -8,6 +8,38 @@ import numpy as np
 
 # Counts, of every run.
 COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "unlabelled_images", "model_bytes")
+
+
+@dataclass(frozen=True)
+class Correct:
+    """Which test images every run gets right; kept in Git beside the table of runs, as what intervals are made from.
+
+    Attributes:
+        strategy: of each run, (runs,) str.
+        shots: labelled images per class of each run, (runs,) int32.
+        seed: of each run's draw, (runs,) int32.
+        collapsed: whether it gives nearly every image the same class, (runs,) bool.
+        images: the number of test images, () int64.
+        bits: 1 where a run is right, eight images to a byte (`numpy.packbits`), (runs, images / 8 rounded up) uint8.
+        needs: what every strategy needs, by its name, as JSON, () str.
+    """
+
+    strategy: np.ndarray
+    shots: np.ndarray
+    seed: np.ndarray
+    collapsed: np.ndarray
+    images: np.ndarray
+    bits: np.ndarray
+    needs: np.ndarray
+
+    def runs_of(self, strategy: str, shots: int) -> np.ndarray:
+        """The rows of the runs of a strategy and budget, by ascending seed, (draws,) int64."""
+        rows = np.flatnonzero((self.strategy == strategy) & (self.shots == shots))
+        return rows[np.argsort(self.seed[rows])]
+
+    def right(self, rows: np.ndarray) -> np.ndarray:
+        """1 where the runs of some rows are right and 0 where wrong, (rows, images) int8."""
+        return np.unpackbits(self.bits[rows], axis=1, count=int(self.images)).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -21,7 +53,6 @@ class Outcomes:
         predicted: the most probable class, (runs, test images) int16.
         confidence: its probability, (runs, test images) float32.
         scaled: the same after temperature scaling, NaN without a temperature, (runs, test images) float32.
-        collapsed: whether it gives nearly every image the same class, (runs,) bool.
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
@@ -33,7 +64,6 @@ class Outcomes:
     predicted: np.ndarray
     confidence: np.ndarray
     scaled: np.ndarray
-    collapsed: np.ndarray
     labels: np.ndarray
     classes: np.ndarray
     made_with: np.ndarray

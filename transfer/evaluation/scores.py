@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from transfer.console import UserError
 from transfer.data.predictions import Predictions
 from transfer.evaluation import metrics
-from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
+from transfer.evaluation.outcomes import COSTS, Correct, Outcomes, Probes
 
 SCORES = {
     "accuracy": metrics.accuracy,
@@ -104,11 +105,33 @@ def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, clas
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
         scaled=np.concatenate([temperature_scale(given)[1].max(axis=-1).astype(np.float32) for given in every]),
-        collapsed=np.concatenate([given.collapsed for given in every]),
         labels=labels,
         classes=classes,
-        made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
+        made_with=np.array(json.dumps(_made_with(predictions))),
     )
+
+
+def correct_of(predictions: Mapping[str, Predictions], labels: np.ndarray) -> Correct:
+    """Which test images every run of every strategy gets right.
+
+    Args:
+        predictions: by strategy.
+        labels: true classes of the test images, (test images,) int32.
+    """
+    every = list(predictions.values())
+    return Correct(
+        strategy=np.repeat(list(predictions), [len(given.shots) for given in every]),
+        shots=np.concatenate([given.shots for given in every]),
+        seed=np.concatenate([given.seed for given in every]),
+        collapsed=np.concatenate([given.collapsed for given in every]),
+        images=np.array(len(labels)),
+        bits=np.concatenate([np.packbits(given.probabilities.argmax(axis=-1) == labels, axis=1) for given in every]),
+        needs=np.array(json.dumps({name: made["needs"] for name, made in _made_with(predictions).items()})),
+    )
+
+
+def _made_with(predictions: Mapping[str, Predictions]) -> dict[str, Any]:
+    return {name: json.loads(str(given.made_with)) for name, given in predictions.items()}
 
 
 def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
@@ -123,6 +146,8 @@ def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
 def headline(runs: pd.DataFrame, source_accuracy: float | None) -> dict[str, dict[str, float]]:
     """The few numbers that `dvc metrics diff` shows: mean accuracy per strategy and number of shots.
 
+    DVC sorts keys by their letters: with zeros before them, shots stand in the order of their number.
+
     Args:
         runs: a row per run.
         source_accuracy: of the source model on its own task; None where it is not known.
@@ -132,5 +157,5 @@ def headline(runs: pd.DataFrame, source_accuracy: float | None) -> dict[str, dic
         table["source"] = {"accuracy": round(source_accuracy, 6)}
     means = runs.groupby(["strategy", "shots"], as_index=False)["accuracy"].mean()
     for strategy, shots, mean in means.itertuples(index=False):
-        table.setdefault(strategy, {})[f"shots_{shots}"] = round(float(mean), 6)
+        table.setdefault(strategy, {})[f"shots_{shots:04d}"] = round(float(mean), 6)
     return table

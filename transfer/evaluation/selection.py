@@ -21,7 +21,7 @@ class Params(Section):
     """The `report` section."""
 
     strategies: Literal["all"] | Annotated[list[str], Field(min_length=1)]
-    replicates: Annotated[int, Field(ge=100, le=100_000)]
+    equal_within: Annotated[float, Field(ge=0, le=100)]
 
 
 def choose_strategies(runs: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
