@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import OTHERS, STRATEGIES, Study
 from test_reruns import TRAINING
@@ -120,13 +121,13 @@ def test_an_experiment_is_run_shown_and_brought_back(study: Study) -> None:
     assert "wide" in printed
     shown = study.run("dvc", "exp", "show", "--only-changed", "--csv").stdout.splitlines()
     columns = shown[0].split(",")
-    assert {"dense_head.units", "dense_head.shots_1"} <= set(columns)
+    assert {"dense_head.units", "dense_head.shots_0001"} <= set(columns)
     assert not any(name.startswith(("scratch", "end_to_end")) for name in columns)
     assert any(row.startswith("wide,") or ",wide," in row for row in shown)
     changed = study.run("dvc", "params", "diff").stdout
     assert "dense_head.units" in changed
     diff = json.loads(study.run("dvc", "metrics", "diff", "--json").stdout)["results/metrics.json"]
-    assert set(diff) <= {f"dense_head.shots_{shots}" for shots in (1, 3, 4)}
+    assert set(diff) <= {f"dense_head.shots_{shots:04d}" for shots in (1, 3, 4)}
     assert "| `dense_head.units` | 8 | 9 |" in transfer(study, "compare", "main", "wide", "--md")
     study.run("git", "checkout", "-q", "params.yaml", "dvc.lock", "results")
     study.run("dvc", "checkout", "-q")
@@ -136,7 +137,7 @@ def test_an_experiment_is_run_shown_and_brought_back(study: Study) -> None:
 SPECIFICATION = re.compile(r"var spec = (\{.*?\});\n", re.DOTALL)
 
 
-def test_one_plot_has_the_learning_curves_of_every_strategy(study: Study, tmp_path: Path) -> None:
+def test_one_plot_has_the_learning_curves_of_every_strategy_and_one_the_layers(study: Study, tmp_path: Path) -> None:
     from vl_convert import vegalite_to_svg
 
     for revisions, command in enumerate((["show"], ["diff", "main"]), 1):
@@ -144,11 +145,15 @@ def test_one_plot_has_the_learning_curves_of_every_strategy(study: Study, tmp_pa
         study.run("dvc", "plots", *command, "--out", str(folder))
         specifications = SPECIFICATION.findall((folder / "index.html").read_text())
         assert len(specifications) == 2
-        curves = next(each for each in specifications if "Learning curves" in each)
+        curves, probes = sorted(specifications, key=lambda each: "Linear probes" in each)
         svg = vegalite_to_svg(curves)
         for name in ("dense_head", "end_to_end", "feature_extraction", "scratch", "workspace"):
             assert f">{name}</text>" in svg
         assert svg.count('aria-roledescription="line mark"') == 4 * revisions
+        svg, draws = vegalite_to_svg(probes), pd.read_csv(study.root / "results/probes.csv")
+        for name in {*draws["layer"]}:
+            assert f">{name}</text>" in svg
+        assert svg.count('aria-roledescription="point"') == len(draws) * revisions
 
 
 ARTIFACTS = """

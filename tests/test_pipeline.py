@@ -89,7 +89,7 @@ def test_a_first_run_makes_everything_and_a_second_runs_nothing(finished: Study)
     assert cells["accuracy"].between(0, 1).all()
     metrics = json.loads(finished.read("results/metrics.json"))
     assert set(metrics) == {*STRATEGIES, "source"}
-    assert metrics["scratch"]["shots_3"] == pytest.approx(
+    assert metrics["scratch"]["shots_0003"] == pytest.approx(
         cells.query("strategy == 'scratch' and shots == 3")["accuracy"].mean(), abs=1e-6
     )
     stored = [np.load(finished.root / f"data/predictions/{name}.npz") for name in STRATEGIES]

@@ -72,12 +72,12 @@ def test_a_run_that_diverged_is_named_not_scored() -> None:
     refused(lambda: check_predictions({"x": given}, 8, 3), "x with 5 labels per class and seed 3 diverged")
 
 
-def test_the_headline_is_flat_and_rounded() -> None:
-    runs = score_runs("scratch", predictions([(1, 0), (1, 1), (10, 0), (10, 1)]), np.arange(8) % 3)
+def test_the_headline_is_flat_and_rounded_and_sorted_as_dvc_sorts() -> None:
+    runs = score_runs("scratch", predictions([(1, 0), (1, 1), (5, 0), (10, 0), (1000, 0)]), np.arange(8) % 3)
     table = headline(runs, 0.99771234567)
     assert table["source"] == {"accuracy": 0.997712}
-    assert set(table["scratch"]) == {"shots_1", "shots_10"}
-    assert table["scratch"]["shots_1"] == round(runs.query("shots == 1")["accuracy"].mean(), 6)
+    assert list(table["scratch"]) == ["shots_0001", "shots_0005", "shots_0010", "shots_1000"]  # as DVC sorts
+    assert table["scratch"]["shots_0001"] == round(runs.query("shots == 1")["accuracy"].mean(), 6)
 
 
 def test_a_temperature_is_fitted_for_all_runs_of_a_budget_on_images_that_they_were_not_trained_on() -> None:
