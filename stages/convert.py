@@ -28,7 +28,7 @@ FRAME = (
     "What is shown fills {:.0%} of the source's images, but {:.0%} of the target's (of height or width, the larger; in "
     "the median): if it should be of one size, {}."
 )
-EMPTY = "Most images of the {} are nearly of one colour: look at them; 16-bit grey is black at 0 and white at 65535."
+EMPTY = "Most images of the {} are nearly of one colour: look at them."
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from stages import convert as stage
 from transfer.data import images as pixels
 from transfer.data import section as data
 from transfer.data.conversion import check_counts, convert_side, convert_unlabelled
-from transfer.data.images import FAINT
+from transfer.data.images import LIGHT_INK, NARROW
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.split import EITHER, TEST, TRAIN, Pool, read_pool
 from transfer.files import read_array, write_arrays
@@ -155,16 +155,32 @@ def test_the_same_pixels_under_two_labels_are_told_by_their_names(tmp_path: Path
     assert "1 image under two labels, with the same pixels: own/cat/x.png (cat) and own/dog/2.png (dog)" in told[1]
 
 
-def test_arrays_of_16_bits_with_values_of_8_are_counted(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28)).astype(np.uint16)
-    images[1] *= 257
-    np.savez(tmp_path / "own.npz", images=images, labels=[1, 2, 2])
-    told: list[str] = []
-    section = params(target__name="npz", target__path=str(tmp_path / "own.npz"), target__classes="all")
-    pool, _ = convert(tmp_path, section, warn=told)
-    assert (pool.images[0, ..., 0] == images[0]).all()
-    assert (pool.images[1, ..., 0] == images[1] // 257).all()
-    assert told == [f"data.target.path: 2 images {FAINT}"]
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_of_arrays_the_range_is_that_of_all_images_and_what_is_doubtful_is_counted(
+    tmp_path: Path, unlabelled: bool
+) -> None:
+    images = np.random.default_rng(0).integers(0, 4096, (3, 28, 28)).astype(np.uint16)
+    images[1] //= 16  # darker, and stays so
+    ink = np.full((3, 28, 28, 4), 255, np.uint8)
+    ink[..., 3] = images % 256
+    ink[2, ..., 0] = 0  # red is missing: it can be seen on white
+    for given, doubt, wanted in (
+        (images, f"3 images {NARROW.format(4095)}", np.rint(images * (255 / 4095))),
+        (ink, f"2 images {LIGHT_INK}", None),
+    ):
+        np.savez(tmp_path / "own.npz", images=given, labels=[1, 2, 2])
+        own = {"path": str(tmp_path / "own.npz"), "unlabelled": str(tmp_path / "own.npz")}
+        section = params(target__name="npz", target__classes="all", **{f"target__{key}": own[key] for key in own})
+        told: list[str] = []
+        if unlabelled:
+            convert_unlabelled(
+                tmp_path / "more.npy", section.target, Preprocessing(28, 28, 1, "pad", "same"), told.append
+            )
+            pool = read_array(tmp_path / "more.npy")
+        else:
+            pool = convert(tmp_path, section, warn=told)[0].images[...]
+        assert f"data.target.{'unlabelled' if unlabelled else 'path'}: {doubt}" in told
+        assert wanted is None or (pool[..., 0] == wanted).all()
 
 
 FORM = Preprocessing(28, 28, 1, "pad", "inverted", margin=3)
@@ -263,9 +279,9 @@ def test_digits_that_fill_their_frame_are_told_with_the_margin_that_makes_them_a
     switched = {"source__name": "digits", "source__classes": "all", "pixels": [28, 28]}
     (note,) = notes(**switched)
     assert note.endswith("set data.source.margin to 4.")
-    write_arrays(Path("own.npz"), images=images.astype(np.uint16) * 16, labels=labels)  # of 12 bits
+    write_arrays(Path("own.npz"), images=images // 16, labels=labels)
     (note,) = notes(target__name="npz", target__path="own.npz", target__classes="all")
-    assert note.startswith("Most images of the target are nearly of one colour")
+    assert note == "Most images of the target are nearly of one colour: look at them."
 
 
 def test_no_source_is_an_empty_pool(tmp_path: Path) -> None:

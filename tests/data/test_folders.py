@@ -20,7 +20,7 @@ from test_audio import SOUND
 
 from transfer.console import UserError
 from transfer.data.folders import list_files, read_file, read_files
-from transfer.data.images import FAINT
+from transfer.data.images import NARROW, SEVERAL
 from transfer.data.npz import read_npz
 from transfer.data.preprocessing import Preprocessing
 from transfer.data.table import Columns
@@ -264,13 +264,26 @@ def test_files_are_read_in_order_and_the_bad_ones_are_counted(tmp_path: Path) ->
     refused(lambda: list(read_files(files, FORM, "target")), "4 of 60 files cannot be used. The first: ", *said)
 
 
-def test_images_of_16_bits_with_values_of_8_are_counted(tmp_path: Path) -> None:
-    files = [tmp_path / f"{number}.png" for number in range(5)]
-    for number, file in enumerate(files):
-        Image.fromarray(np.full((4, 5), (0, 255, 256, 77, 65535)[number], np.uint16)).save(file)
+def test_images_of_which_something_is_doubtful_are_counted_by_what(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, file in enumerate(files[:5]):
+        Image.fromarray(np.full((4, 5), (0, 255, 4095, 77, 65535)[number], np.uint16)).save(file)
+    frames = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (9, 90)]
+    frames[0].save(files[5], save_all=True, append_images=frames[1:])
     warnings: list[str] = []
-    assert [int(batch.max()) for batch in read_files(files, FORM, "target", warnings.append)] == [0, 255, 1, 77, 255]
-    assert warnings == [f"target: 2 images ({files[1]}, {files[3]}) {FAINT}"]
+    assert [int(batch.max()) for batch in read_files(files, FORM, "target", warnings.append)] == [
+        0,
+        255,
+        255,
+        77,
+        255,
+        9,
+    ]
+    assert sorted(warnings) == [
+        f"target: 1 image ({files[2]}) {NARROW.format(4095)}",
+        f"target: 1 image ({files[5]}) {SEVERAL}",
+        f"target: 2 images ({files[1]}, {files[3]}) {NARROW.format(255)}",
+    ]
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 5), np.uint8)

@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from transfer.data.images import check, convert, filled, looks_inverted, read_image, shifted
+from transfer.data.images import (
+    LIGHT_INK,
+    NARROW,
+    SEVERAL,
+    check,
+    convert,
+    filled,
+    looks_inverted,
+    read_image,
+    shifted,
+    white_of,
+)
 from transfer.data.preprocessing import Preprocessing
 
 RNG = np.random.default_rng(0)
@@ -42,6 +53,12 @@ def grey(content: bytes, **others: Any) -> np.ndarray:
     return read(content, **others)[..., 0]
 
 
+def doubts(content: bytes, **others: Any) -> list[str]:
+    told: list[str] = []
+    read_image(content, form(**others), "a.png", told.append)
+    return told
+
+
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "WEBP"])
 def test_an_image_that_fits_keeps_every_pixel_whatever_its_format(kind: str) -> None:
     image = Image.fromarray(COLOUR).quantize(200) if kind == "GIF" else Image.fromarray(COLOUR)
@@ -59,10 +76,18 @@ def test_the_rotation_that_a_camera_noted_is_applied(orientation: int, upright: 
     np.testing.assert_array_equal(grey(saved(GREY, exif=exif), height=len(wanted), width=len(wanted[0])), wanted)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
-def test_of_frames_and_pages_the_first_is_taken(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
+def test_of_frames_and_pages_the_first_is_taken_and_told(kind: str) -> None:
     frames = [Image.fromarray(np.full((6, 8), value, np.uint8)) for value in (50, 200)]
-    assert (grey(saved(frames[0], kind, save_all=True, append_images=frames[1:])) == 50).all()
+    content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(grey(content), 50, atol=2)
+    assert doubts(content) == [SEVERAL]
+    assert doubts(saved(frames[0], kind, save_all=True)) == []
+
+
+def test_a_photo_with_a_preview_in_it_is_one_image() -> None:
+    photo, preview = Image.fromarray(COLOUR), Image.fromarray(COLOUR[::2, ::2])
+    assert doubts(saved(photo, "MPO", save_all=True, append_images=[preview])) == []
 
 
 def test_sixteen_bits_are_divided_by_257_and_rounded() -> None:
@@ -73,26 +98,68 @@ def test_sixteen_bits_are_divided_by_257_and_rounded() -> None:
     assert convert(deep[None], form(1, 8))[0, ..., 0].tolist() == wanted
 
 
-def test_sixteen_bits_without_a_value_above_255_are_eight() -> None:
-    faint = np.array([[0, 1, 128, 255]], np.uint16)
-    told: list[str] = []
-    assert read_image(saved(faint), form(1, 4), "a.png", told.append).ravel().tolist() == [0, 1, 128, 255]
-    assert told == ["a.png"]
-    assert convert(faint[None], form(1, 4)).ravel().tolist() == [0, 1, 128, 255]
+@pytest.mark.parametrize(("largest", "white"), [(200, 255), (255, 255), (256, 1023), (3000, 4095), (9000, 16383)])
+def test_sixteen_bits_that_are_plainly_fewer_are_taken_as_those_and_told(largest: int, white: int) -> None:
+    deep = np.linspace(0, largest, 48).astype(np.uint16).reshape(6, 8)
+    wanted = np.rint(deep * (255 / white))
+    for content in (saved(deep), saved(deep, "TIFF")):
+        np.testing.assert_array_equal(grey(content), wanted)
+        assert doubts(content) == [NARROW.format(white)]
+    np.testing.assert_array_equal(convert(deep[None], form(), white_of(deep))[0, ..., 0], wanted)
 
 
-@pytest.mark.parametrize("value", [255, 256])
-def test_sixteen_bits_of_colour_without_a_value_above_255_are_refused(value: int) -> None:
+def test_sixteen_bits_of_one_dark_image_are_those_of_its_array_and_black_is_no_doubt() -> None:
+    images = np.stack([np.full((6, 8), value, np.uint16) for value in (0, 100, 4095)])
+    assert convert(images, form(), white_of(images))[:, 0, 0, 0].tolist() == [0, 6, 255]
+    assert doubts(saved(images[0])) == doubts(saved(np.full((6, 8), 16384, np.uint16))) == []
+
+
+def png_of(values: np.ndarray, colour: int) -> bytes:
+    """A PNG file of 16 bits, one row of values; 2 is RGB, 6 with transparency, 4 grey with transparency."""
+
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    header = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" + np.full((4, 3), value, ">u2").tobytes())
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    if value > 255:
-        assert (read(content, height=1, width=4, channels=3) == 1).all()
-    else:
-        refused(lambda: read(content), "a.png is a PNG of 16-bit colour with no value above 255: save it with 8 bits")
+    header = struct.pack(">IIBBBBB", len(values), 1, 16, colour, 0, 0, 0)
+    rows = zlib.compress(b"\0" + values.astype(">u2").tobytes())
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def tiff_of(values: np.ndarray) -> bytes:
+    """A TIFF file of 16-bit RGB, one row of values."""
+    pixels = values.astype("<u2").tobytes()
+    entries = [(256, len(values)), (257, 1), (262, 2), (273, 8), (277, 3), (278, 1), (279, len(pixels))]
+    bits = (258, 8 + len(pixels))  # where the three numbers of bits stand
+    directory = b"".join(
+        struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag == 258 else 1, value)
+        for tag, value in sorted([*entries, bits])
+    )
+    place = 8 + len(pixels) + 6
+    return (
+        struct.pack("<2sHI", b"II", 42, place)
+        + pixels
+        + struct.pack("<3H", 16, 16, 16)
+        + struct.pack("<H", len(entries) + 1)
+        + directory
+        + bytes(4)
+    )
+
+
+@pytest.mark.parametrize(("largest", "white"), [(255, 255), (4095, 4095), (16383, 16383), (16384, None)])
+def test_sixteen_bits_of_colour_that_are_plainly_fewer_are_refused(largest: int, white: int | None) -> None:
+    values = np.full((4, 3), largest)
+    for content in (png_of(values, 2), tiff_of(values)):
+        if white is None:
+            assert (read(content, height=1, width=4, channels=3) == 64).all()
+        else:
+            refused(lambda content=content: read(content), f"a.png is of 16-bit colour with no value above {white}")
+
+
+def test_black_ink_on_nothing_of_sixteen_bits_is_black() -> None:
+    for colour, channels in ((6, 4), (4, 2)):
+        values = np.zeros((4, channels))
+        values[1, -1] = 65535
+        assert grey(png_of(values, colour), height=1, width=4).tolist() == [[255, 0, 255, 255]]
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
@@ -109,6 +176,29 @@ def test_what_is_transparent_is_laid_on_white() -> None:
     drawn = np.where(GREY < 128, 3, 90).astype(np.uint8)
     for kind in ("PNG", "GIF"):  # one colour that stands for transparent
         np.testing.assert_array_equal(grey(saved(drawn, kind, transparency=3)), np.where(drawn == 3, 255, 90))
+
+
+@pytest.mark.parametrize("ink", [255, 230])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_light_ink_on_nothing_is_laid_on_black_and_told(ink: int, channels: int) -> None:
+    drawn = np.full((6, 8, 4), ink, np.uint8)
+    drawn[..., 3] = GREY
+    wanted = np.repeat(np.rint(ink * (GREY[..., None] / 255)), channels, axis=2)
+    np.testing.assert_allclose(read(saved(drawn), channels=channels), wanted, atol=1)
+    assert doubts(saved(drawn), channels=channels) == [LIGHT_INK]
+    told: list[str] = []
+    np.testing.assert_allclose(convert(drawn[None], form(channels=channels), doubt=told.append)[0], wanted, atol=1)
+    assert told == [LIGHT_INK]
+
+
+def test_what_can_be_seen_on_white_or_nowhere_stays_on_white() -> None:
+    blank = np.full((6, 8, 4), 255, np.uint8)
+    nothing = np.zeros((6, 8, 4), np.uint8)
+    outlined = blank.copy()
+    outlined[..., 3], outlined[2, 2, :3] = GREY | 128, 0
+    for image in (blank, nothing, outlined):
+        assert doubts(saved(image)) == []
+        assert grey(saved(image))[0].min() == 255
 
 
 def test_colour_becomes_grey_by_its_luma_and_grey_becomes_rgb_by_repetition() -> None:
@@ -206,7 +296,9 @@ def test_arrays_and_files_follow_the_same_rules(images: np.ndarray, wanted: Prep
     check(images, "images")
     image = np.rint(images[0].astype(np.float64) * 255).astype(np.uint8) if images.dtype.kind == "f" else images[0]
     image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-    np.testing.assert_array_equal(read_image(saved(image), wanted, "x"), convert(images[:1], wanted)[0])
+    np.testing.assert_array_equal(
+        read_image(saved(image), wanted, "x"), convert(images[:1], wanted, white_of(images[:1]))[0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare
 
 from transfer.cli import build
 from transfer.data.folders import read_file
-from transfer.data.images import FAINT
+from transfer.data.images import NARROW
 from transfer.models.backend import keras
 from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.networks import load_model
@@ -90,14 +90,12 @@ def test_files_are_prepared_as_the_model_says(tmp_path: Path, images: Path, caps
     assert given[0]["class"] == "left"  # where it is dark
 
 
-def test_an_image_of_16_bits_with_values_of_8_is_told(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_doubtful_of_an_image_is_told(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(side_image("right").astype(np.uint16)).save(tmp_path / "faint.png")
     assert run("--model", model, "--top", 1, tmp_path) == 0
     out, err = capsys.readouterr()
     assert "right" in out
-    assert err == f"warning: {tmp_path / 'faint.png'} is {FAINT}\n"
+    assert err == f"warning: {tmp_path / 'faint.png'} is {NARROW.format(255)}\n"
 
 
 def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +60,7 @@ def convert_side(
     if table.empty:
         batches = [np.zeros((0, *shape), np.uint8)]
     elif arrays:
-        batches = _converted(arrays, table, preprocessing, shift)
+        batches = _converted(arrays, table, preprocessing, shift, warn)
     else:
         if folders.has_recordings(table.path):
             preprocessing = replace(preprocessing, sound=params.sound)
@@ -101,12 +102,11 @@ def convert_unlabelled(
         count, batches = 0, [np.zeros((0, *preprocessing.shape), np.uint8)]
     elif side.name == "npz":
         pixels = npz.read_pixels(place, key)
-        _warn_of_faint(pixels, key, warn)
         with np.load(place) as file:
             if "labels" in file:
                 warn(f"{key}: the labels in {shown(place)} are not read, as images there are used without")
         count = len(pixels)
-        batches = (images.convert(pixels[i : i + BATCH], preprocessing) for i in range(0, count, BATCH))
+        batches = _in_batches(pixels, np.arange(count), preprocessing, key, warn)
     else:
         if (place / LABELS).is_file() and not place.samefile(side.path):
             warn(f"{key}: {shown(place / LABELS)} is not read, as images there are used without labels")
@@ -187,20 +187,19 @@ def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _read(
     side: Side, key: str, raw: Path, warn: Callable[[str], None]
-) -> tuple[Sequence[np.ndarray], pd.DataFrame, dict[str, Any]]:
+) -> tuple[dict[str, np.ndarray], pd.DataFrame, dict[str, Any]]:
     """Everything that a side's data hold.
 
     Returns:
-        Arrays of images, none where images are in files; of each image its label, its group (empty for none), its place
-        (0, or 1 for test images that are apart), and its row there or its path; and what the arrays were published as.
+        Arrays of images by what they are called, none where images are in files; of each image its label, its group
+        (empty for none), its place (0, or 1 for test images that are apart), and its row there or its path; and what
+        the arrays were published as.
     """
     if side.name == NONE:
-        return [], _joined([pd.DataFrame({"label": [], "group": []}, dtype=str)]), {}
+        return {}, _joined([pd.DataFrame({"label": [], "group": []}, dtype=str)]), {}
     if side.own:
-        table, arrays = _list_own(side, key, warn), []
-        for name, path in side.own_paths.items() if side.name == "npz" else ():
-            arrays.append(npz.read_npz(Path(path), f"{key}.{name}")[0])
-            _warn_of_faint(arrays[-1], f"{key}.{name}", warn)
+        table, paths = _list_own(side, key, warn), side.own_paths if side.name == "npz" else {}
+        arrays = {f"{key}.{name}": npz.read_npz(Path(path), f"{key}.{name}")[0] for name, path in paths.items()}
         return arrays, table, {}
     given, names = read_set(side.name, raw), np.array(SETS[side.name].classes)
     tables = [
@@ -210,12 +209,7 @@ def _read(
     for name, array in given.items():
         flat = array[..., 0] if array.shape[-1] == 1 else array  # grey images have no axis for channels
         published[name.replace("_", " ")] = {"shape": flat.shape, "sha256": fingerprint(flat)}
-    return [array for name, array in given.items() if name.endswith("images")], _joined(tables), published
-
-
-def _warn_of_faint(pixels: np.ndarray, key: str, warn: Callable[[str], None]) -> None:
-    if faint := pixels.dtype == np.uint16 and sum(map(images.is_faint, pixels)):
-        warn(f"{key}: {counted(faint, 'image')} {images.FAINT}")
+    return {name: array for name, array in given.items() if name.endswith("images")}, _joined(tables), published
 
 
 def _own_share(table: pd.DataFrame, shared: Sequence[str], *, target: bool) -> pd.DataFrame:
@@ -227,16 +221,31 @@ def _own_share(table: pd.DataFrame, shared: Sequence[str], *, target: bool) -> p
 
 
 def _converted(
-    arrays: Sequence[np.ndarray], table: pd.DataFrame, preprocessing: Preprocessing, shift: images.Shift
+    arrays: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
+    preprocessing: Preprocessing,
+    shift: images.Shift,
+    warn: Callable[[str], None],
 ) -> Iterator[np.ndarray]:
     """The images of a table, in batches, converted and then shifted."""
     before = 0
-    for place, pixels in enumerate(arrays):
+    for place, (name, pixels) in enumerate(arrays.items()):
         rows = table.row[table.place == place].to_numpy()
-        for start in range(0, len(rows), BATCH):
-            batch = images.convert(pixels[rows[start : start + BATCH]], preprocessing)
+        for batch in _in_batches(pixels, rows, preprocessing, name, warn):
             yield images.shifted(batch, shift, SHIFT_SEED + before)
             before += len(batch)
+
+
+def _in_batches(
+    pixels: np.ndarray, rows: np.ndarray, preprocessing: Preprocessing, name: str, warn: Callable[[str], None]
+) -> Iterator[np.ndarray]:
+    """Rows of an array of images, in batches, converted; at the end, what is doubtful of them is told."""
+    white = images.white_of(pixels)
+    doubts: list[str] = [images.NARROW.format(white)] * len(rows) if white < images.WHITES[-1] else []
+    for start in range(0, len(rows), BATCH):
+        yield images.convert(pixels[rows[start : start + BATCH]], preprocessing, white, doubts.append)
+    for doubt, count in Counter(doubts).items():
+        warn(f"{name}: {counted(count, 'image')} {doubt}")
 
 
 def _title(side: Side, count: int, shift: images.Shift) -> str:

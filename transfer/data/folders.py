@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import joblib
@@ -143,7 +145,10 @@ def list_unlabelled(folder: Path, key: str, warn: Callable[[str], None]) -> list
 
 
 def read_file(
-    source: Path | bytes, preprocessing: Preprocessing, name: str = "", faint: Callable[[str], object] | None = None
+    source: Path | bytes,
+    preprocessing: Preprocessing,
+    name: str = "",
+    doubt: Callable[[str], object] = images.untold,
 ) -> np.ndarray:
     """Read an image or a recording, whichever it is by its content.
 
@@ -151,7 +156,7 @@ def read_file(
         source: path of the file, or its bytes.
         preprocessing: that is wanted; recordings are read if it says how.
         name: what the file is called in errors; its path if this is empty.
-        faint: is told the name of a 16-bit image that is taken as 8-bit.
+        doubt: is told what is doubtful of an image, as `images.read_image` does.
 
     Returns:
         (height, width, channels) uint8.
@@ -169,7 +174,7 @@ def read_file(
     if not content:
         raise UserError(f"{name} is empty: replace it, or take it out")
     try:
-        return images.read_image(content, preprocessing, name, faint)
+        return images.read_image(content, preprocessing, name, doubt)
     except UnidentifiedImageError:
         if preprocessing.sound is None:
             kinds = ", ".join(images.FORMATS)
@@ -189,7 +194,7 @@ def read_files(
         files: to read.
         preprocessing: that they are brought to.
         label: stands before the progress.
-        warn: is told of images whose values are doubtful.
+        warn: is told of images of which something is doubtful.
 
     Yields:
         (1, height, width, channels) uint8, of the files that can be read.
@@ -197,11 +202,11 @@ def read_files(
     Raises:
         UserError: at the end, if files cannot be read, as `read_file` does.
     """
-    faint: list[str] = []
+    doubts: list[tuple[str, str]] = []  # of which file
 
     def attempt(file: Path) -> np.ndarray | UserError:
         try:
-            return read_file(file, preprocessing, faint=faint.append)
+            return read_file(file, preprocessing, doubt=lambda doubt: doubts.append((doubt, shown(file))))
         except UserError as error:
             return error
 
@@ -217,5 +222,6 @@ def read_files(
         raise UserError(bad[0])
     if bad:
         raise UserError(f"{len(bad)} of {counted(len(files), 'file')} cannot be used. The first: {'; '.join(bad[:3])}")
-    if faint:
-        warn(f"{label}: {counted(len(faint), 'image')} ({some(sorted(faint))}) {images.FAINT}")
+    for doubt, pairs in groupby(sorted(doubts), key=itemgetter(0)):
+        names = [name for _, name in pairs]
+        warn(f"{label}: {counted(len(names), 'image')} ({some(names)}) {doubt}")

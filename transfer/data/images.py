@@ -4,9 +4,12 @@ The rules, in this order, are the same for files and arrays:
 
 1. A file is what its content says: PNG, JPEG, BMP, WebP, GIF or TIFF, of at most 100 megapixels. The first frame or
    page is taken, and turned as the camera noted (EXIF).
-2. To 8 bits: 16-bit grey is divided by 257, but where no value is above 255 it is taken as 8-bit; 1 bit becomes 0 or
-   255, numbers from 0 to 1 are multiplied by 255. Files of 32-bit numbers are refused, as nobody knows their range.
-3. What is transparent is laid on white; colour becomes grey by the luma of ITU-R BT.601, grey RGB by repetition.
+2. To 8 bits: of 16-bit grey, white is the least of 255, 1023, 4095, 16383 and 65535 that no value is above, in the
+   image's file or in the whole array; 1 bit becomes 0 or 255, numbers from 0 to 1 are multiplied by 255. Files of
+   32-bit numbers are refused, as nobody knows their range, and those of 16-bit colour with no value above 16383, as
+   Pillow drops the lower 8 bits.
+3. What is transparent is laid on white, or on black where nothing of it would be darker than 223 on white; colour
+   becomes grey by the luma of ITU-R BT.601, grey RGB by repetition.
 4. Height and width, bilinearly: `stretch` changes each for itself; `pad` keeps the shape and centres the image on the
    median colour of its border; `crop` keeps the shape and cuts off, on both sides alike, what is too much. A `margin`
    of the same colour is left free on every side.
@@ -22,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from transfer.console import UserError, one_line
 from transfer.data.preprocessing import Preprocessing
@@ -37,15 +40,24 @@ NOISE = 64  # standard deviation, of 0..255
 DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and light above the other
 SAMPLE = 1000  # images that tell the brightness of a border, and how far content fills the frame
 CONTENT = 32  # of 0..255: what differs more from the border is content, and not noise or compression
+WHITES = (255, 1023, 4095, 16383, 65535)  # the largest value of 8, 10, 12, 14 and 16 bits
 DEEP = b"\x10"  # bits of a channel of a PNG, in its byte 24
-FAINT = "of 16 bits, but with no value above 255, so taken as 8-bit: save as 8-bit, or scale to 65535 if that is wrong"
+BITS = 258  # the TIFF tag of the bits of each channel
+# What is doubtful of an image; the words follow its name and "is", or a number of images.
+NARROW = "of 16 bits, but with no value above {0}, so {0} is taken as white: scale to 65535 if that is wrong"
+SEVERAL = "of several frames or pages, of which the first is taken"
+LIGHT_INK = "transparent and too light to be seen on white, so laid on black"
 BILINEAR = Image.Resampling.BILINEAR
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what is odd in a file, but changes no pixel
 
 
+def untold(doubt: str) -> None:
+    """Where nobody is told of doubts."""
+
+
 def read_image(
-    content: bytes, preprocessing: Preprocessing, name: str, faint: Callable[[str], object] | None = None
+    content: bytes, preprocessing: Preprocessing, name: str, doubt: Callable[[str], object] = untold
 ) -> np.ndarray:
     """Decode an image file and bring it to the form that a network takes.
 
@@ -53,13 +65,13 @@ def read_image(
         content: of the file.
         preprocessing: that is wanted.
         name: what the file is called in errors.
-        faint: is told the name of a 16-bit image that is taken as 8-bit.
+        doubt: is told what is doubtful: `NARROW`, `SEVERAL`, `LIGHT_INK`.
 
     Returns:
         (height, width, channels) uint8.
 
     Raises:
-        UserError: if the image is damaged, too large, or of numbers whose range is not known.
+        UserError: if the image is damaged, too large, or of numbers whose range is not known or cannot be used.
         PIL.UnidentifiedImageError: if it is no image of the `FORMATS`.
     """
     try:
@@ -68,16 +80,19 @@ def read_image(
             raise Image.DecompressionBombError
         if image.mode in ("I", "F"):
             raise UserError(f"{name} is an image of 32-bit numbers: save it with 8 or 16 bits, grey or RGB")
-        deep_colour = content[24:25] == DEEP and image.format == "PNG" and image.mode in ("RGB", "RGBA")
-        if deep_colour and not np.asarray(image.convert("RGB")).any():  # Pillow has dropped the lower 8 bits
-            raise UserError(f"{name} is a PNG of 16-bit colour with no value above 255: save it with 8 bits")
+        if _is_deep_colour(image, content):  # of which Pillow has dropped the lower 8 bits
+            white = white_of(np.asarray(image, np.uint16) * 256 + 255)
+            if white < WHITES[-1]:
+                raise UserError(f"{name} is of 16-bit colour with no value above {white}: save it with 8 bits")
+        if getattr(image, "is_animated", False) and image.format != "MPO":  # a JPEG with, say, a preview
+            doubt(SEVERAL)
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
             deep = np.asarray(image)
-            if faint and is_faint(deep):
-                faint(name)
-            image = Image.fromarray(_eight_bit(deep))
-        return _prepared(image, preprocessing)
+            if (white := white_of(deep)) < WHITES[-1]:
+                doubt(NARROW.format(white))
+            image = Image.fromarray(_eight_bit(deep, white))
+        return _prepared(image, preprocessing, doubt)
     except (UserError, Image.UnidentifiedImageError):
         raise
     except Image.DecompressionBombError:
@@ -95,9 +110,11 @@ def is_image(path: Path) -> bool:
     return True
 
 
-def is_faint(image: np.ndarray) -> bool:
-    """Whether an image of 16 bits, (height, width, …) uint16, has values of 8 bits only."""
-    return 0 < image.max() <= 255
+def white_of(values: np.ndarray) -> int:
+    """Which of `WHITES` is white: the least that no value is above; 65535 where all are 0, or not of 16 bits."""
+    if values.dtype.kind != "u" or values.dtype.itemsize != 2:
+        return WHITES[-1]
+    return next((white for white in WHITES if 0 < values.max() <= white), WHITES[-1])
 
 
 def check(images: np.ndarray, name: str) -> None:
@@ -118,13 +135,17 @@ def check(images: np.ndarray, name: str) -> None:
         raise UserError(f"{name} is of type {images.dtype}, but must be uint8, uint16, bool, or floats from 0 to 1")
 
 
-def convert(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+def convert(
+    images: np.ndarray, preprocessing: Preprocessing, white: int = WHITES[-1], doubt: Callable[[str], object] = untold
+) -> np.ndarray:
     """Bring arrays of images to the form that a network takes.
 
     Args:
         images: (n, height, width) or (n, height, width, 1, 3 or 4), grey, RGB or RGB with transparency: uint8, uint16,
             bool, or floats from 0 to 1; at least one.
         preprocessing: that is wanted.
+        white: the value of uint16 that is white; `white_of` tells it, of all images of an array.
+        doubt: is told what is doubtful of an image: `LIGHT_INK`.
 
     Returns:
         (n, height, width, channels) uint8; the same array where nothing is to change.
@@ -132,7 +153,7 @@ def convert(images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype == np.uint8 and images.shape[1:] == preprocessing.shape and not preprocessing.margin:
         return 255 - images if preprocessing.polarity == "inverted" else images
-    return np.stack([_prepared(_pillow(_eight_bit(image)), preprocessing) for image in images])
+    return np.stack([_prepared(_pillow(_eight_bit(image, white)), preprocessing, doubt) for image in images])
 
 
 def shifted(images: np.ndarray, shift: Shift, seed: int) -> np.ndarray:
@@ -206,24 +227,38 @@ def _pillow(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
-def _eight_bit(image: np.ndarray) -> np.ndarray:
+def _is_deep_colour(image: Image.Image, content: bytes) -> bool:
+    """Whether an image has several channels of 16 bits."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.mode in ("RGB", "RGBA", "CMYK") and 16 in image.tag_v2.get(BITS, ())
+    return image.format == "PNG" and image.mode in ("RGB", "RGBA") and content[24:25] == DEEP
+
+
+def _eight_bit(image: np.ndarray, white: int) -> np.ndarray:
     """The values of one image as uint8; rule 2."""
     match image.dtype.kind:
         case "f":
             image = np.rint(image.astype(np.float64) * 255)
         case "b":
             image = np.where(image, 255, 0)
-        case "u" if image.dtype.itemsize == 2 and not is_faint(image):
-            image = np.rint(image / 257)
+        case "u" if image.dtype.itemsize == 2:
+            image = np.rint(image * (255 / white))
     return image.astype(np.uint8)
 
 
-def _prepared(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+def _prepared(image: Image.Image, preprocessing: Preprocessing, doubt: Callable[[str], object]) -> np.ndarray:
     """Bring an image of 8-bit values to the form; rules 3 to 5."""
+    mode = "L" if preprocessing.channels == 1 else "RGB"
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if preprocessing.channels == 1 else "RGB")
+        layer = image.convert("RGBA")
+        image, black = (
+            Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert(mode)
+            for ground in ("white", "black")
+        )
+        if np.asarray(image).min() >= 255 - CONTENT and np.ptp(np.asarray(black)) > CONTENT:
+            doubt(LIGHT_INK)
+            image = black
+    image = image.convert(mode)
     margin = preprocessing.margin
     colour = _border_colour(image) if margin or preprocessing.fit == "pad" else 0
     size = preprocessing.width - 2 * margin, preprocessing.height - 2 * margin

@@ -37,7 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from transfer.data.folders import read_file
-    from transfer.data.images import FAINT
     from transfer.serve.models import open_model, ranked
 
     files = list_files(arguments.images)
@@ -45,16 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     metadata = model.metadata
     failures = []
 
-    def warn(name: str) -> None:
-        print(f"warning: {name} is {FAINT}", file=sys.stderr, flush=True)
-
     def read() -> Iterator[tuple[Path, np.ndarray]]:
         for file in files:
+            doubts: list[str] = []
             try:
-                yield file, read_file(file, model.preprocessing, faint=warn)
+                image = read_file(file, model.preprocessing, doubt=doubts.append)
             except UserError as error:
                 failures.append(file)
                 print(f"error: {error}", file=sys.stderr, flush=True)
+                continue
+            for doubt in doubts:
+                print(f"warning: {shown(file)} is {doubt}", file=sys.stderr, flush=True)
+            yield file, image
 
     images, answers = read(), []
     while batch := list(islice(images, BATCH)):
