@@ -3,76 +3,123 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from transfer.evaluation.comparison import LABELS, SOURCE_MODEL, UNLABELLED, Comparison
 from transfer.evaluation.selection import BASELINE
-from transfer.report.words import listed, number, per_class, percent
+from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE
+from transfer.report.words import budgets, listed, number, per_class, percent, spans
 
 CHECKED = 5  # labels per class from which cross-validation can tell whether unlabelled images help
 
 
-def labels(result: Any, largest: int) -> str:
-    """How many labels per class the baseline needs, with the interval, as in `12 (9.1 to 17)`.
-
-    Args:
-        result: a row of `Comparison.results`.
-        largest: the largest budget.
-    """
-
-    def one(value: float) -> str:
-        if value == 0:
-            return "fewer than the fewest"
-        if value > largest:
-            return f"more than {largest:,}"
-        return number(value, 0 if value >= 100 else 1).removesuffix(".0")
-
-    mean, low, high = one(result.equivalent), one(result.equivalent_low), one(result.equivalent_high)
-    return mean if low == high or math.isnan(result.equivalent_low) else f"{mean} ({low} to {high})"
-
-
-def needs(comparison: Comparison) -> str:
-    """What every strategy needs, as in `labels (pixels and scratch); labels and source model (end_to_end)`."""
-    names: dict[str, list[str]] = {}
-    for name in comparison.strategies:
-        names.setdefault(listed(comparison.needs[name]), []).append(name)
-    return "; ".join(f"{what} ({listed(names[what])})" for what in sorted(names, key=len))
+def headline(comparison: Comparison) -> str:
+    """The whole study in a few sentences: which strategy for which budgets, and whether a source model is needed."""
+    if len(comparison.strategies) == 1:
+        return f"Only {comparison.strategies[0]} was measured: nothing to compare it with."
+    if comparison.seeds == 1:
+        return (
+            f"**Highest in one label draw: {_recommended(comparison)}.** One draw says nothing about the next: there "
+            "are no intervals and no verdicts. Set `split.seeds` to 6 or more, or to 10 to detect differences of about "
+            "one standard deviation."
+        )
+    sentences = [f"**Use {_recommended(comparison)}.**"]
+    if pays := _source_model(comparison):
+        sentences.append(f"A source model {pays}.")
+    alone = comparison.without(UNLABELLED)
+    if alone and len(alone.strategies) < len(comparison.strategies):
+        pays = _source_model(alone)
+        there = f"; there a source model {pays}" if pays else ""
+        sentences.append(f"Without unlabelled images use {_recommended(alone)}{there}.")
+    return " ".join(sentences)
 
 
-def _named(comparison: Comparison, strategy: str) -> str:
-    """A strategy with what it needs beside labels, as in `end_to_end (with the source model)`."""
-    needed = comparison.needs[strategy]
-    others = [f"the {need}" if need == SOURCE_MODEL else need for need in needed if need != LABELS]
-    return f"{strategy} (with {listed(others or ['labels alone'])}{'' if LABELS in needed else ', without labels'})"
+def _recommended(comparison: Comparison) -> str:
+    """As in `end_to_end with 1 to 10 labels per class and scratch with 50`."""
+    return _by_budget(comparison, lambda shots: str(comparison.recommended(shots).strategy))
+
+
+def _source_model(comparison: Comparison) -> str:
+    """Where a source model pays; empty if only strategies with one, or only such without, were measured."""
+    others = comparison.without(SOURCE_MODEL)
+    if others is None or not comparison.needing(SOURCE_MODEL):
+        return ""
+
+    def kind(shots: int) -> str:
+        chosen, other = comparison.recommended(shots), others.best(shots)
+        if chosen.failed:
+            return ""
+        if SOURCE_MODEL not in comparison.needs[chosen.strategy]:
+            return "is not needed"
+        pays = other.failed or comparison.verdict(chosen.strategy, other.strategy, shots) == BETTER
+        return "pays" if pays else "may or may not pay"
+
+    return _by_budget(comparison, kind)
+
+
+def _by_budget(comparison: Comparison, kind: Callable[[int], str]) -> str:
+    """Each kind of budget once with its budgets, in their order; a budget whose kind is empty is left out."""
+    kinds: dict[str, list[int]] = {}
+    for shots in comparison.shots:
+        kinds.setdefault(kind(shots), []).append(shots)
+    kinds.pop("", None)
+    said = [f"{each} with {spans(shots, comparison.shots)}" for each, shots in kinds.items()]
+    if not said:
+        return ""
+    first, its_budgets = next(iter(kinds.items()))
+    return listed([f"{first} with {budgets(its_budgets, comparison.shots)}", *said[1:]])  # "labels" stands once
+
+
+def needs(comparison: Comparison, strategy: str) -> str:
+    """What a strategy needs, as in `labels and source model`."""
+    return listed(comparison.needs[strategy])
 
 
 def advise(comparison: Comparison, shots: int) -> str:
-    """Which strategy to use at one budget, whether a cheaper one will do, and the best without unlabelled images."""
-    best, every = comparison.best(shots), [result for result in comparison.at(shots) if not result.failed]
-    if not every:
+    """What is recommended at one budget and why, what is equal to it, and what more draws would decide."""
+    best, chosen = comparison.best(shots), comparison.recommended(shots)
+    if best.failed:
         return f"With {per_class(shots)} no strategy learnt anything."
-    budget, accuracy = f"With {per_class(shots)}", f"{percent(best.accuracy, best.margin)} %"
-    name = _named(comparison, best.strategy)
-    ties = [result for result in every if result.level and not result.best]
-    if len(every) == 1 or comparison.seeds == 1:
-        sentences = [f"{budget} {name} reaches {accuracy}{', the highest' if len(every) > 1 else ''}"]
-    elif len(ties) == len(every) - 1:
-        sentences = [f"{budget} the strategies are not separated: {name} is highest, at {accuracy}"]
-    else:
-        sentences = [f"{budget} {'train from' if best.strategy == BASELINE else 'use'} {name}: {accuracy}"]
-        if best.verdict == "better":
-            sentences[0] += f", {number(100 * best.gain)} points above training from {BASELINE}"
-        if ties:
-            sentences[0] += f", not separated from {listed([result.strategy for result in ties])}"
-    cheapest = min([best, *ties], key=lambda result: (result.trainable_parameters, result.effort))
-    if cheapest.trainable_parameters < best.trainable_parameters:
-        parameters = f"{cheapest.trainable_parameters:,} parameters"
-        sentences.append(f"The cheapest of these to train is {cheapest.strategy}, with {parameters}")
-    alone = [result for result in comparison.labels_only.at(shots) if result.best and not result.failed]
-    if alone and UNLABELLED in comparison.needs[best.strategy]:
-        other = f"{_named(comparison, alone[0].strategy)} is highest: {percent(alone[0].accuracy, alone[0].margin)} %"
-        sentences.append(f"Without unlabelled images {other}")
+    accuracy = f"{percent(chosen.accuracy, chosen.margin)} %"
+    sentences = [f"With {per_class(shots)} use {chosen.strategy}: {accuracy}"]
+    if chosen.verdict == BETTER:
+        sentences[0] += f", {number(100 * chosen.gain)} points above {BASELINE}"
+    sentences.append(f"It needs {needs(comparison, chosen.strategy)}")
+    if not chosen.best:
+        sentences.append(f"{best.strategy} is highest, at {percent(best.accuracy)} %, but needs more")
+    every = comparison.at(shots)
+    if equal := [result.strategy for result in every if result.best or result.versus_best == EQUAL]:
+        names = [name for name in equal if name != chosen.strategy]
+        sentences += [f"Equal within {_points(comparison)}: {listed(names)}"] if names else []
+    if undecided := [result for result in every if result.versus_best == UNDECIDED]:
+        names = [f"{result.strategy} ({more_draws(result.more_draws)})" for result in undecided]
+        sentences.append(f"Undecided against {best.strategy}: {listed(names)}")
+    alone = comparison.without(UNLABELLED)
+    if alone and UNLABELLED in comparison.needs[chosen.strategy] and not (other := alone.recommended(shots)).failed:
+        accuracy = f"{percent(other.accuracy, other.margin)} %"
+        sentences.append(f"Without unlabelled images {other.strategy}, {accuracy}")
     return f"{'. '.join(sentences)}."
+
+
+def _points(comparison: Comparison) -> str:
+    return f"{100 * comparison.within:g} points"
+
+
+def more_draws(count: float) -> str:
+    """How many draws would decide a comparison, in words."""
+    if math.isinf(count):
+        return "more draws alone would not tell"
+    return f"about {count:,.0f} more draw{'' if count == 1 else 's'} would tell"
+
+
+def equivalence(result: Any) -> str:
+    """Between which budgets the baseline becomes as accurate as a row of `Comparison.results`."""
+    low, high = result.equivalent_low, result.equivalent_high
+    if math.isinf(high):
+        return f"more than {low:,.0f}" if low else "not known"
+    return f"{low:,.0f} to {high:,.0f}" if low else f"fewer than {high:,.0f}"
 
 
 def cautions(comparison: Comparison, groups: int) -> list[str]:
@@ -94,74 +141,39 @@ def cautions(comparison: Comparison, groups: int) -> list[str]:
     return [f"**Caution.** {each}" for each in said if strategies]
 
 
-def conclude(comparison: Comparison) -> str:
-    """The whole in a few sentences."""
-    parts = [_failed(comparison)]
-    if comparison.seeds == 1:
-        parts.append(
-            "One label draw says nothing about the next: there are no intervals and no verdicts. Set `split.seeds` to "
-            "6 or more, or to 10 to detect differences of about one standard deviation."
-        )
-    else:
-        parts += [_best_transfer(comparison), _negative_transfer(comparison), _one_for_all(comparison)]
-    return " ".join(filter(None, parts)) or f"Only {comparison.strategies[0]} was measured: nothing to compare it with."
-
-
-def _failed(comparison: Comparison) -> str:
+def failures(comparison: Comparison) -> str:
     """Where a training failed; empty if nowhere."""
-    places = {name: [result.shots for result in comparison.of(name) if result.failed] for name in comparison.strategies}
-    where = [f"{name} with {per_class(*shots)}" for name, shots in places.items() if shots]
+    where = _places(comparison, comparison.strategies, lambda result: result.failed)
     if not where:
         return ""
     return (
-        f"Training failed: {'; '.join(where)}. Nearly every image gets the same class there, so nothing is compared "
-        "with them. Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
+        f"Training failed: {where}. Nearly every image gets the same class there, so nothing is compared with them. "
+        "Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
     )
 
 
-def _best_transfer(comparison: Comparison) -> str:
-    """Where the best transfer strategy is better than the baseline, not separated from it, and worse."""
-    where: dict[str, list[int]] = {}
-    names = comparison.needing(SOURCE_MODEL)
-    for shots in comparison.shots:
-        if transfers := [result for result in comparison.at(shots) if result.verdict and result.strategy in names]:
-            where.setdefault(max(transfers, key=lambda result: result.accuracy).verdict, []).append(shots)
-    if not where:
-        return ""
-    clauses = [f"{verdict} with {per_class(*shots)}" for verdict, shots in sorted(where.items())]
-    return f"Compared with training from {BASELINE}, the best transfer strategy is {listed(clauses)}."
-
-
-def _negative_transfer(comparison: Comparison) -> str:
-    """Where a strategy with the source model is worse than one without it, and separated; empty if nowhere."""
+def negative_transfer(comparison: Comparison) -> list[str]:
+    """Where a strategy with the source model is worse than one without it."""
     names = [name for name in comparison.needing(SOURCE_MODEL) if LABELS in comparison.needs[name]]
-    sentences = []
+    said = []
     for plain in (name for name in comparison.strategies if SOURCE_MODEL not in comparison.needs[name]):
-        places: dict[tuple[int, ...], list[str]] = {}
-        for name in names:
-            if worse := _worse(comparison, name, plain):
-                places.setdefault(tuple(worse), []).append(name)
-        if places:
-            where = "; ".join(f"{listed(names)} with {per_class(*shots)}" for shots, names in places.items())
-            than = f"training from {plain}" if plain == BASELINE else plain
-            sentences.append(f"Negative transfer (worse than {than}): {where}.")
-    return " ".join(sentences)
+        if where := _places(
+            comparison,
+            names,
+            partial(_is_worse, comparison, plain),
+        ):
+            said.append(f"Negative transfer (worse than {plain}): {where}.")
+    return said
 
 
-def _worse(comparison: Comparison, strategy: str, other: str) -> list[int]:
-    """The budgets at which a strategy is worse than another, and separated from it."""
-    first, second, verdict, shots = (comparison.pairs[name] for name in ("first", "second", "verdict", "shots"))
-    ahead = (first == other) & (second == strategy) & (verdict == "better")
-    behind = (first == strategy) & (second == other) & (verdict == "worse")
-    return shots[ahead | behind].tolist()
+def _is_worse(comparison: Comparison, than: str, result: Any) -> bool:
+    return comparison.verdict(result.strategy, than, result.shots) == WORSE
 
 
-def _one_for_all(comparison: Comparison) -> str:
-    """The strategy that is best, or not separated from the best, at the most budgets."""
-    if len(comparison.strategies) == 1 or len(comparison.shots) == 1:
-        return ""
-    counts = {name: sum(result.level for result in comparison.of(name)) for name in comparison.strategies}
-    most = max(counts.values())
-    names = [name for name, count in counts.items() if count == most]
-    verb, budgets = "is" if len(names) == 1 else "are", f"{most} of {len(comparison.shots)} label budgets"
-    return f"{listed(names)} {verb} best, or not separated from the best, at {budgets}."
+def _places(comparison: Comparison, strategies: Sequence[str], where: Callable[[Any], bool]) -> str:
+    """Which strategies at which budgets, as in `dense_head and pixels with 1 to 10 labels per class`; empty if none."""
+    places: dict[tuple[int, ...], list[str]] = {}
+    for name in strategies:
+        if shots := tuple(result.shots for result in comparison.of(name) if where(result)):
+            places.setdefault(shots, []).append(name)
+    return "; ".join(f"{listed(names)} with {budgets(shots, comparison.shots)}" for shots, names in places.items())

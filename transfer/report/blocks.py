@@ -27,12 +27,13 @@ class Entry(NamedTuple):
 
 
 MARKS = {  # signs behind an entry, and what they mean
-    "best": ("★", "highest of its column"),
-    "level": ("≈", "not separated from the highest"),
+    "recommended": ("✓", "recommended, as it needs least of the highest and those equal to it"),
+    "best": ("★", "highest, and needs more"),
     "failed": ("†", "training failed: nearly every image gets the same class; compared with nothing"),
-    "better": ("▲", "better, separated"),
-    "worse": ("▼", "worse, separated"),
-    "not separated": ("≈", "not separated"),
+    "better": ("▲", "better"),
+    "worse": ("▼", "worse"),
+    "equal": ("≈", "equal in practice"),
+    "undecided": ("?", "undecided"),
     "same": ("=", "the same results, draw by draw"),
     "front": ("◆", "on the Pareto front: no other strategy is at least as accurate with less effort"),
 }

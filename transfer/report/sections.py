@@ -10,10 +10,10 @@ from transfer.console import counted
 from transfer.evaluation.comparison import confusion, hard_images, probe_accuracies, rows_of, shown_classes
 from transfer.evaluation.selection import BASELINE
 from transfer.report import charts
-from transfer.report.advice import advise, cautions, conclude
+from transfer.report.advice import advise, cautions, failures, headline, negative_transfer
 from transfer.report.blocks import Bullets, Details, Entry, Section, Text, table_of
 from transfer.report.study import Study, article, data, method
-from transfer.report.tables import accuracy, columns, cost, gains
+from transfer.report.tables import columns, cost, gains, ranking, spread
 from transfer.report.words import per_class, percent
 
 
@@ -22,7 +22,6 @@ def write_report(study: Study) -> list[Section]:
     return [
         _which_to_use(study),
         _learning_curves(study),
-        accuracy(study.comparison),
         gains(study.comparison),
         cost(study.comparison, study.runs),
         _errors(study),
@@ -41,12 +40,13 @@ def charts_of(sections: Sequence[Section]) -> Iterator[charts.Chart]:
 
 def _which_to_use(study: Study) -> Section:
     comparison = study.comparison
-    blocks = [Text(conclude(comparison)), Bullets([advise(comparison, shots) for shots in comparison.shots])]
-    blocks += map(Text, cautions(comparison, study.data["target"]["test_groups"]))
+    said = [failures(comparison), *cautions(comparison, study.data["target"]["test_groups"])]
     if study.notes:
         noted = counted(len(study.notes), "warning")
-        blocks.append(Text(f"The section Data has {noted}: read that before you rely on this."))
-    return Section("which", "Which to use", blocks)
+        said.append(f"The section Data has {noted}: read that before you rely on this.")
+    words = [advise(comparison, shots) for shots in comparison.shots] + negative_transfer(comparison)
+    blocks = [Text(headline(comparison)), *map(Text, filter(None, said)), ranking(comparison)]
+    return Section("which", "Which to use", [*blocks, Details("Every number of labels in words", [Bullets(words)])])
 
 
 def _learning_curves(study: Study) -> Section:
@@ -59,7 +59,7 @@ def _learning_curves(study: Study) -> Section:
         "below make use of that."
     )
     chart = charts.learning_curves(comparison, len(study.outcomes.labels))
-    return Section("curves", "Learning curves", [chart, Text(how)])
+    return Section("curves", "Learning curves", [chart, Text(how), Details("Every mean", [spread(comparison)])])
 
 
 def _errors(study: Study) -> Section:
@@ -96,7 +96,7 @@ def _errors(study: Study) -> Section:
             f"test image {row}: class {a}, most often taken for {b}; {wrong} of {count} models are wrong"
             for row, a, b, wrong in zip(hard["row"], true, taken, hard["wrong"], strict=True)
         ]
-        captions = [f"{a}, not {b}" for a, b in zip(true, taken, strict=True)]
+        captions = [f"true {a},\nread as {b}" for a, b in zip(true, taken, strict=True)]
         blocks.append(Text(f"Test images that {most} misclassify, the worst first:"))
         blocks.append(charts.pictures(study.test_images[hard["row"]], captions, notes))
     return Section("errors", "Errors", blocks)
@@ -138,7 +138,7 @@ def _calibration(study: Study) -> Section:
 
 def _features(study: Study) -> Section:
     probes = study.probes
-    accuracies = probe_accuracies(probes, study.outcomes.labels, study.replicates)
+    accuracies = probe_accuracies(probes, study.outcomes.labels)
     entries = [Entry(percent(row.accuracy, row.margin), row.accuracy) for row in rows_of(accuracies)]
     frame = pd.DataFrame({"layer": accuracies["layer"], "accuracy, %": entries})
     caption = f"Accuracy of a linear probe, with {per_class(int(probes.shots))}"

@@ -32,7 +32,6 @@ class Study:
         source: facts of the source model: its accuracy on held-out images, its classes, what is doubtful about it, what
             it was made with.
         data: what source and target are made of.
-        replicates: of the bootstrap.
     """
 
     comparison: Comparison
@@ -42,7 +41,6 @@ class Study:
     test_images: np.ndarray
     source: dict[str, Any]
     data: dict[str, Any]
-    replicates: int
 
     @property
     def made_with(self) -> dict[str, Any]:
@@ -56,8 +54,8 @@ class Study:
 
     @property
     def recommended(self) -> Any:
-        """What the report recommends at the largest number of labels: the result of the highest mean accuracy."""
-        return self.comparison.best(self.comparison.shots[-1])
+        """What the report recommends at the largest number of labels."""
+        return self.comparison.recommended(self.comparison.shots[-1])
 
 
 def _classes(names: Sequence[object], most: int = 12) -> str:
@@ -140,7 +138,7 @@ def method(study: Study) -> Section:
         seeds=comparison.seeds,
         strategies=len(strategies),
         budgets=len(comparison.shots),
-        replicates=study.replicates,
+        within=f"{100 * comparison.within:g}",
         groups=study.data["target"]["test_groups"],
         pairs=len(strategies) * (len(strategies) - 1) // 2,
         unlabelled={name: _most_unlabelled(study, name) for name in comparison.needing(UNLABELLED)},
@@ -181,7 +179,9 @@ def write_card(study: Study) -> list[Section]:
         notes=study.notes,
         accuracy=percent(result.accuracy, result.margin),
         own=percent(own["accuracy"].item()),
-        others=[other.strategy for other in comparison.at(result.shots) if other.level and not other.best],
+        best=comparison.best(result.shots),
+        within=f"{100 * comparison.within:g}",
+        percent=percent,
         shown=lambda value, decimals=2: plain(value, decimals).text,
         shape=study.test_images.shape[1:],
         strategies=len(comparison.strategies),

@@ -1,16 +1,18 @@
-"""The sections that are tables of the comparison: accuracy, gains and cost."""
+"""The sections that are tables of the comparison: ranking, gains and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from transfer.evaluation.comparison import LABELS, UNLABELLED, Comparison, rows_of
+from transfer.evaluation.comparison import UNLABELLED, Comparison, rows_of
 from transfer.evaluation.selection import BASELINE
+from transfer.evaluation.statistics import EQUAL, UNDECIDED, VERDICTS, WORSE
 from transfer.report import charts
-from transfer.report.advice import labels, needs
+from transfer.report.advice import equivalence, needs
 from transfer.report.blocks import Details, Entry, Section, Table, Text, key, plain, table_of
 from transfer.report.words import listed, number, percent, points
 
@@ -23,57 +25,41 @@ def _by_budget(
     return Table(caption, head, [[plain(name), *map(plain, map(entry, row))] for name, row in rows.items()], note=note)
 
 
-def _rows(comparison: Comparison, strategies: Sequence[str]) -> dict[str, list[Any]]:
-    """The results of strategies by what their row is called."""
-    unlabelled = [name for name in strategies if LABELS not in comparison.needs[name]]
-    return {f"{name} (0 labels)" if name in unlabelled else name: comparison.of(name) for name in strategies}
-
-
 def columns(results: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     """Some columns, renamed, after strategy and budget."""
     names = {"strategy": "strategy", "shots": "labels per class"} | names
     return results[list(names)].rename(columns=names)
 
 
-def accuracy(comparison: Comparison) -> Section:
-    """A table for each question: which strategy with labels alone, and which with unlabelled images as well."""
-    caption, alone = "accuracy in % by labelled images per class", comparison.labels_only
-    unlabelled = _rows(comparison, comparison.needing(UNLABELLED))
-    if not unlabelled or not alone.strategies:
-        tables = [_accuracies(comparison, caption.capitalize(), _rows(comparison, comparison.strategies))]
-    else:
-        best = [alone.best(shots).strategy for shots in comparison.shots]
-        unlabelled["best of only labels"] = [comparison.of(name)[place] for place, name in enumerate(best)]
-        tables = [
-            _accuracies(comparison, f"Only labels: {caption}", _rows(alone, alone.strategies)),
-            _accuracies(
-                comparison,
-                f"Labels and unlabelled images: {caption}",
-                unlabelled,
-                " Best of only labels: what the table above marks as highest.",
-            ),
-        ]
+def ranking(comparison: Comparison) -> Table:
+    """Every strategy at every budget, the highest over all budgets first, with what it needs."""
+    means = comparison.results.groupby("strategy")["accuracy"].mean()
+    order = sorted(comparison.strategies, key=lambda name: -means[name])
+    many = comparison.seeds > 1 and len(order) > 1
+
+    def entry(result: Any) -> Entry:
+        marks = {"failed": result.failed, "recommended": many and result.recommended, "best": many and result.best}
+        mark = next((name for name, is_so in marks.items() if is_so), result.versus_best.replace(WORSE, ""))
+        return Entry(percent(result.accuracy), result.accuracy, mark)
+
+    rows = {name: comparison.of(name) for name in order}
+    table = _by_budget(comparison, "Accuracy in % by labelled images per class", entry, rows, "")
+    used = {entry.mark for row in table.rows for entry in row[1:] if entry.mark}
+    signs = [key(mark) for mark in ("recommended", "best", EQUAL, UNDECIDED, "failed") if mark in used]
+    marks = "; ".join([*signs, "no mark: worse than the highest"]) if many else "One draw: no verdicts"
+    equal = f" Equal in practice: within {100 * comparison.within:g} points." if EQUAL in used else ""
+    for name, row in zip(order, table.rows, strict=True):
+        row.append(plain(needs(comparison, name)))
+    return replace(table, head=[*table.head, "needs"], note=f"{marks}.{equal}")
+
+
+def spread(comparison: Comparison) -> Table:
+    """Every mean with its interval and its spread over the draws."""
     names = {"accuracy": "mean", "low": "from", "high": "to", "deviation": "standard deviation"}
     frame = columns(comparison.results, names | {name: name for name in ("lowest", "median", "highest")})
     frame[frame.columns[2:]] *= 100
     note = "From and to: the ends of the 95 % interval, within 0 and 100."
-    spread = table_of(frame, "Accuracy in % over the draws", note=note)
-    blocks = [*tables, Text(f"What they need: {needs(comparison)}."), Details("Every mean with its spread", [spread])]
-    return Section("table", "Accuracy", blocks)
-
-
-def _accuracies(comparison: Comparison, caption: str, rows: Mapping[str, Sequence[Any]], last: str = "") -> Table:
-    marked = comparison.seeds > 1 and len(rows) > 1
-
-    def entry(result: Any) -> Entry:
-        mark = "best" if result.best else "level" if result.level else ""
-        mark = "failed" if result.failed else mark if marked else ""
-        return Entry(percent(result.accuracy, result.margin), result.accuracy, mark)
-
-    failed = f"{key('failed')}. " if any(result.failed for row in rows.values() for result in row) else ""
-    note = failed + (f"{key('best')}; {key('level')}. " if marked else "") + "± is half of the 95 % interval."
-    note = note if comparison.seeds > 1 else f"{failed}One draw: no intervals, no marks."
-    return _by_budget(comparison, caption, entry, rows, note + last)
+    return table_of(frame, "Accuracy in % over the draws", note=note)
 
 
 def gains(comparison: Comparison) -> Section:
@@ -82,31 +68,34 @@ def gains(comparison: Comparison) -> Section:
     if not comparison.has_gains:
         why = f"Gains need `{BASELINE}` and at least one other strategy in `report.strategies`."
         return Section("gains", title, [Text(why), *_pair_details(comparison)])
-    many, largest = comparison.seeds > 1, comparison.shots[-1]
-    rows = _rows(comparison, comparison.transfers)
+    many = comparison.seeds > 1
+    rows = {name: comparison.of(name) for name in comparison.transfers}
     gain = _by_budget(
         comparison,
         f"Gain over {BASELINE} in percentage points, by labelled images per class",
         lambda result: Entry(points(result.gain, result.gain_margin), result.gain, result.verdict),
         rows,
-        f"{key('better')}; {key('worse')}; {key('not separated')}. ± is half of the interval after Holm's correction "
-        "for all pairs of strategies in a column: with 95 % confidence, all verdicts of the column are right."
+        f"{'; '.join(map(key, VERDICTS))}. ± is half of the interval after Holm's correction for all pairs of "
+        "strategies in a column: with 95 % confidence, all verdicts of the column are right."
         if many
         else "One draw: no intervals, no verdicts.",
     )
-    equivalence = _by_budget(
+    equivalent = _by_budget(
         comparison,
-        f"Label equivalence: labels per class that {BASELINE} needs for the same accuracy",
-        lambda result: Entry(labels(result, largest), result.equivalent),
+        f"Labels per class that {BASELINE} needs for the same accuracy",
+        lambda result: Entry(equivalence(result), result.equivalent_low),
         rows,
-        f"Interpolated on a log axis between the measured budgets, {comparison.shots[0]:,} to {largest:,} labels per "
-        "class. In brackets: the range in which the paired 95 % interval of the difference contains 0.",
+        f"The most measured labels with which {BASELINE} is still less accurate, and the fewest with which it is more "
+        "accurate, by paired 95 % intervals. Where it gains with every label, the number lies between the two with a "
+        "probability of at least 95 %.",
     )
     paired = (
         "All strategies are trained on the same draws and scored on the same images, so paired differences cancel the "
-        "luck that strategies share. Hollow marks in the chart: not separated from 0."
+        "luck that strategies share. Hollow marks in the chart: equal or undecided."
     )
-    blocks = [Text(paired), charts.gains(comparison), gain, equivalence]
+    blocks = [Text(paired), charts.gains(comparison), gain]
+    if many:
+        blocks.append(Details("Label equivalence", [equivalent]))
     return Section("gains", title, [*blocks, *_pair_details(comparison)])
 
 
@@ -122,17 +111,15 @@ def _pair_details(comparison: Comparison) -> list[Any]:
             "difference": [Entry(points(p.difference, p.margin), p.difference) for p in rows_of(pairs)],
             "corrected": [Entry(points(p.difference, p.corrected), p.difference) for p in rows_of(pairs)],
             "verdict": pairs["verdict"],
-            "first wins": 100 * pairs["wins"],
-            "detectable": 100 * pairs["detectable"],
+            "more draws": pairs["more_draws"].where(pairs["verdict"] == UNDECIDED),
         }
     )
     note = (
         "Difference: first minus second in percentage points, with its own 95 % interval. Corrected: with the interval "
-        "after Holm's correction for all pairs at that label budget, which gives the verdict. First wins: in % of the "
-        "draws; ties count half. Detectable: the smallest true difference, in points, that the corrected interval "
-        "finds with 80 % power."
+        "after Holm's correction for all pairs at that label budget, which gives the verdict. More draws: about how "
+        "many would decide an undecided pair; ∞: no number of draws with these test images."
     )
-    table = table_of(frame, "Every pair", {"first wins": 0}, words=2, note=note)
+    table = table_of(frame, "Every pair", {"more draws": 0}, words=2, note=note)
     return [Details("Every pair of strategies", [table])]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 def number(value: float, decimals: int = 2) -> str:
     """A number with thousands separators and a minus sign that is as wide as a plus."""
-    return f"{value:,.{decimals}f}".replace("-", "−")
+    return f"{value:,.{decimals}f}".replace("-", "−").replace("inf", "∞")
 
 
 def signed(value: float, decimals: int = 2) -> str:
@@ -39,3 +39,20 @@ def listed(names: Sequence[object]) -> str:
 def per_class(*shots: int) -> str:
     """Budgets in words, as in `1 label per class` and `5 and 10 labels per class`."""
     return f"{listed(shots)} label{'' if shots == (1,) else 's'} per class"
+
+
+def spans(shots: Sequence[int], measured: Sequence[int]) -> str:
+    """Budgets in words, neighbours among the measured ones together, as in `1 to 50 and 1,000`."""
+    groups: list[list[int]] = []
+    for before, budget in zip([None, *measured], measured, strict=False):
+        if budget in shots:
+            if groups and groups[-1][-1] == before:
+                groups[-1].append(budget)
+            else:
+                groups.append([budget])
+    return listed([f"{each[0]:,}" if len(each) == 1 else f"{each[0]:,} to {each[-1]:,}" for each in groups])
+
+
+def budgets(shots: Sequence[int], measured: Sequence[int]) -> str:
+    """The same with what they count, as in `1 label per class` and `5 to 50 labels per class`."""
+    return f"{spans(shots, measured)} label{'' if list(shots) == [1] else 's'} per class"
