@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from small_models import recording
 from test_audio import SOUND
 
 from transfer.console import UserError
-from transfer.data.folders import list_files, read_file, read_files
+from transfer.data.folders import list_files, list_unlabelled, read_file, read_files
 from transfer.data.images import NARROW, SEVERAL
 from transfer.data.npz import read_npz
 from transfer.data.preprocessing import Preprocessing
@@ -68,12 +69,27 @@ def test_other_files_are_counted_and_told_but_for_what_systems_leave(
     folder_of(tmp_path, "__MACOSX/1.png", "a/.ipynb_checkpoints/1.png")
     assert told(list_files(tmp_path, KEY), tmp_path) == [("a/1.png", "a"), ("b/1.png", "b")]
     assert capsys.readouterr().out == ""
-    folder_of(tmp_path, "README", "loose.png", "a/notes.txt", "b/b.heic")
+    folder_of(tmp_path, "README", "loose.png", "a/notes.txt", "b/b.csv")
     assert len(list_files(tmp_path, KEY)) == 2
     line = capsys.readouterr().out
     assert line.count("\n") == 1
     assert f"{KEY}: passed over 4 files" in line
-    assert "README, a/notes.txt, b/b.heic and 1 more" in line
+    assert "README, a/notes.txt, b/b.csv and 1 more" in line
+
+
+@pytest.mark.parametrize("read", [list_files, list_unlabelled])
+def test_images_and_recordings_of_kinds_that_are_not_read_are_told_kind_by_kind(tmp_path: Path, read: Callable) -> None:
+    folder_of(tmp_path, "a/1.png", "b/1.png", "a/2.HEIC", "b/2.heic", "b/3.m4a")
+    warnings: list[str] = []
+    read(tmp_path, KEY, warnings.append)
+    assert warnings == [
+        f"{KEY}: passed over 2 files ending in .heic, which is not read: save as PNG or JPEG",
+        f"{KEY}: passed over 1 file ending in .m4a, which is not read: save as WAV or FLAC",
+    ]
+    for name in ("a", "b"):
+        (tmp_path / name / "1.png").unlink()
+    refused(lambda: read(tmp_path, KEY, warnings.append), "holds no image or recording")
+    assert warnings[2:] == warnings[:2]  # which says why
 
 
 def test_folders_of_training_and_test_images_are_no_classes(tmp_path: Path) -> None:
@@ -229,7 +245,7 @@ def test_a_file_that_cannot_be_read_is_one_line_with_its_name(tmp_path: Path) ->
     silent = Preprocessing(4, 5, 1, "stretch", "same")
     for content, words in ((b"", "is empty"), (b"text", "is no image"), (image()[:-30], "is damaged")):
         refused(lambda content=content: read_file(content, FORM, "up\nload"), f"up\\nload {words}")
-    refused(lambda: read_file(recording(), silent), "the file is no image of a kind that can be read: PNG, JPEG")
+    refused(lambda: read_file(recording(), silent), "the file is no image of a kind that can be read (PNG, JPEG")
     refused(lambda: read_file(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", silent), "is no image")
     refused(lambda: read_file(tmp_path / "gone.png", FORM), "gone.png is missing")
     (tmp_path / "a.png").symlink_to("a.png")

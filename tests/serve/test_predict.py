@@ -98,6 +98,18 @@ def test_what_is_doubtful_of_an_image_is_told(model: Path, tmp_path: Path, capsy
     assert err == f"warning: {tmp_path / 'faint.png'} is {NARROW.format(255)}\n"
 
 
+def test_of_a_folder_kinds_that_are_not_read_are_told_and_a_file_named_is_refused(
+    model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "b" / "photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    assert run("--model", model, images) == 0
+    wanted = f"warning: {images}: passed over 1 file ending in .heic, which is not read: save as PNG or JPEG\n"
+    assert capsys.readouterr().err == wanted
+    assert run("--model", model, images / "b" / "photo.HEIC") == 2
+    assert "photo.HEIC is no image or recording that can be read" in (err := capsys.readouterr().err)
+    assert "save it as PNG, JPEG or WAV" in err
+
+
 def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "beep.wav").write_bytes(recording())
     assert [Path(each["file"]).name for each in answers(capsys, "--model", model, tmp_path)["files"]] == ["beep.wav"]

@@ -66,7 +66,8 @@ def read_sound(content: bytes, sound: Sound, name: str) -> np.ndarray:
         if content[8:16] == b"WAVEfmt " and content[20:22] == MP3_IN_WAV:  # of which libsndfile reads the longer ones
             raise UserError(f"{name} is a WAV with an MP3 inside that cannot be read: save it as plain WAV") from None
         raise UserError(
-            f"{name} is no image or recording that can be read ({error.error_string}): replace it, or take it out"
+            f"{name} is no image or recording that can be read ({error.error_string}): save it as PNG, JPEG or WAV, "
+            "or take it out"
         ) from None
     if not len(signal) or not np.isfinite(signal).all():
         raise UserError(f"{name} holds no samples, or some that are not numbers: replace it, or take it out")

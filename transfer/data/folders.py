@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -23,6 +24,27 @@ PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
 READABLE = (*images.SUFFIXES, *RECORDINGS)  # ends of names
 KINDS = ", ".join(suffix[1:] for suffix in READABLE)
+UNREAD_IMAGES = (
+    *(
+        ".heic",
+        ".heif",
+        ".avif",
+        ".jp2",
+        ".jxl",
+        ".svg",
+        ".pdf",
+        ".psd",
+        ".eps",
+        ".tga",
+        ".pbm",
+        ".pgm",
+        ".ppm",
+        ".exr",
+    ),
+    *(".dcm", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+)
+UNREAD_RECORDINGS = (".m4a", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".opus", ".wma")
+UNREAD = dict.fromkeys(UNREAD_IMAGES, "PNG or JPEG") | dict.fromkeys(UNREAD_RECORDINGS, "WAV or FLAC")  # and the cure
 SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r")  # what systems put into folders, beside hidden files
 REFUSED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters: controls, bytes that are no text, line breaks
 
@@ -47,6 +69,21 @@ def find_files(folder: Path) -> list[Path]:
 def readable(path: Path) -> bool:
     """Whether a file's name ends as those of images and recordings do, or has no end and the file is an image."""
     return path.suffix.lower() in READABLE or (not path.suffix and images.is_image(path))
+
+
+def pass_over(files: Iterable[Path], where: str, warn: Callable[[str], None]) -> list[Path]:
+    """Tell how many files are images or recordings of a kind that is not read, kind by kind; returns the others."""
+    others = []
+    counts: Counter[str] = Counter()
+    for path in files:
+        if (suffix := path.suffix.lower()) in UNREAD:
+            counts[suffix] += 1
+        else:
+            others.append(path)
+    for suffix, count in sorted(counts.items()):
+        passed = f"passed over {counted(count, 'file')} ending in {suffix}, which is not read"
+        warn(f"{where}: {passed}: save as {UNREAD[suffix]}")
+    return others
 
 
 def has_recordings(files: Iterable[Path]) -> bool:
@@ -89,9 +126,10 @@ def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFra
     _check_no_parts(folder, classes, key)
     files = [path.relative_to(folder) for path in find_files(folder)]
     taken = [path for path in files if len(path.parts) > 1 and readable(folder / path)]
+    others = pass_over(sorted({*files}.difference(taken)), key, warn)
     if empty := sorted(classes.difference(path.parts[0] for path in taken)):
         raise UserError(f"{key}: {shown(folder / empty[0])} holds no image or recording ({KINDS}): add some")
-    if others := sorted({*files}.difference(taken)):
+    if others:
         names = some([shown(path) for path in others])
         warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings in a class's folder: {names}")
     return pd.DataFrame(
@@ -136,9 +174,10 @@ def list_unlabelled(folder: Path, key: str, warn: Callable[[str], None]) -> list
     """
     files = [path for path in find_files(folder) if path != folder / LABELS]
     taken = [path for path in files if readable(path)]
+    others = pass_over(sorted({*files}.difference(taken)), key, warn)
     if not taken:
         raise UserError(f"{key}: {shown(folder)} holds no image or recording ({KINDS}): add some")
-    if others := sorted({*files}.difference(taken)):
+    if others:
         names = some([shown(path.relative_to(folder)) for path in others])
         warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings: {names}")
     return taken
@@ -178,7 +217,9 @@ def read_file(
     except UnidentifiedImageError:
         if preprocessing.sound is None:
             kinds = ", ".join(images.FORMATS)
-            raise UserError(f"{name} is no image of a kind that can be read: {kinds}") from None
+            raise UserError(
+                f"{name} is no image of a kind that can be read ({kinds}): save it as one of these"
+            ) from None
     from transfer.data.audio import read_sound  # SciPy takes half a second, which images need not wait for
 
     spectrogram = read_sound(content, preprocessing.sound, name)

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 continue
             for doubt in doubts:
-                print(f"warning: {shown(file)} is {doubt}", file=sys.stderr, flush=True)
+                warn(f"{shown(file)} is {doubt}")
             yield file, image
 
     images, answers = read(), []
@@ -70,17 +70,24 @@ def run(arguments: argparse.Namespace) -> int:
     return USER_ERROR if failures else 0
 
 
+def warn(line: str) -> None:
+    """Say what is doubtful, beside the answers."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 def list_files(named: Sequence[Path]) -> list[Path]:
-    """The files that are meant: those named, and of folders all images and recordings, by name.
+    """The files that are meant: those named, and of folders all images and recordings, by name; warns of other kinds.
 
     Raises:
         UserError: if a folder holds none.
     """
-    from transfer.data.folders import READABLE, find_files, readable
+    from transfer.data.folders import READABLE, find_files, pass_over, readable
 
     files = []
     for path in named:
-        found = [file for file in find_files(path) if readable(file)] if path.is_dir() else [path]
+        inside = find_files(path) if path.is_dir() else []
+        found = [file for file in inside if readable(file)] if path.is_dir() else [path]
+        pass_over(inside, shown(path), warn)
         if not found:
             raise UserError(f"{shown(path)} holds no image or recording: they end in {', '.join(READABLE)}")
         files += found
