@@ -15,7 +15,7 @@ from conftest import ROOT, refused
 from reports import ACCURACY, MEANS, TEN, check_numbers, check_sentences, numbers, outcomes_of, study_of, tables_in
 from sklearn.metrics import confusion_matrix
 
-from transfer.evaluation.comparison import Comparison, confusion, hard_images
+from transfer.evaluation.comparison import UNLABELLED, Comparison, confusion, hard_images
 from transfer.evaluation.selection import choose_strategies
 from transfer.report import advice, charts, pages
 from transfer.report.sections import charts_of, write_report
@@ -48,17 +48,18 @@ def test_every_number_of_a_page_follows_from_its_runs() -> None:
 
 
 def test_intervals_come_from_the_outcomes_by_a_bootstrap_over_draws_and_images() -> None:
-    """Independent: a plain loop that draws seeds and images anew; only the spread is compared."""
+    """Independent: a plain loop that draws draws and images anew; only the spread is compared."""
     outcomes, rng = STUDY.outcomes, np.random.default_rng(5)
     rows = (outcomes.strategy == "dense_head") & (outcomes.shots == 10)
     correct = (outcomes.predicted == outcomes.labels)[rows]
-    seeds, images = correct.shape
+    draws, images = correct.shape
     means = [
-        correct[np.ix_(rng.integers(seeds, size=seeds - 1), rng.integers(images, size=images))].mean()
+        correct[np.ix_(rng.integers(draws, size=draws - 1), rng.integers(images, size=images))].mean()
         for _ in range(3000)
     ]
-    table = tables_in(PAGE)["Accuracy in % by labelled images per class"].set_index("strategy")
-    half = numbers(table.loc["dense_head", "10"])[1] / 100
+    table = tables_in(PAGE)["Accuracy in % over the draws"].set_index(["strategy", "labels per class"])
+    low, high = (float(table.loc[("dense_head", "10"), end]) / 100 for end in ("from", "to"))
+    half = (high - low) / 2
     assert 1.96 * np.std(means) * 0.95 < half < 2.37 * np.std(means) * 1.05  # between the normal and t with 7 degrees
 
 
@@ -67,13 +68,13 @@ def test_verdicts_follow_the_corrected_intervals_and_marks_the_verdicts() -> Non
     gains = tables_in(PAGE)[caption].set_index("strategy")
     for head in ("1", "10"):
         assert gains.loc["dense_head", head].endswith("▲")
-        assert gains.loc["end_to_end", head].endswith("≈")
         for text in gains[head]:
             mean, half = numbers(text)
-            assert (abs(mean) > half) == (not text.endswith("≈"))
-    table = tables_in(PAGE)["Accuracy in % by labelled images per class"].set_index("strategy")
-    assert table.loc["dense_head", "1"].endswith("★")
-    assert not re.search("[★≈]", table.loc["scratch", "1"])
+            equal = abs(mean) + half <= 0.5
+            assert text[-1] == ("≈" if equal else "▲" if mean > half else "▼" if -mean > half else "?")
+    table = tables_in(PAGE)[ACCURACY].set_index("strategy")
+    assert table.loc["dense_head", "1"].endswith("✓")
+    assert not re.search("[★≈?]", table.loc["scratch", "1"])
 
 
 def test_charts_are_whole_svg_of_the_same_bytes_without_an_address() -> None:
@@ -111,9 +112,11 @@ def test_one_seed_gives_no_interval_and_no_verdict() -> None:
     study = study_of(outcomes_of(MEANS, seeds=1))
     page = page_of(study, drawn=True)
     assert "±" not in page
-    assert not re.search("[★▲▼≈]", page)
+    assert not re.search("[✓★▲▼≈]", page)
     assert "Every pair" not in page
-    assert "One label draw says nothing about the next" in page
+    assert "Label equivalence" not in page
+    assert "One draw says nothing about the next" in page
+    assert "**Highest in one label draw: dense_head with 1 to 10 labels per class.**" in page
     check_numbers(page, study.runs)
     card = pages.markdown("The model", write_card(study))
     assert "One label draw gives no interval." in card
@@ -133,12 +136,13 @@ def test_without_the_baseline_nothing_is_said_of_gains() -> None:
 def test_one_strategy_alone_is_no_comparison(alone: str) -> None:
     page = page_of(study_of(outcomes_of(MEANS), strategies=[alone]), drawn=True)
     assert f"Only {alone} was measured" in page
-    assert not re.search("[★▲▼≈]", page.split("## Cost")[0])
+    assert not re.search("[✓★▲▼≈]", page.split("## Cost")[0])
 
 
-def test_perfect_and_equal_strategies_are_not_separated() -> None:
+def test_perfect_strategies_are_equal_and_the_one_without_a_source_model_is_recommended() -> None:
     page = page_of(study_of(outcomes_of(dict.fromkeys(MEANS, 2.0), shots=(3,))), drawn=True)
-    assert "the strategies are not separated" in page
+    assert "**Use scratch with 3 labels per class.** A source model is not needed with 3 labels per class." in page
+    assert "Equal within 0.5 points: dense_head and end_to_end." in page
     assert "No test image is misclassified" in page
     assert "nan" not in page.lower()
 
@@ -171,43 +175,67 @@ def test_hard_images_are_those_that_most_trainings_get_wrong() -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimate", "words"),
-    [
-        ((12.34, 9.9, 160.4), "12.3 (9.9 to 160)"),
-        ((np.inf, 800, np.inf), "more than 1,000 (800 to more than 1,000)"),
-        ((0.0, 0.0, 2.0), "fewer than the fewest (fewer than the fewest to 2)"),
-        ((5.0, np.nan, np.nan), "5"),
-    ],
+    ("low", "high", "words"),
+    [(10, 1000, "10 to 1,000"), (1000, np.inf, "more than 1,000"), (0, 5, "fewer than 5"), (0, np.inf, "not known")],
 )
-def test_label_equivalence_in_words(estimate: tuple[float, float, float], words: str) -> None:
-    names = ("equivalent", "equivalent_low", "equivalent_high")
-    assert advice.labels(SimpleNamespace(**dict(zip(names, estimate, strict=True))), 1000) == words
+def test_label_equivalence_in_words(low: float, high: float, words: str) -> None:
+    assert advice.equivalence(SimpleNamespace(equivalent_low=low, equivalent_high=high)) == words
 
 
-def advise_on(means: dict[str, float]) -> tuple[Comparison, str]:
-    comparison = study_of(outcomes_of(means, images=2000)).comparison
-    return comparison, advice.advise(comparison, 1)
+def comparison_of(means: dict[str, float], within: float = 0.005) -> Comparison:
+    return study_of(outcomes_of(means, images=2000), within=within).comparison
 
 
 def test_advice_where_transfer_wins() -> None:
-    comparison, first = advise_on({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.5})
-    assert first.startswith("With 1 label per class use dense_head (with the source model): ")
-    assert "points above training from scratch" in first
-    assert "better with 1 and 10 labels per class" in advice.conclude(comparison)
-    assert "Negative transfer" not in advice.conclude(comparison)
+    comparison = comparison_of({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.5})
+    assert advice.headline(comparison) == (
+        "**Use dense_head with 1 to 10 labels per class.** A source model pays with 1 to 10 labels per class."
+    )
+    first = advice.advise(comparison, 1)
+    assert first.startswith("With 1 label per class use dense_head: ")
+    assert "points above scratch. It needs labels and source model." in first
+    assert not advice.negative_transfer(comparison)
 
 
 def test_advice_where_transfer_loses() -> None:
-    comparison, first = advise_on({"dense_head": 0.5, "end_to_end": 0.6, "scratch": 0.7})
-    assert "train from scratch" in first
-    conclusion = advice.conclude(comparison)
-    assert "worse with 1 and 10 labels per class" in conclusion
-    assert "(worse than training from scratch): dense_head and end_to_end with 1 and 10 labels" in conclusion
+    comparison = comparison_of({"dense_head": 0.5, "end_to_end": 0.6, "scratch": 0.7})
+    assert advice.headline(comparison) == (
+        "**Use scratch with 1 to 10 labels per class.** A source model is not needed with 1 to 10 labels per class."
+    )
+    [negative] = advice.negative_transfer(comparison)
+    assert negative == (
+        "Negative transfer (worse than scratch): dense_head and end_to_end with 1 to 10 labels per class."
+    )
 
 
-def test_advice_names_what_is_not_separated() -> None:
-    _, first = advise_on({"dense_head": 0.70, "end_to_end": 0.7, "scratch": 0.5})
-    assert re.search(r"not separated from (dense_head|end_to_end)\.", first)
+def test_ties_go_to_what_needs_least() -> None:
+    """No source model before one, then no unlabelled images, then fewer trained parameters."""
+    tied = dict.fromkeys(["label_propagation", "end_to_end", "dense_head", "scratch"], 0.7)
+    comparison = comparison_of(tied, within=0.05)
+    assert comparison.recommended(1).strategy == "scratch"
+    with_source = comparison_of({**tied, "scratch": 0.5}, within=0.05)
+    assert (
+        with_source.recommended(1).strategy == "end_to_end"
+    )  # of which the small study counts fewer than of dense_head
+    assert "Equal within 5 points: dense_head and label_propagation." in advice.advise(with_source, 1)
+    assert comparison_of({**tied, "label_propagation": 0.8}, within=0.05).recommended(1).strategy == "label_propagation"
+    result = comparison.recommended(10)
+    card = pages.markdown("Card", write_card(study_of(outcomes_of(tied, images=2000), within=0.05)))
+    assert "Strategy: `scratch`" in card
+    assert result.best or f"It needs less than {comparison.best(10).strategy}, the highest (" in card
+
+
+def test_what_is_undecided_is_told_with_the_draws_that_would_tell() -> None:
+    comparison = comparison_of({"dense_head": 0.7, "end_to_end": 0.697, "scratch": 0.7}, within=0.0001)
+    said = advice.advise(comparison, 1)
+    assert re.search(
+        r"Undecided against \w+: .*\((about [\d,]+ more draws? would|more draws alone would not) tell\)", said
+    )
+    best = comparison.best(1)
+    assert comparison.recommended(1).strategy == best.strategy
+    if best.strategy != "scratch":
+        assert "may or may not pay" in advice.headline(comparison)
+    assert advice.more_draws(1) == "about 1 more draw would tell"
 
 
 @pytest.fixture(scope="module")
@@ -220,63 +248,54 @@ def page_of_ten(ten: Study) -> str:
     return page_of(ten)
 
 
-def test_advice_names_what_the_best_needs_and_the_best_without_unlabelled_images(ten: Study) -> None:
+def test_the_headline_answers_without_unlabelled_images_too(ten: Study) -> None:
     comparison = ten.comparison
-    best, alone = (
-        comparison.results.query(f"strategy == '{name}' and shots == 1") for name in ("self_training", "end_to_end")
+    assert advice.headline(comparison) == (
+        "**Use self_training with 1 to 10 labels per class.** A source model pays with 1 to 10 labels per class. "
+        "Without unlabelled images use end_to_end with 1 to 10 labels per class; there a source model pays with 1 to "
+        "10 labels per class."
     )
-    said = advice.advise(comparison, 1)
-    assert (
-        f"use self_training (with unlabelled images and the source model): {100 * best['accuracy'].item():.2f}" in said
-    )
-    other = f"end_to_end (with the source model) is highest: {100 * alone['accuracy'].item():.2f}"
-    assert said.endswith(f"Without unlabelled images {other} ± {100 * alone['margin'].item():.2f} %.")
-    assert "Without" not in advice.advise(comparison.labels_only, 1)
-    needs = {"pixels": "with labels alone", "source_model": "with the source model, without labels"}
-    for name, words in needs.items():
-        first = advise_on({name: 0.8, "scratch": 0.5})[1]
-        assert first.startswith(f"With 1 label per class use {name} ({words}): ")
+    other = comparison.results.query("strategy == 'end_to_end' and shots == 1")
+    accuracy = f"{100 * other['accuracy'].item():.2f} ± {100 * other['margin'].item():.2f} %"
+    assert advice.advise(comparison, 1).endswith(f"Without unlabelled images end_to_end, {accuracy}.")
+    alone = comparison.without(UNLABELLED)
+    assert alone is not None
+    assert "Without" not in advice.advise(alone, 1)
 
 
 def test_what_lies_below_pixels_is_negative_transfer_and_pixels_are_no_transfer() -> None:
     means = {"dense_head": 0.5, "pixels": 0.8, "prototypes": 0.55, "source_model": 0.4, "scratch": 0.7}
-    comparison, _ = advise_on(means)
-    said = advice.conclude(comparison)
-    assert "the best transfer strategy is worse with 1 and 10 labels" in said
-    for than in ("training from scratch", "pixels"):
-        assert f"Negative transfer (worse than {than}): dense_head and prototypes with 1 and 10 labels" in said
-    assert "source_model with" not in said  # which is no training on labels
+    said = advice.negative_transfer(comparison_of(means))
+    assert said == [
+        f"Negative transfer (worse than {than}): dense_head and prototypes with 1 to 10 labels per class."
+        for than in ("pixels", "scratch")
+    ]  # source_model is no training on labels
 
 
-def test_each_question_has_a_table_with_marks_of_its_own(ten: Study, page_of_ten: str) -> None:
+def test_one_table_ranks_all_strategies_and_says_what_they_need(ten: Study, page_of_ten: str) -> None:
     assert check_numbers(page_of_ten, ten.runs) > 200
-    tables = {
-        caption: table.set_index("strategy") for caption, table in tables_in(page_of_ten).items() if "strategy" in table
-    }
-    alone, unlabelled = (
-        tables[f"{question}: {ACCURACY}"] for question in ("Only labels", "Labels and unlabelled images")
-    )
-    assert set(alone.index) | set(unlabelled.index) == {*TEN, "source_model (0 labels)", "best of only labels"} - {
-        "source_model"
-    }
-    assert alone["1"]["end_to_end"].endswith("★")
-    assert unlabelled["1"]["self_training"].endswith("★")
-    assert unlabelled["1"]["best of only labels"] == alone["1"]["end_to_end"].removesuffix(" ★")
-    assert "source model (source_model)" in page_of_ten
+    ranking = tables_in(page_of_ten)[ACCURACY].set_index("strategy")
+    assert set(ranking.index) == set(TEN)
+    assert ranking.index[0] == "self_training"
+    assert ranking["1"]["self_training"].endswith("✓")
+    assert ranking["needs"]["source_model"] == "source model"
+    assert ranking["needs"]["self_training"] == "labels, unlabelled images and source model"
+    assert page_of_ten.index(ACCURACY) < page_of_ten.index("## Learning curves")
     assert "in some runs, by labels per class: 3 of 8 with 10." in page_of_ten
     assert "used no unlabelled images" not in PAGE
 
 
-def test_marks_of_a_question_are_of_its_highest_by_the_verdicts_of_all_pairs() -> None:
+def test_without_unlabelled_images_verdicts_stay_those_of_all_pairs() -> None:
     study = study_of(
         outcomes_of({"self_training": 0.8, "end_to_end": 0.6, "dense_head": 0.6, "pixels": 0.4}, images=2000)
     )
-    alone = study.comparison.labels_only
-    assert {result.strategy for result in alone.at(1) if result.level} == {"end_to_end", "dense_head"}
-    assert [result.strategy for result in study.comparison.at(1) if result.level] == ["self_training"]
-    for question in (alone, study.comparison):
-        pair = question.pairs.query("first == 'dense_head' and second == 'pixels' and shots == 1")
-        assert pair["corrected"].item() == study.comparison.pairs.loc[pair.index, "corrected"].item()
+    alone = study.comparison.without(UNLABELLED)
+    assert alone is not None
+    assert alone.best(1).strategy in ("end_to_end", "dense_head")
+    assert study.comparison.best(1).strategy == "self_training"
+    for first, second in itertools.permutations(alone.strategies, 2):
+        assert alone.verdict(first, second, 1) == study.comparison.verdict(first, second, 1) != ""
+    assert (alone.verdict("pixels", "dense_head", 1), alone.verdict("dense_head", "pixels", 1)) == ("worse", "better")
 
 
 def test_cautions_stand_only_where_unlabelled_images_are_used_and_nothing_checks_them(
@@ -377,23 +396,21 @@ def test_long_names_of_emoji_are_drawn() -> None:
 def test_nothing_is_concluded_from_trainings_that_failed() -> None:
     outcomes = outcomes_of({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.2})
     dead = (outcomes.strategy == "scratch") & (outcomes.shots == 1) & (outcomes.seed == 3)
-    page = page_of(study_of(dataclasses.replace(outcomes, collapsed=dead)))
+    page = page_of(study_of(outcomes, collapsed=dead))
     assert "Training failed: scratch with 1 label per class." in page
-    assert "the best transfer strategy is better with 10 labels per class." in page
     tables = tables_in(page)
     gains = tables["Gain over scratch in percentage points, by labelled images per class"]
     assert gains["1"].tolist() == ["–", "–"]
     assert "▲" in gains["10"][0]
-    accuracy = tables["Accuracy in % by labelled images per class"].set_index("strategy")
+    accuracy = tables[ACCURACY].set_index("strategy")
     assert "†" in accuracy["1"]["scratch"]
     assert "†" not in accuracy["10"]["scratch"]
     pairs = tables["Every pair"]
     assert not (pairs["labels per class"].eq("1") & pairs["second"].eq("scratch")).any()
-    every = page_of(study_of(dataclasses.replace(outcomes, collapsed=np.ones(len(dead), bool))))
-    assert "With 1 label per class no strategy learnt anything." in every
-    assert not tables_in(every)["What one training costs"]["effort"].str.contains("◆").any()
+    every = study_of(outcomes, collapsed=np.ones(len(dead), bool))
+    assert "With 1 label per class no strategy learnt anything." in page_of(every)
+    assert not tables_in(page_of(every))["What one training costs"]["effort"].str.contains("◆").any()
     late = (outcomes.strategy == "scratch") & (outcomes.shots == 10)
-    failed = study_of(dataclasses.replace(outcomes, collapsed=late))
+    failed = study_of(outcomes, collapsed=late)
     assert "more than half of the 16 models trained on 10 labels per class" in page_of(failed)  # 8 draws, 2 strategies
-    dead_one = study_of(dataclasses.replace(outcomes, collapsed=np.ones(len(dead), bool)))
-    assert "**Warning.** Its training failed" in pages.markdown("Card", write_card(dead_one))
+    assert "**Warning.** Its training failed" in pages.markdown("Card", write_card(every))
