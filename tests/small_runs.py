@@ -66,7 +66,8 @@ def fake_run(given: Draw) -> Run:
         3 + len(TARGET.calibration()[0]) + len(TARGET.pool()), 1 / (given.shots + given.seed / 10 + 1), np.float32
     )
     weights = [np.full((2, 2), given.shots, np.float32), np.array([given.seed], np.float64)]
-    return Run(np.stack([first, 1 - first], axis=1), weights, 5, given.shots, len(given.rows))
+    probabilities, seconds = np.stack([first, 1 - first], axis=1), given.shots + given.seed / 10
+    return Run(probabilities, weights, 5, given.shots, len(given.rows), train_seconds=seconds, predict_seconds=0.25)
 
 
 def fake_export(weights: list[np.ndarray], path: Path) -> None:

@@ -70,7 +70,8 @@ def fit(draws, *, features, workers=1):
         x = features.train[draw.rows]
         means = np.stack([x[draw.labels == name].mean(axis=0) for name in np.unique(draw.labels)])
         weights = [2 * means.T, -(means**2).sum(axis=1)]
-        yield Run(softmax(features.test @ weights[0] + weights[1], axis=-1), weights, means.size, 0, len(x))
+        probabilities = softmax(features.test @ weights[0] + weights[1], axis=-1)
+        yield Run(probabilities, weights, means.size, 0, len(x), train_seconds=0.5, predict_seconds=0.1)
 
 
 def export(weights, path, *, source, scaling, layer):
@@ -92,6 +93,8 @@ def test_a_first_run_makes_everything_and_a_second_runs_nothing(finished: Study)
     assert metrics["scratch"]["shots_0003"] == pytest.approx(
         cells.query("strategy == 'scratch' and shots == 3")["accuracy"].mean(), abs=1e-6
     )
+    seconds = json.loads(finished.read("results/seconds.js").decode().removeprefix("window.SECONDS = ").strip(";\n"))
+    assert {name: [*each] for name, each in seconds.items()} == dict.fromkeys(STRATEGIES, ["1", "3", "4"])
     stored = [np.load(finished.root / f"data/predictions/{name}.npz") for name in STRATEGIES]
     assert all((each[key] == stored[0][key]).all() for each in stored for key in ("shots", "seed"))
     assert finished.repro() == []

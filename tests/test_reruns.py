@@ -35,7 +35,7 @@ EDITS: dict[str, tuple[Any, list[str]]] = {  # a value, and the stages that run 
     "pretrain.seed": (1, ["pretrain", *TRANSFERRED, *SCORED]),
     "probes.images": (20, ["extract", *SCORED]),
     "dense_head.units": (11, ["dense_head", *SCORED]),
-    "report.replicates": (500, ["report"]),
+    "report.equal_within": (0.1, ["report"]),
     "compute.workers": (1, []),
 }
 
@@ -122,7 +122,7 @@ def test_more_seeds_and_shots_train_the_new_runs_alone_and_give_the_bytes_of_one
     assert remembered(printed) == dict.fromkeys(TRAINING[1:], (6, 2))
     assert study.read("dvc.lock") == finished.read("dvc.lock")
     for file in sorted((finished.root / "results").rglob("*")):
-        if file.is_file():
+        if file.is_file() and file.name != "seconds.js":
             name = file.relative_to(finished.root).as_posix()
             assert study.read(name) == file.read_bytes(), name
 

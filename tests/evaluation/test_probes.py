@@ -33,11 +33,15 @@ def test_calibration_images_have_their_classes_and_depend_on_no_draw(
     assert (rows == target_of(per_class, [1], 1).calibration()[0]).all()
 
 
+def run_of(probabilities: np.ndarray) -> Run:
+    return Run(probabilities.astype(np.float32), [np.ones(2)], 5, 1, 1, train_seconds=1, predict_seconds=1)
+
+
 def test_a_run_s_own_images_are_left_out_of_its_calibration() -> None:
     target = target_of(10, [1, 4], seeds=2)
     rows, labels = target.calibration()
     count = 4 + len(rows) + len(target.pool())
-    runs = [Run(np.full((count, 3), i, np.float32), [np.ones(2)], 5, 1, 1) for i in range(4)]
+    runs = [run_of(np.full((count, 3), i)) for i in range(4)]
     done = gather(target, runs, {}, 7)
     for run, draw in enumerate(target.runs()):
         own = np.isin(rows, draw.rows)
@@ -82,7 +86,7 @@ def test_runs_that_give_nearly_every_image_the_same_class_are_told() -> None:
     dead = np.full_like(right, [0.1, 0.6, 0.3])
     dead[::150] = right[::150]
     unbalanced = np.concatenate([dead[:300], right[300:]])  # so may test images be
-    runs = [Run(each.astype(np.float32), [np.ones(2)], 5, 1, 1) for each in (right, untrained, dead, unbalanced)]
+    runs = [run_of(each) for each in (right, untrained, dead, unbalanced)]
     assert gather(target, runs, {}, 7).collapsed.tolist() == [False, False, True, False]
 
 

@@ -39,9 +39,10 @@ def lock(study: Study) -> dict:
 
 
 def made(study: Study) -> dict[str, bytes]:
-    """All that a study has made; of dvc.lock the content, as its stages stand in the order in which they ran."""
+    """All that a study has made, but for its seconds; of dvc.lock the content, not the order of the stages."""
     files = [file for name in MADE for file in (study.root / name).rglob("*") if file.is_file()]
     content = {file.relative_to(study.root).as_posix(): file.read_bytes() for file in files}
+    content.pop("results/seconds.js", None)
     return content | {"dvc.lock": json.dumps(lock(study), sort_keys=True).encode()}
 
 

@@ -15,6 +15,7 @@ from transfer.params import Section
 from transfer.training import linear
 from transfer.training.runs import Run
 from transfer.training.task import Prepared, Task
+from transfer.training.timing import timed
 
 ENGINE = "scikit-learn"
 SUMMARY = "take the class with the nearest mean of frozen features"
@@ -42,4 +43,5 @@ def fit(draws: Sequence[Draw], *, features: Features, **_: object) -> Iterator[R
         features: frozen and scaled, (images, width) float32.
     """
     for draw in draws:
-        yield linear.nearest_mean(draw, features.train).run(features)
+        found, seconds = timed(linear.nearest_mean, draw, features.train)
+        yield found.run(features, seconds)

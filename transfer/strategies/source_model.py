@@ -17,6 +17,7 @@ from transfer.params import Section
 from transfer.training import fine_tuning
 from transfer.training.runs import Run
 from transfer.training.task import Prepared, Task, UnsuitableError
+from transfer.training.timing import timed
 
 ENGINE = "keras"
 SUMMARY = "take the source model as it is"
@@ -49,6 +50,6 @@ def fit(draws: Sequence[Draw], *, network: Network, to_predict: np.ndarray, **_:
         network: from raw images to logits.
         to_predict: images, (n, height, width, channels) uint8.
     """
-    [logits] = predictor(network.build())(to_predict)
-    run = Run(softmax(logits, axis=1), network.weights, 0, 0, 0)
+    [logits], seconds = timed(predictor(network.build()), to_predict)
+    run = Run(softmax(logits, axis=1), network.weights, 0, 0, 0, train_seconds=0, predict_seconds=seconds)
     yield from [run] * len(draws)

@@ -10,6 +10,7 @@ from scipy.special import softmax
 from transfer.data.target import Draw
 from transfer.training.runs import Run
 from transfer.training.schedule import FewShotSchedule
+from transfer.training.timing import timed
 from transfer.training.trainer import Trainer
 
 
@@ -37,13 +38,20 @@ def fit(
         The run; its weights are all that the network has, in Keras's order.
     """
     plan = params.plan(len(draw.rows), draw.shots, draw.seed)
-    trainer.reset(initial(draw), draw.seed)
-    trainer.train(inputs[draw.rows], draw.labels, plan, draw.seed)
+
+    def train() -> None:
+        trainer.reset(initial(draw), draw.seed)
+        trainer.train(inputs[draw.rows], draw.labels, plan, draw.seed)
+
+    _, train_seconds = timed(train)
+    logits, predict_seconds = timed(trainer.predict, to_predict)
     return Run(
-        probabilities=softmax(trainer.predict(to_predict), axis=-1),
+        probabilities=softmax(logits, axis=-1),
         weights=trainer.model.get_weights(),
         trainable_parameters=trainer.trainable_parameters,
         gradient_steps=len(plan.rates),
         examples_seen=plan.examples_seen,
+        train_seconds=train_seconds,
+        predict_seconds=predict_seconds,
         unlabelled_images=len(draw.rows) - draw.shots * trainer.model.output.shape[-1],
     )

@@ -22,6 +22,7 @@ from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling
 from transfer.params import Section
 from transfer.training.runs import Run
+from transfer.training.timing import timed
 
 QUIET = (  # joblib's warning after Ctrl-C, and that of `NearestCentroid` of pixels that are always the same
     "ignore:resource_tracker:UserWarning,ignore:self.within_class_std_dev_:UserWarning"
@@ -83,14 +84,17 @@ class Linear:
         kernel, bias = coefficients.T.astype(np.float32), intercept.astype(np.float32)
         return cls(kernel, bias, int(fitted.n_iter_[0]), examples, unlabelled_images)
 
-    def run(self, features: Features) -> Run:
-        """The run that it is the outcome of."""
+    def run(self, features: Features, seconds: float) -> Run:
+        """The run that it is the outcome of, after so many seconds."""
+        logits, predict_seconds = timed(lambda: features.test @ self.kernel + self.bias)
         return Run(
-            probabilities=softmax(features.test @ self.kernel + self.bias, axis=1),
+            probabilities=softmax(logits, axis=1),
             weights=[self.kernel, self.bias],
             trainable_parameters=self.kernel.size + self.bias.size,
             gradient_steps=self.iterations,
             examples_seen=self.iterations * self.examples,
+            train_seconds=seconds,
+            predict_seconds=predict_seconds,
             unlabelled_images=self.unlabelled_images,
         )
 
@@ -115,15 +119,16 @@ def fit(
 
     Yields:
         The run of each draw, in their order; its weights are kernel and bias, for scaled features. Steps and examples
-        count the final fit's iterations, not the search for a penalty.
+        count the final fit's iterations, not the search for a penalty, which its seconds have in them.
     """
     os.environ.setdefault("PYTHONWARNINGS", QUIET)
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which end with this one
-        fitted = joblib.Parallel(workers or -1, return_as="generator")(map(fitting, draws))
+        jobs = ((timed, (call, *args), kwargs) for call, args, kwargs in map(fitting, draws))
+        fitted = joblib.Parallel(workers or -1, return_as="generator")(jobs)
         signal.signal(signal.SIGINT, handler)
-        for draw, returned in zip(draws, fitted, strict=True):
-            yield finish(draw, returned).run(features)
+        for draw, (returned, seconds) in zip(draws, fitted, strict=True):
+            yield finish(draw, returned).run(features, seconds)
 
 
 def nearest_mean(draw: Draw, features: np.ndarray) -> Linear:

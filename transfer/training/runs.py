@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.versions import made_with
 from transfer.params import Section
 from transfer.training.cache import RunCache
+from transfer.training.seconds import keep_seconds
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Run:
         gradient_steps: updates of the weights.
         examples_seen: images that went through training, repeats counted.
         unlabelled_images: images without labels that training used.
+        train_seconds, predict_seconds: on this machine, beside other runs; `training/seconds.py` says of what.
     """
 
     probabilities: np.ndarray
@@ -39,18 +41,24 @@ class Run:
     gradient_steps: int
     examples_seen: int
     unlabelled_images: int = 0
+    _: KW_ONLY
+    train_seconds: float
+    predict_seconds: float
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The same as named arrays."""
         counts = [self.trainable_parameters, self.gradient_steps, self.examples_seen, self.unlabelled_images]
         weights = {f"weight{number:04}": weight for number, weight in enumerate(self.weights)}
-        return {"probabilities": self.probabilities, "counts": np.array(counts, np.int64)} | weights
+        seconds = np.array([self.train_seconds, self.predict_seconds])
+        return {"probabilities": self.probabilities, "counts": np.array(counts, np.int64), "seconds": seconds} | weights
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
         """What `arrays` gave."""
         weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight")]
-        return cls(arrays["probabilities"], weights, *arrays["counts"].tolist())
+        train, predict = arrays["seconds"].tolist()
+        counts = arrays["counts"].tolist()
+        return cls(arrays["probabilities"], weights, *counts, train_seconds=train, predict_seconds=predict)
 
 
 Export = Callable[[list[np.ndarray], Path], None]
@@ -97,6 +105,10 @@ def train_runs(
         runs[number] = run if draws[number].seed == 0 else replace(run, weights=[])
         cache.write(draws[number], runs[number].arrays())
     cache.trim()
+    keep_seconds(
+        strategy,
+        [(draws[n].shots, draws[n].seed, run.train_seconds, run.predict_seconds) for n, run in sorted(runs.items())],
+    )
 
     model, largest = Path("models", f"{strategy}.keras"), order[0]
     export(runs[largest].weights, model)
