@@ -47,7 +47,7 @@ def test_the_results_are_those_of_the_parameters() -> None:
 
 @as_committed
 def test_the_readme_has_the_table_of_the_report() -> None:
-    assert accuracy_table(README, "## What it finds") == accuracy_table(REPORT, "**Labels and unlabelled images")
+    assert accuracy_table(README, "## What it finds") == accuracy_table(REPORT, "**Accuracy in %")
 
 
 EXPECTED = {  # mean accuracy to be kept at 50, 100 and 1000 labels per class, where the draw matters little
