@@ -105,10 +105,8 @@ def train_runs(
         runs[number] = run if draws[number].seed == 0 else replace(run, weights=[])
         cache.write(draws[number], runs[number].arrays())
     cache.trim()
-    keep_seconds(
-        strategy,
-        [(draws[n].shots, draws[n].seed, run.train_seconds, run.predict_seconds) for n, run in sorted(runs.items())],
-    )
+    seconds = {n: (run.train_seconds, 1000 * run.predict_seconds / len(run.probabilities)) for n, run in runs.items()}
+    keep_seconds(strategy, [(draws[n].shots, draws[n].seed, *seconds[n]) for n in sorted(runs)])
 
     model, largest = Path("models", f"{strategy}.keras"), order[0]
     export(runs[largest].weights, model)

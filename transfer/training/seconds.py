@@ -1,9 +1,10 @@
 """Seconds that the runs took on this machine: for the report's page, and in no file that Git or DVC keeps.
 
-A run's training and its prediction are timed each, on the one thread that it has while others train beside it. What is
-done once for many runs is not counted: building and tracing a network, the images' way through the frozen backbone, the
-graph of `label_propagation`, and the trainings that pseudo-labels come from. The search for a penalty is counted.
-The first run of every thread takes longer; medians over the draws leave it out where there are more than a few.
+Each run's training and its prediction of 1,000 images are timed on the one thread that it has while others train beside
+it. What is done once for many runs is not counted: building and tracing a network, the images' way through the frozen
+backbone (in training and in prediction), the graph of `label_propagation`, and the trainings that pseudo-labels come
+from. The search for a penalty is counted. The first run of every thread takes longer; medians over the draws leave it
+out where there are more than a few.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def keep_seconds(strategy: str, runs: Sequence[tuple[int, int, float, float]]) -
 
     Args:
         strategy: its name.
-        runs: shots, seed, seconds of training and of prediction of every run; those of a remembered one are of when it
-            was trained.
+        runs: shots, seed, seconds of training, and of predicting 1,000 images, of each; those of a remembered run are of
+            when it was trained.
     """
     table = pd.DataFrame(runs, columns=["shots", "seed", "train_seconds", "predict_seconds"])
     table.insert(0, "strategy", strategy)
