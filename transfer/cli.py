@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Collection
 from importlib import import_module
+from importlib.metadata import version
 from typing import NoReturn
 
 from transfer.console import UserError, run
@@ -38,6 +39,7 @@ def build(wanted: Collection[str]) -> Parser:
     """The parser; of sub-commands that are not wanted it knows the name and what they do, no more."""
     parser = Parser(prog="transfer", description=DESCRIPTION)
     _explain(parser, EXAMPLE)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('transfer-study')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (module_name, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from transfer.data.images import NARROW
 from transfer.models.backend import keras
 from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.networks import load_model
+from transfer.serve.files import warn_of_others
 from transfer.serve.models import open_folder, open_model, ranked
 
 
@@ -148,6 +154,7 @@ def test_a_hostile_name_of_a_file_or_class_does_nothing_to_the_terminal(
     [
         (["--top", "0", "x.png"], "--top is 0, but must be at least 1"),
         (["--model", "nowhere.keras", "x.png"], "nowhere.keras is missing"),
+        (["x.png"], "models/best.keras is missing: run this in the folder of a finished study, or give --model PATH"),
         (["empty"], "empty holds no image or recording"),
     ],
 )
@@ -157,6 +164,71 @@ def test_what_cannot_be_asked_is_refused_in_one_line(
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     refused(lambda: run(*arguments), said)
+
+
+@pytest.fixture
+def study(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is worked in, with two models as DVC recorded them, and one that it did not."""
+    (tmp_path / "models").mkdir()
+    outs = []
+    for name in ("best", "scratch", "mine"):
+        shutil.copy(model, file := tmp_path / "models" / f"{name}.keras")
+        outs.append(f"    - {{path: models/{name}.keras, md5: {hashlib.md5(file.read_bytes()).hexdigest()}}}\n")
+    (tmp_path / "dvc.lock").write_text("stages:\n  train:\n    outs:\n" + "".join(outs[:2]))
+    Image.fromarray(side_image("left")).save(tmp_path / "x.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_model_that_dvc_lock_does_not_record_is_told(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("best", "mine"):
+        assert run("--model", name, "x.png") == 0
+    assert capsys.readouterr().err == ""
+    for name in ("best", "mine"):  # as `git switch` leaves the first
+        write_sides(study / "models" / f"{name}.keras", shots=1)
+    wanted = "warning: models/best.keras is not what dvc.lock records, as after `git switch`: run `dvc checkout"
+    for arguments in (["x.png"], ["--model", "mine", "x.png"]):
+        assert run(*arguments) == 0
+    assert capsys.readouterr().err == f"{wanted} models/best.keras`, or `dvc repro`\n"
+    shutil.copy("models/best.keras", "models/scratch.keras")
+    warn_of_others(sorted(Path("models").glob("*.keras")))
+    assert "models/best.keras, models/scratch.keras are not what dvc.lock records" in capsys.readouterr().err
+    Path("dvc.lock").unlink()
+    assert run("x.png") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_model_is_named_by_its_strategy_or_its_path(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sides(study / "models/scratch.keras", "scratch")
+    for name in ("scratch", "models/scratch.keras"):
+        assert answers(capsys, "--model", name, "x.png")["model"]["strategy"] == "scratch"
+    refused(lambda: run("--model", "scrtch", "x.png"), "models/scrtch.keras is missing: models has best, mine, scratch")
+    write_bare(study / "models/source_model.keras")
+    refused(lambda: run("--model", "source_model", "x.png"), "where one was not run, the source model bears its name")
+
+
+def test_csv_has_a_row_for_each_file_and_class_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sides(tmp_path / "any.keras", classes=('the "left", or so', "right"))
+    names = [str(tmp_path / name) for name in ("a, b.png", 'say "hi".png')]
+    for name, side in zip(names, SIDES, strict=True):
+        Image.fromarray(side_image(side).astype(np.uint16)).save(name)
+    assert run("--model", path, "--csv", "--top", 1, *names) == 0
+    out, err = capsys.readouterr()
+    assert err.count("warning: ") == 2
+    header, *rows = csv.reader(io.StringIO(out))
+    assert header == ["file", "class", "probability"]
+    assert [row[:2] for row in rows] == [[names[0], 'the "left", or so'], [names[1], "right"]]
+    assert all(0.5 < float(row[2]) <= 1 for row in rows)
+    refused(lambda: run("--csv", "--json", "x.png"), "not allowed with argument --csv")
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build([]).parse_args(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"transfer {version('transfer-study')}\n"
 
 
 def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> None:

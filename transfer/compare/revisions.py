@@ -165,6 +165,19 @@ def has_other_test_data(base: Revision, other: Revision) -> bool:
     return any(old[path] != new[path] for path in TEST_DATA if path in old and path in new)
 
 
+def not_recorded(files: Sequence[Path]) -> list[Path]:
+    """Those of a study's files, all in one of its folders, that are not what its `dvc.lock` records of them.
+
+    None where there is no `dvc.lock`, and none that it does not name.
+    """
+    study = files[0].absolute().parent.parent
+    if not (study / LOCK).is_file():
+        return []
+    recorded = _outs(parse_params((study / LOCK).read_text("utf-8"), LOCK).get("stages", {}))
+    names = [file.absolute().relative_to(study).as_posix() for file in files]
+    return [file for file, name in zip(files, names, strict=True) if recorded.get(name) not in (None, _md5_of(file))]
+
+
 def _outs(stages: Mapping[str, Any]) -> dict[str, str]:
     """Paths and MD5 of all that the stages of `dvc.lock` wrote."""
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}

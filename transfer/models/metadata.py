@@ -62,7 +62,9 @@ def read_metadata(path: Path) -> Metadata:
         UserError: if the file is missing, is no `.keras` file, or does not say what it is.
     """
     if not has_metadata(path):
-        raise UserError(f"{path} is no model of this study: name a .keras file from its models folder")
+        raise UserError(
+            f"{path} is no strategy's model (where one was not run, the source model bears its name): choose another"
+        )
     with decoding(path), zipfile.ZipFile(path) as archive:
         content = json.loads(archive.read(MEMBER))
         classes = tuple(map(str, content["classes"]))

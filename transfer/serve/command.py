@@ -56,9 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     name = f"[{host}]" if ":" in host else host  # in a URL and in the header Host
     with bind(host, arguments.port) as listener:  # before anything that takes time
         from transfer.serve.app import build
+        from transfer.serve.files import warn_of_others
         from transfer.serve.models import open_folder
 
         models, best = open_folder(arguments.models)
+        warn_of_others(sorted(arguments.models.glob("*.keras")))
         application = build(models, best, ["*"] if host in EVERY else [*LOOPBACK, name])
         if name not in LOOPBACK:
             print(f"warning: with --host {host} whoever reaches this machine can use the page", file=sys.stderr)

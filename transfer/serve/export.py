@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.console import UserError, one_line, quiet_stderr, say
+from transfer.serve.files import DEFAULT, check_there, model_path, warn_of_others
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +39,12 @@ IMAGES = 64  # noise of rising contrast, that both are asked about
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    best = Path("models/best.keras")
-    parser.add_argument("--model", type=Path, default=best, help="the model to write (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        type=model_path,
+        default=DEFAULT,
+        help="the model to write: a file, or the name of a strategy (default: %(default)s)",
+    )
     parser.add_argument("--format", choices=FORMATS, required=True, help="in which to write it")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="what to write; must not exist yet")
 
@@ -48,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write it and print how well it matches; 1 if it does not."""
     if arguments.format == "onnx" and any(find_spec(package) is None for package in ONNX):
         raise UserError(f"--format onnx needs more packages: run `pip install {' '.join(ONNX)}`")
+    check_there(arguments.model)
+    warn_of_others([arguments.model])
     largest = export(arguments.model, arguments.format, arguments.output)
     if not largest <= TOLERANCE:  # nor may it be NaN
         print(

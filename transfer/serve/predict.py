@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.console import USER_ERROR, UserError, counted, shown
+from transfer.serve.files import DEFAULT, check_there, model_path, warn_of_others
 
 DESCRIPTION = """\
 Say what images and recordings show. Their files are prepared exactly as those that the model was trained on. A folder
@@ -22,12 +24,18 @@ BATCH = 256  # images in memory at a time
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a file, or a folder of files")
-    best = Path("models/best.keras")
-    parser.add_argument("--model", type=Path, default=best, help="the model to ask (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        type=model_path,
+        default=DEFAULT,
+        help="the model to ask: a file, or the name of a strategy (default: %(default)s)",
+    )
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="classes to print for each file (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
+    form.add_argument("--csv", action="store_true", help="print CSV: a row for each file and class")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     from transfer.serve.models import open_model, ranked
 
     files = list_files(arguments.images)
+    check_there(arguments.model)
+    warn_of_others([arguments.model])
     model = open_model(arguments.model)
     metadata = model.metadata
     failures = []
@@ -57,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
                 warn(f"{shown(file)} is {doubt}")
             yield file, image
 
-    images, answers = read(), []
+    images = read()
+    answers: list[dict[str, Any]] = []
     while batch := list(islice(images, BATCH)):
         probabilities = model.probabilities(np.stack([image for _, image in batch]))
         for (file, _), row in zip(batch, probabilities, strict=True):
@@ -65,6 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         facts = {"strategy": metadata.strategy, "shots": metadata.shots, "classes": metadata.classes}
         print(json.dumps({"model": facts, "files": answers}, indent=2), flush=True)
+    elif arguments.csv:
+        rows = csv.writer(sys.stdout, lineterminator="\n")
+        rows.writerow(["file", "class", "probability"])
+        rows.writerows([each["file"], *said.values()] for each in answers for said in each["predictions"])
     elif answers:
         print(table(f"{metadata.strategy}, {counted(metadata.shots, 'label')} per class", answers), end="", flush=True)
     return USER_ERROR if failures else 0
