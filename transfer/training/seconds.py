@@ -26,8 +26,8 @@ def keep_seconds(strategy: str, runs: Sequence[tuple[int, int, float, float]]) -
 
     Args:
         strategy: its name.
-        runs: shots, seed, seconds of training, and seconds of predicting 1,000 images; of a remembered run those of when
-            it was trained.
+        runs: shots, seed, seconds of training, and seconds of predicting 1,000 images; of a remembered run those of
+            when it was trained.
     """
     table = pd.DataFrame(runs, columns=["shots", "seed", "train_seconds", "predict_seconds"])
     table.insert(0, "strategy", strategy)
