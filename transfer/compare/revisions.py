@@ -170,12 +170,12 @@ def not_recorded(files: Sequence[Path]) -> list[Path]:
 
     None where there is no `dvc.lock`, and none that it does not name.
     """
-    study = files[0].absolute().parent.parent
-    if not (study / LOCK).is_file():
+    folder = files[0].absolute().parent
+    lock = folder.parent / LOCK
+    if not lock.is_file():
         return []
-    recorded = _outs(parse_params((study / LOCK).read_text("utf-8"), LOCK).get("stages", {}))
-    names = [file.absolute().relative_to(study).as_posix() for file in files]
-    return [file for file, name in zip(files, names, strict=True) if recorded.get(name) not in (None, _md5_of(file))]
+    recorded = _outs(parse_params(lock.read_text("utf-8"), lock).get("stages", {}))
+    return [file for file in files if recorded.get(f"{folder.name}/{file.name}") not in (None, _md5_of(file))]
 
 
 def _outs(stages: Mapping[str, Any]) -> dict[str, str]:
