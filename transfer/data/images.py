@@ -56,8 +56,17 @@ def untold(doubt: str) -> None:
     """Where nobody is told of doubts."""
 
 
+def as_is(image: Image.Image) -> Image.Image:
+    """Where nothing is done to an image before it is brought to size."""
+    return image
+
+
 def read_image(
-    content: bytes, preprocessing: Preprocessing, name: str, doubt: Callable[[str], object] = untold
+    content: bytes,
+    preprocessing: Preprocessing,
+    name: str,
+    doubt: Callable[[str], object] = untold,
+    adjust: Callable[[Image.Image], Image.Image] = as_is,
 ) -> np.ndarray:
     """Decode an image file and bring it to the form that a network takes.
 
@@ -66,6 +75,7 @@ def read_image(
         preprocessing: that is wanted.
         name: what the file is called in errors.
         doubt: is told what is doubtful: `NARROW`, `SEVERAL`, `LIGHT_INK`.
+        adjust: is given the image in grey or RGB, 8 bits, and gives that which is brought to size.
 
     Returns:
         (height, width, channels) uint8.
@@ -92,7 +102,7 @@ def read_image(
             if (white := white_of(deep)) < WHITES[-1]:
                 doubt(NARROW.format(white))
             image = Image.fromarray(_eight_bit(deep, white))
-        return _prepared(image, preprocessing, doubt)
+        return _prepared(image, preprocessing, doubt, adjust)
     except (UserError, Image.UnidentifiedImageError):
         raise
     except Image.DecompressionBombError:
@@ -114,7 +124,8 @@ def white_of(values: np.ndarray) -> int:
     """Which of `WHITES` is white: the least that no value is above; 65535 where all are 0, or not of 16 bits."""
     if values.dtype.kind != "u" or values.dtype.itemsize != 2:
         return WHITES[-1]
-    return next((white for white in WHITES if 0 < values.max() <= white), WHITES[-1])
+    largest = values.max()
+    return next((white for white in WHITES if 0 < largest <= white), WHITES[-1])
 
 
 def check(images: np.ndarray, name: str) -> None:
@@ -246,7 +257,12 @@ def _eight_bit(image: np.ndarray, white: int) -> np.ndarray:
     return image.astype(np.uint8)
 
 
-def _prepared(image: Image.Image, preprocessing: Preprocessing, doubt: Callable[[str], object]) -> np.ndarray:
+def _prepared(
+    image: Image.Image,
+    preprocessing: Preprocessing,
+    doubt: Callable[[str], object],
+    adjust: Callable[[Image.Image], Image.Image] = as_is,
+) -> np.ndarray:
     """Bring an image of 8-bit values to the form; rules 3 to 5."""
     mode = "L" if preprocessing.channels == 1 else "RGB"
     if image.has_transparency_data:
@@ -258,7 +274,7 @@ def _prepared(image: Image.Image, preprocessing: Preprocessing, doubt: Callable[
         if np.asarray(image).min() >= 255 - CONTENT and np.ptp(np.asarray(black)) > CONTENT:
             doubt(LIGHT_INK)
             image = black
-    image = image.convert(mode)
+    image = adjust(image.convert(mode))
     margin = preprocessing.margin
     colour = _border_colour(image) if margin or preprocessing.fit == "pad" else 0
     size = preprocessing.width - 2 * margin, preprocessing.height - 2 * margin
