@@ -5,12 +5,16 @@
 
 SETUP = @sh requirements/setup.sh
 RUN = @PATH="$(CURDIR)/.venv/bin:$$PATH"
+DIFFER = "dvc.lock and results/ differ from those in Git, and nothing else does. If you edited nothing, they were made on" \
+	"another kind of processor (README.md). Keep yours: git switch -c mine && git commit -am 'Results of this machine'." \
+	"Or take theirs: git restore dvc.lock results"
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 repro: base .cache/checked ## run what has changed of the pipeline (ARGS=... goes to dvc repro)
 	$(RUN) dvc repro $(ARGS)
+	@git diff --quiet HEAD -- . ':!dvc.lock' ':!results' 2>/dev/null && ! git diff --quiet HEAD && echo $(DIFFER) || true
 
 base:
 	$(SETUP) base

@@ -203,6 +203,27 @@ def test_make_repro_checks_and_runs_with_the_programs_of_the_environment(machine
     assert machine.calls().splitlines()[1:] == [check]
 
 
+@on_posix
+def test_make_repro_says_why_results_differ_where_nothing_was_edited(machine: Machine) -> None:
+    (machine.bin / "git").symlink_to(shutil.which("git") or pytest.skip("no git"))
+    machine.python("python3", "3.11")
+    machine.setup("base")
+    machine.write(machine.project / ".venv/bin/dvc", "#!/bin/sh\necho $1 >dvc.lock\n")
+    for name in ("dvc.yaml", "params.yaml", "dvc.lock"):
+        (machine.project / name).touch()
+    assert machine.run("make", "repro").stdout == ""  # where there is no repository
+    machine.write(machine.project / ".gitignore", "*\n!*.yaml\n!dvc.lock\n")
+    identity = ("-c", "user.name=A Tester", "-c", "user.email=tester@example.org")
+    for command in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "Start")):
+        assert machine.run("git", *command).returncode == 0
+    assert machine.run("make", "repro").stdout == ""
+    (machine.project / "dvc.lock").write_text("of another processor")
+    assert machine.run("git", *identity, "commit", "-qam", "Theirs").returncode == 0
+    assert "nothing else does. If you edited nothing" in machine.run("make", "repro").stdout
+    (machine.project / "params.yaml").write_text("edited: 1")
+    assert machine.run("make", "repro").stdout == ""
+
+
 # What the locks promise.
 
 
