@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import pytest
 from browsing import check_by_axe
+from PIL import Image
 from playwright.sync_api import Browser, Page
 from reports import TEN, outcomes_of, study_of
 
@@ -23,21 +28,48 @@ STUDY = study_of(outcomes_of(TEN, shots=(1, 4, 10), seeds=3))
 PANELS = (
     12  # that the program draws: curves, gains, cost at three budgets, images, and two for each of three strategies
 )
+SECONDS = {  # training, prediction
+    "scratch": {"1": [0.5, 0.2], "4": [0.6, 0.2], "10": [9.874, 0.2]},
+    "dense_head": {"1": [0.4, 0.1], "4": [0.5, 0.1], "10": [1234.5, 0.1]},
+}
+BUDGETS = (1, 5, 10, 50, 100, 1000)
 
 
 Open = Callable[..., Page]
 
 
+def written(file: Path, sections: list[Section], strategies: Sequence[str], seconds: Any) -> Path:
+    file.write_text(pages.html("Which way to transfer", sections, strategies), "utf-8")
+    (file.parent / "seconds.js").write_text(f"window.SECONDS = {json.dumps(seconds)};\n")
+    return file
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(pages.html("Which way to transfer", write_report(STUDY), STUDY.comparison.strategies), "utf-8")
-    return file
+    return written(file, write_report(STUDY), STUDY.comparison.strategies, SECONDS)
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with the first table of a whole study: ten strategies with long names, and six budgets."""
+    accuracies = [Entry("98.29", 0.9829, "equal") for _ in BUDGETS]
+    needs = Entry("labels, unlabelled images and source model", "")
+    rows = [[Entry(name, name), *accuracies, needs] for name in TEN]
+    table = Table("Accuracy", ["strategy", *(f"{shots:,}" for shots in BUDGETS), "needs"], rows)
+    gained = [[Entry(name, name), *[Entry("+42.28 ± 14.60", 42.28, "better")] * 6] for name in TEN]
+    gains = Table("Gains", table.head[:-1], gained)
+    file = tmp_path_factory.mktemp("ranked") / "report.html"
+    sections = [Section("which", "Which to use", [table, gains]), Section("cost", "Cost")]
+    return written(file, sections, list(TEN), {"scratch": {"1000": [12.3, 0.2]}})
 
 
 @pytest.fixture
 def opened(browser: Browser, report: Path) -> Iterator[Open]:
-    """Opens the page of the study, or another; everything that it asks for or complains of is kept."""
+    """Opens the page of the study, or another; everything that it asks for or complains of is kept.
+
+    It may ask for the seconds beside it alone, and complain of nothing but that they are absent.
+    """
     contexts = []
 
     def open_page(file: Path | None = None, width: int = 1280, script: bool = True, **options: Any) -> Page:
@@ -57,8 +89,9 @@ def opened(browser: Browser, report: Path) -> Iterator[Open]:
         page.goto((file or report).resolve().as_uri())
         if script and file is None:
             page.wait_for_function(f"document.documentElement.dataset.drawn >= {PANELS}")
-        assert complaints == []
-        assert [url for url in asked if not url.startswith("data:")] == [page.url.split("#")[0]]
+        seconds = (file or report).with_name("seconds.js")
+        assert complaints == ([] if seconds.exists() else ["Failed to load resource: net::ERR_FILE_NOT_FOUND"])
+        assert {url for url in asked if not url.startswith("data:")} <= {page.url.split("#")[0], seconds.as_uri()}
         return page
 
     yield open_page
@@ -85,7 +118,7 @@ def test_without_its_program_it_shows_everything_but_the_controls(opened: Open) 
     assert len(sizes) == 6
     assert all(size and size["height"] > 50 for size in sizes)
     assert not page.locator("#theme").is_visible()
-    assert not page.locator("#strategies").is_visible()
+    assert page.locator("fieldset input:visible").count() == page.locator("#seconds:visible").count() == 0
 
 
 def test_a_press_on_a_column_sorts_numbers_and_words_and_another_turns_round(opened: Open) -> None:
@@ -119,9 +152,10 @@ def test_strategies_are_switched_off_and_on(opened: Open) -> None:
         return [marks(page, chart) for chart in ("accuracy", "gains", "cost")]
 
     curves, gains, costs = before = shown()
-    page.locator("#strategies input[value=dense_head]").click()
+    switches = page.locator("fieldset input[value=dense_head]")
+    switches.first.click()
     assert shown() == [curves * 9 // 10, gains * 8 // 9, costs * 9 // 10]
-    assert "off" in (page.locator(".key [data-strategy=dense_head]").first.get_attribute("class") or "")
+    assert [switch.is_checked() for switch in switches.all()] == [False] * 3
     page.keyboard.press("Space")
     assert shown() == before
 
@@ -136,6 +170,10 @@ def test_the_pointer_on_a_point_shows_its_numbers(opened: Open) -> None:
     [result] = STUDY.comparison.results.query("strategy == 'feature_extraction' and shots == 4").to_dict("records")
     numbers = [f"{100 * result[name]:.2f}" for name in ("accuracy", "low", "high")]
     assert said == ["feature_extraction", "4", *numbers]
+    look = "(all) => all.map((it) => getComputedStyle(it)).map((it) => [it.display, it.borderBottomWidth, it.minWidth])"
+    # nothing of the page's tables
+    assert tip.locator("td.key").evaluate_all(look) == [["table-cell", "0px", "0px"]] * 5
+    assert tip.locator("td.value").evaluate_all(look) == [["block", "0px", "0px"]] * 5
 
 
 def brightness(page: Page) -> int:
@@ -177,6 +215,86 @@ def test_axe_finds_no_serious_fault_and_nothing_overflows(opened: Open, width: i
     assert page.evaluate(beyond) == 0
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_two_labels_of_an_axis_touch(opened: Open, width: int) -> None:
+    page = opened(width=width)
+    touching = page.evaluate("""() => [...document.querySelectorAll('.panel .role-axis-label')].flatMap((axis) => {
+        const shown = [...axis.querySelectorAll('text')].filter((each) => each.getAttribute('opacity') !== '0');
+        const boxes = shown.map((each) => each.getBoundingClientRect());
+        return boxes.slice(1).flatMap((b, i) => {
+            const a = boxes[i];
+            const beside = Math.max(a.left - b.right, b.left - a.right);
+            const below = Math.max(a.top - b.bottom, b.top - a.bottom) + 4; // digits are lower than their boxes
+            return Math.max(beside, below) < 2 ? [shown[i].textContent + shown[i + 1].textContent] : [];
+        });
+    })""")
+    assert touching == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_marks_that_are_neither_better_nor_worse_are_hollow(opened: Open, scheme: str) -> None:
+    page = opened(color_scheme=scheme)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    points = page.locator("figure[data-chart=gains] svg .mark-symbol.role-mark path")
+    told = points.evaluate_all("(all) => all.map((it) => [it.ariaLabel, getComputedStyle(it).fill])")
+    hollow = ["better" not in label and "worse" not in label for label, _ in told]
+    assert [fill == ground for _, fill in told] == hollow
+    assert len(set(hollow)) == 2
+
+
+def test_misread_images_say_what_they_are_and_what_they_were_taken_for(opened: Open) -> None:
+    captions = opened().locator("figure[data-chart=errors] svg .role-mark.mark-text > text").all_text_contents()
+    assert len(captions) > 0
+    assert all(re.fullmatch(r"true (\d),\s*read as (?!\1)\d", caption) for caption in captions)
+
+
+def test_seconds_beside_the_page_are_shown_and_sorted(opened: Open) -> None:
+    page = opened()
+    first = page.locator("#which table")
+    head = first.locator("thead th").last
+    assert re.sub(r"\s+", " ", head.inner_text()) == "seconds to train, 10 labels"
+    head.locator("button").click()
+    names, taken = first.locator("tbody th").all_inner_texts(), first.locator("tbody td:last-child").all_inner_texts()
+    assert names[:2] == ["dense_head", "scratch"]
+    assert taken == ["1,230", "9.87", *["–"] * (len(TEN) - 2)]
+    row = page.locator("#seconds tbody tr", has_text="dense_head")
+    told = [re.sub(r"\s", "", text) for text in row.locator("td").all_inner_texts()]
+    assert told == ["0.4/0.1", "0.5/0.1", "1,230/0.1"]
+
+
+def test_without_seconds_there_is_no_place_for_them(opened: Open, report: Path, tmp_path: Path) -> None:
+    page = opened(Path(shutil.copy(report, tmp_path)))
+    assert "seconds" not in page.locator("#which table").inner_text()
+    assert not page.locator("#seconds").is_visible()
+
+
+def test_tables_fit_a_screen_and_three_budgets_fit_a_phone(opened: Open, ranked: Path) -> None:
+    page = opened(ranked, width=1280)
+    assert page.locator("#which table").first.locator("thead th").count() == 1 + len(BUDGETS) + 2
+    assert page.evaluate("[...document.querySelectorAll('.wide')].every((it) => it.scrollWidth <= it.clientWidth)")
+    page = opened(ranked, width=390)
+    for table in page.locator("#which table").all():
+        whole = table.evaluate("""(table) => [...table.tHead.rows[0].cells].filter((cell) =>
+            cell.getBoundingClientRect().right <= table.parentElement.getBoundingClientRect().right).length""")
+        assert whole >= 1 + 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_shadow_tells_that_a_table_goes_on(opened: Open, ranked: Path, scheme: str) -> None:
+    page = opened(ranked, width=390, color_scheme=scheme)
+    table = page.locator("div.wide").first
+
+    def corner() -> tuple[int, ...]:
+        """Colour of the upper right corner, where no letter is."""
+        pixels = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("RGB"))
+        return tuple(map(int, pixels[2, -1]))
+
+    ground = tuple(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))))
+    assert abs(sum(corner()) - sum(ground)) > 60
+    table.evaluate("(it) => { it.scrollLeft = it.scrollWidth; }")
+    assert corner() == ground
+
+
 def test_it_prints_whole_and_without_controls(opened: Open) -> None:
     page = opened()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -196,7 +314,7 @@ def test_keyboard_and_screen_reader_find_their_way(opened: Open) -> None:
     links = page.evaluate("[...document.querySelectorAll('nav a')].map((each) => each.getAttribute('href'))")
     sections = page.evaluate("[...document.querySelectorAll('section')].map((each) => each.id)")
     assert links == [f"#{name}" for name in sections]
-    assert len(sections) == 11
+    assert len(sections) == 10
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((each) => each.tagName)")
     assert levels == ["H1", *["H2"] * len(sections)]
     assert page.locator("figure figcaption").count() == page.locator("figure").count()
@@ -209,10 +327,8 @@ def test_hostile_names_are_shown_and_do_nothing(opened: Open, tmp_path: Path) ->
     points = alt.Chart(pd.DataFrame({"x": [1], "strategy": [evil]})).mark_point().encode(x="x:Q", color="strategy:N")
     chart = Chart("curves", evil, [alt.layer(points).properties(title=evil, height=99)], keyed=[evil])
     table = Table(evil, [evil], [[Entry(evil, evil)]], note=evil)
-    file = tmp_path / "evil.html"
     sections = [Section("which", evil, [Text(evil), Bullets([evil]), chart, table])]
-    file.write_text(pages.html("Which way to transfer", sections, [evil, "b"]), "utf-8")
-    page = opened(file)
+    page = opened(written(tmp_path / "evil.html", sections, [evil, "b"], {evil: {evil: [evil]}}))
     page.wait_for_function("document.documentElement.dataset.drawn >= 1")
     assert page.evaluate("window.hacked") is None
     assert page.locator("img").count() == 0

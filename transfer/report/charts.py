@@ -51,6 +51,8 @@ def _theme() -> alt.theme.ThemeConfig:
         "font": "system-ui, sans-serif",
         "background": "white",
         "axis": ink | {"titleFontWeight": "normal", "gridColor": GRID, "domainColor": SOFT, "tickColor": SOFT},
+        "axisX": {"labelSeparation": 6},
+        "axisY": {"titlePadding": 10},
         "legend": ink | {"orient": "bottom", "symbolOpacity": 1, "columnPadding": 20, "columns": 5},
         "title": {"fontSize": 13, "color": INK, "anchor": "start"},
         "view": {"stroke": GRID},
@@ -155,7 +157,7 @@ def learning_curves(comparison: Comparison, test_images: int) -> Chart:
 
 
 def gains(comparison: Comparison) -> Chart:
-    """Paired gains over the baseline with corrected intervals; hollow where not separated."""
+    """Paired gains over the baseline with corrected intervals; hollow where neither better nor worse."""
     looks = Looks(comparison.strategies)
     data = _in_percent(comparison.results).dropna(subset="gain")
     data["from"], data["to"] = data["gain"] - data["gain_margin"], data["gain"] + data["gain_margin"]
@@ -177,8 +179,8 @@ def gains(comparison: Comparison) -> Chart:
 
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[4, 4], color=SOFT).encode(y="zero:Q")
     layers = [zero, layer(data).mark_rule(strokeWidth=2).encode(y=alt.Y("from:Q"), y2="to:Q")]
-    level = data["verdict"] == "not separated"
-    for rows, paint in ((data[level], {"fill": "white"}), (data[~level], {"filled": True})):
+    hollow = ~data["verdict"].isin(["better", "worse"])
+    for rows, paint in ((data[hollow], {"fill": "white"}), (data[~hollow], {"filled": True})):  # page.css turns white
         if len(rows):
             marks = layer(rows).mark_point(size=70, opacity=1, strokeWidth=2, **paint)
             layers.append(marks.encode(shape=looks.shape, tooltip=tooltip))
@@ -254,8 +256,9 @@ def reliabilities(comparison: Comparison, outcomes: Outcomes) -> Chart:
         data = reliability_of(outcomes, name, comparison.shown_shots)
         data[["confidence", "accuracy"]] *= 100
         low = 10 * math.floor(data[["confidence", "accuracy"]].min().min() / 10)
-        x = alt.X("confidence:Q", title="mean confidence, %").scale(domain=[low, 100])
-        y = alt.Y("accuracy:Q", title="accuracy, %").scale(domain=[low, 100])
+        ticks = [low, (low + 100) / 2, 100]
+        x = alt.X("confidence:Q", title="mean confidence, %").scale(domain=[low, 100]).axis(values=ticks)
+        y = alt.Y("accuracy:Q", title="accuracy, %").scale(domain=[low, 100]).axis(values=ticks)
         ideal = alt.Chart(pd.DataFrame({"confidence": [low, 100], "accuracy": [low, 100]}))
         bins = alt.Chart(data).encode(x=x, y=y, color=colour)
         layers = [
@@ -277,7 +280,7 @@ def pictures(images: np.ndarray, captions: Sequence[str], notes: Sequence[str]) 
 
     Args:
         images: (images, height, width, 1 or 3) uint8.
-        captions: one each.
+        captions: one each, of two lines.
         notes: what is said of each under the pointer, and to those who do not see it.
     """
     place = np.arange(len(images))
@@ -289,8 +292,8 @@ def pictures(images: np.ndarray, captions: Sequence[str], notes: Sequence[str]) 
     drawn = base.mark_image(width=56, height=56, smooth=False).encode(
         url="url:N", tooltip="note:N", description="note:N"
     )
-    said = base.mark_text(dy=38, fontSize=11, limit=84).encode(text="caption:N")
-    chart = alt.layer(drawn, said).properties(width=420, height=96 * (place[-1] // 5 + 1))
+    said = base.mark_text(dy=38, fontSize=11, limit=84, lineBreak="\n").encode(text="caption:N")
+    chart = alt.layer(drawn, said).properties(width=420, height=120 * (place[-1] // 5 + 1))
     return Chart("errors", "Test images that most trainings get wrong.", [chart])
 
 

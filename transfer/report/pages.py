@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from transfer.report.blocks import MARKS, Bullets, Section, Text
+from transfer.report.blocks import MARKS, Bullets, Section, Table, Text, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
 ENVIRONMENT = jinja2.Environment(
@@ -23,6 +23,7 @@ ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+SECONDS = "Seconds of one run, by labels per class: to train / to predict 1,000 images"
 _EDGE = r"(?<![^\W_])_|_(?![^\W_])"  # an underscore that is not inside a word: emphasis in Markdown
 
 
@@ -70,20 +71,23 @@ def _markdown_prose(text: object) -> str:
 
 
 def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()) -> str:
-    """The page as one HTML file: styles, programs, charts and images are inside, and nothing is fetched.
+    """The page as one HTML file: styles, programs, charts and images are inside.
+
+    It shows the seconds in `seconds.js` beside it, if there are any, and fetches nothing else.
 
     Args:
         title: of the page.
         sections: what it says.
         strategies: names in their order, for the key of the charts; none where there is no chart.
     """
-    key, program = [], ""
+    key, program, seconds = [], "", None
     if strategies:
         from transfer.report.charts import Looks  # Altair takes half a second, which a page without charts need not
 
         key, program = Looks(strategies).key, _charts_program()
+        seconds = Table(SECONDS, ["strategy"], [[plain(name)] for name in strategies])
     page = ENVIRONMENT.get_template("page.html")
-    return page.render(title=title, sections=sections, key=key, marks=MARKS, charts_program=program)
+    return page.render(title=title, sections=sections, key=key, marks=MARKS, seconds=seconds, charts_program=program)
 
 
 @cache
@@ -96,7 +100,8 @@ def _charts_program() -> str:
 
 def _inline(text: object) -> str:
     """HTML of a text in which `code` and **strong** words are marked as in Markdown."""
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(str(text)))
+    said = escape(str(text)).replace("± ", "±\u00a0")  # a line does not end there
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", said)
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked)
 
 

@@ -17,17 +17,19 @@ for (const panels of document.querySelectorAll("figure.chart .panels")) {
   }
 }
 
-// Strategies switched on and off.
-const boxes = [...document.querySelectorAll("#strategies input")];
-document.querySelector("#strategies").hidden = boxes.length < 2;
+// Strategies switched on and off, in all charts at once.
+const boxes = [...document.querySelectorAll("fieldset input")];
 function show() {
   const shown = boxes.filter((box) => box.checked).map((box) => box.value);
   for (const view of views) {
     if (view.getState().signals.shown === undefined) continue;
     view.signal("shown", shown).run();
   }
-  for (const name of document.querySelectorAll(".key [data-strategy]")) {
-    name.classList.toggle("off", !shown.includes(name.dataset.strategy));
-  }
 }
-for (const box of boxes) box.addEventListener("change", show);
+for (const box of boxes) {
+  box.hidden = false;
+  box.addEventListener("change", () => {
+    for (const other of boxes) if (other.value === box.value) other.checked = box.checked;
+    show();
+  });
+}

@@ -1,6 +1,28 @@
-// What a page does beyond what it shows at once: sorting and themes.
+// What a page does beyond what it shows at once: seconds, sorting and themes.
 
 const root = document.documentElement;
+
+// Seconds of one run, where the pipeline measured them: a file beside the page, which may be absent.
+const seconds = window.SECONDS ?? {};
+const budgets = Object.keys(Object.assign({}, ...Object.values(seconds))); // numbers, so in their order
+const spelled = (number) => Number(number).toLocaleString("en", { maximumSignificantDigits: 3 });
+function addSeconds(table, title, budget, shown) {
+  table.tHead.rows[0].insertAdjacentHTML("beforeend", `<th scope="col" class="number"><button type="button">${title}</button></th>`);
+  for (const row of table.tBodies[0].rows) {
+    const taken = seconds[row.cells[0].dataset.value]?.[budget];
+    const cell = row.insertCell();
+    cell.className = "number";
+    cell.dataset.value = taken?.[0] ?? "-inf";
+    cell.textContent = taken?.slice(0, shown).map(spelled).join("\u00a0/ ") ?? "–";
+  }
+}
+const timed = document.querySelector("#seconds");
+if (timed && budgets.length) {
+  const most = budgets.at(-1);
+  addSeconds(document.querySelector("#which table"), `seconds to\u00a0train, ${spelled(most)}\u00a0labels`, most, 1);
+  for (const budget of budgets) addSeconds(timed.querySelector("table"), spelled(budget), budget, 2);
+  timed.hidden = false;
+}
 
 // Tables sorted by any column; a second press turns the order round.
 const compare = (a, b) => {
@@ -11,19 +33,16 @@ const valueOf = (row, column) => {
   const value = row.cells[column].dataset.value;
   return { inf: "Infinity", "-inf": "-Infinity" }[value] ?? value;
 };
-for (const table of document.querySelectorAll("table")) {
-  table.querySelectorAll("thead th").forEach((head, column) => {
-    head.querySelector("button").addEventListener("click", () => {
-      const body = table.tBodies[0];
-      const numbers = head.classList.contains("number");
-      const before = head.getAttribute("aria-sort");
-      const descending = before ? before === "ascending" : numbers; // numbers begin with the highest
-      for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      const rows = [...body.rows].sort((a, b) => compare(valueOf(a, column), valueOf(b, column)));
-      if (descending) rows.reverse();
-      body.append(...rows);
-    });
+for (const head of document.querySelectorAll("thead th")) {
+  head.querySelector("button").addEventListener("click", () => {
+    const [body] = head.closest("table").tBodies;
+    const before = head.getAttribute("aria-sort");
+    const descending = before ? before === "ascending" : head.classList.contains("number"); // the highest number first
+    for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const rows = [...body.rows].sort((a, b) => compare(valueOf(a, head.cellIndex), valueOf(b, head.cellIndex)));
+    if (descending) rows.reverse();
+    body.append(...rows);
   });
 }
 
