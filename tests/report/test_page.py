@@ -22,7 +22,7 @@ from reports import TEN, outcomes_of, study_of
 from transfer.report import pages
 from transfer.report.blocks import Bullets, Entry, Section, Table, Text
 from transfer.report.charts import Chart
-from transfer.report.sections import write_report
+from transfer.report.sections import charts_of, write_report
 
 STUDY = study_of(outcomes_of(TEN, shots=(1, 4, 10), seeds=3))
 PANELS = (
@@ -215,18 +215,19 @@ def test_axe_finds_no_serious_fault_and_nothing_overflows(opened: Open, width: i
     assert page.evaluate(beyond) == 0
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_no_two_labels_of_an_axis_touch(opened: Open, width: int) -> None:
-    page = opened(width=width)
-    touching = page.evaluate("""() => [...document.querySelectorAll('.panel .role-axis-label')].flatMap((axis) => {
+@pytest.mark.parametrize("place", [390, 900, 1280, "files"])
+def test_no_two_texts_of_an_axis_touch(opened: Open, place: int | str) -> None:
+    page = opened(width=1280 if place == "files" else place)
+    if place == "files":
+        page.set_content("".join(chart.svg for chart in charts_of(write_report(STUDY))))
+    touching = page.evaluate("""() => [...document.querySelectorAll('svg .role-axis')].flatMap((axis) => {
         const shown = [...axis.querySelectorAll('text')].filter((each) => each.getAttribute('opacity') !== '0');
         const boxes = shown.map((each) => each.getBoundingClientRect());
-        return boxes.slice(1).flatMap((b, i) => {
-            const a = boxes[i];
+        return boxes.flatMap((b, i) => boxes.slice(0, i).flatMap((a, j) => {
             const beside = Math.max(a.left - b.right, b.left - a.right);
             const below = Math.max(a.top - b.bottom, b.top - a.bottom) + 4; // digits are lower than their boxes
-            return Math.max(beside, below) < 2 ? [shown[i].textContent + shown[i + 1].textContent] : [];
-        });
+            return Math.max(beside, below) < 2 ? [shown[j].textContent + shown[i].textContent] : [];
+        }));
     })""")
     assert touching == []
 
