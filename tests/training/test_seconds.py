@@ -37,7 +37,7 @@ def trained(name: str, longer: float = 0) -> Predictions:
 def test_the_page_gets_medians_over_draws_and_dvc_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = trained("a")
-    predict = round(250 / len(fake_run(TARGET.draw(1, 0)).probabilities), 4)  # for 1,000 images
+    predict = round(250 / len(fake_run(TARGET.draw(1, 0)).probabilities), 6)  # for 1,000 images
     a, b = ({"1": [1.05 + longer, predict], "2": [2.05 + longer, predict]} for longer in (0, 3))
     for name, expected in (("a", {"a": a}), ("b", {"a": a, "b": b})):  # those of `a` are remembered
         again = trained(name, longer=3)

@@ -3,8 +3,7 @@
 Each run's training and its prediction of 1,000 images are timed on the one thread that it has while others train beside
 it. What is done once for many runs is not counted: building and tracing a network, the images' way through the frozen
 backbone (in training and in prediction), the graph of `label_propagation`, and the trainings that pseudo-labels come
-from. The search for a penalty is counted. The first run of every thread takes longer; medians over the draws leave it
-out where there are more than a few.
+from. The search for a penalty is counted.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def keep_seconds(strategy: str, runs: Sequence[tuple[int, int, float, float]]) -
     table.insert(0, "strategy", strategy)
     write_text(FOLDER / f"{strategy}.csv", table.to_csv(index=False, lineterminator="\n"))
     every = pd.concat(map(pd.read_csv, sorted(FOLDER.glob("[!.]*.csv"))))
-    medians = every.groupby(["strategy", "shots"])[["train_seconds", "predict_seconds"]].median().round(4)
+    medians = every.groupby(["strategy", "shots"])[["train_seconds", "predict_seconds"]].median().round(6)
     content: dict[str, dict[int, list[float]]] = {}
     for name, shots, *seconds in medians.reset_index().itertuples(index=False):
         content.setdefault(name, {})[shots] = seconds
