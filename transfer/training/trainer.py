@@ -49,7 +49,7 @@ class Trainer:
         with computing_in(model, precision):
             self._train = tf.function(self._train_loop).get_concrete_function(images, labels, batches, rates, seed)
         self._predict = tf.function(self._predict_loop).get_concrete_function(images)
-        # TensorFlow optimizes a graph when it first runs: here, with no step, so that no run's seconds have that in them.
+        # TensorFlow optimizes a graph when it first runs: here, with no step, so that it is in no run's seconds.
         image = tf.zeros([1, *images.shape[1:]], images.dtype)
         self._train(image, tf.zeros([1], tf.int32), tf.zeros([0, 1], tf.int32), tf.zeros([0]), tf.constant(0))
         self._predict(image)
