@@ -10,17 +10,19 @@ from typing import Any
 
 import pandas as pd
 
+from transfer.compare.metrics import METRICS, Metric
 from transfer.compare.revisions import Revision, code_changes, differing_params, has_other_test_data
-from transfer.compare.verdicts import METRICS, SAME, VERDICTS, Metric, compare
+from transfer.compare.verdicts import SAME, VERDICTS, compare
 from transfer.console import counted, shown, some
-from transfer.report.blocks import MARKS, Bullets, Entry, Section, Table, Text, key, plain
-from transfer.report.words import listed, number, per_class, signed
+from transfer.evaluation.statistics import EQUAL
+from transfer.report.blocks import MARKS, Bullets, Details, Entry, Section, Table, Text, key, plain
+from transfer.report.words import by_budget, listed, number, per_class, signed, spans
 
-MOST = 30  # characters of a parameter's value in a table
+MOST = 24  # characters of a parameter's value in a table
 NONE = Entry("–", -math.inf)
 INTERVALS = (
-    "± is half of the 95 % interval over the draws, with the test images as they are; of a difference, corrected "
-    "(Holm) for all that a revision is judged by: its verdicts hold together."
+    "± is half of the 95 % interval: of accuracy over draws and test images, of other metrics over draws alone; of a "
+    "difference, corrected (Holm) for all that a revision is judged by: its verdicts hold together."
 )
 
 
@@ -44,28 +46,53 @@ class Comparison:
 def compare_all(revisions: Sequence[Revision], metrics: Sequence[Metric], tolerance: float) -> Comparison:
     """Every revision against the first."""
     base, *others = revisions
-    changes = [compare(base.runs, other.runs, metrics, tolerance) for other in others]
-    return Comparison(base, others, list(metrics), changes)
+    return Comparison(base, others, list(metrics), [compare(base, other, metrics, tolerance) for other in others])
 
 
 def write_changes(comparison: Comparison) -> list[Section]:
     """The whole comparison."""
     tables = [_metric(comparison, metric) for metric in comparison.metrics]
-    return [_summary(comparison), *tables, _params(comparison), _code(comparison)]
+    return [_recommendation(comparison), _summary(comparison), *tables, _params(comparison), _code(comparison)]
+
+
+def _recommendation(comparison: Comparison) -> Section:
+    base, *others = comparison.base, *comparison.others
+    items = [f"**{base.name}**: {by_budget(base.recommended) or 'not known'}"]
+    items += [f"**{other.name}**: {_recommended(base, other)}" for other in others]
+    return Section("recommendation", "Recommendation", [Bullets(items)])
+
+
+def _recommended(base: Revision, other: Revision) -> str:
+    """Whether another revision recommends something else, and where."""
+    pairs = {
+        shots: (name, other.recommended[shots])
+        for shots, name in base.recommended.items()
+        if shots in other.recommended
+    }
+    if not pairs:
+        return by_budget(other.recommended) or "not known"
+    changed = {shots: "" if old == new else f"{old} → {new}" for shots, (old, new) in pairs.items()}
+    if not any(changed.values()):
+        return "no change"
+    unchanged = [shots for shots, words in changed.items() if not words]
+    rest = f"; no change with {spans(unchanged, list(pairs))}" if unchanged else ""
+    return f"changed: {by_budget(changed)}{rest}"
 
 
 def _summary(comparison: Comparison) -> Section:
-    base = comparison.base
-    items = [f"{_described(base)}: what the others are compared with"]
-    doubts = [f"{base.name}: {doubt}" for doubt in base.doubts]
-    for other, changes in zip(comparison.others, comparison.changes, strict=True):
-        verdicts = [_verdicts(changes, metric) for metric in comparison.metrics]
+    base, others = comparison.base, comparison.others
+    items = [_described(base)]
+    doubts = [f"{revision.name}: {doubt}" for revision in (base, *others) for doubt in revision.doubts]
+    for other, changes in zip(others, comparison.changes, strict=True):
+        verdicts = [_verdicts(changes, metric, base.within) for metric in comparison.metrics]
         shared = counted(len(set(base.seeds) & set(other.seeds)), "draw")
-        paired = f"Paired over {shared}." if base.seeds == other.seeds else f"Paired over the {shared} that both have."
-        items.append(f"{_described(other)}: {'; '.join(verdicts)}. {paired}")
-        doubts += [f"{other.name}: {doubt}" for doubt in other.doubts]
+        paired = f"paired over {shared}" if base.seeds == other.seeds else f"paired over the {shared} that both have"
+        items.append(f"{_described(other)}: {'; '.join([*verdicts, paired])}")
         if has_other_test_data(base, other):
-            doubts.append(f"{other.name}: its test data are not those of {base.name}, which may explain differences")
+            doubts.append(
+                f"{other.name}: its test data are not those of {base.name}, which may explain differences; their "
+                "intervals are over draws alone"
+            )
     return Section("revisions", "Revisions", [Bullets(items), *([Bullets(doubts)] if doubts else [])])
 
 
@@ -76,20 +103,25 @@ def _described(revision: Revision) -> str:
     return f"**{revision.name}** ({', '.join(facts)})"
 
 
-def _verdicts(changes: pd.DataFrame, metric: Metric) -> str:
+def _verdicts(changes: pd.DataFrame, metric: Metric, within: float) -> str:
     """How many verdicts of each kind there are, as in `accuracy better in 2, the same in 18 of 20`."""
     counts = changes[changes["metric"] == metric.name]["verdict"].value_counts()
-    words = [f"{'the ' if name == SAME else ''}{name} in {counts[name]}" for name in VERDICTS if name in counts]
+    said = {SAME: "the same", EQUAL: f"equal within {_points(within)}"}
+    words = [f"{said.get(name, name)} in {counts[name]}" for name in VERDICTS if name in counts]
     return f"{metric.name} {', '.join(words)} of {counts.sum()}"
 
 
+def _points(within: float) -> str:
+    return f"{100 * within:g} points"
+
+
 def _metric(comparison: Comparison, metric: Metric) -> Section:
-    """A row for every strategy and number of shots."""
+    """A row for every strategy and number of shots; those in which all is the same are folded away."""
     by_group = [
         {(row.strategy, row.shots): row for row in _rows(changes[changes["metric"] == metric.name])}
         for changes in comparison.changes
     ]
-    rows = []
+    rows: dict[bool, list[list[Entry]]] = {False: [], True: []}
     for group in sorted(set().union(*by_group)):
         changes = [changes_of.get(group) for changes_of in by_group]
         base = next(change for change in changes if change)
@@ -99,13 +131,19 @@ def _metric(comparison: Comparison, metric: Metric) -> Section:
                 row += [NONE, NONE]
             else:
                 row += [_value(change.after, change.after_margin, metric), _difference(change)]
-        rows.append(row)
-    head = ["strategy", "labels per class", comparison.base.name]
+        rows[all(change and change.verdict == SAME for change in changes)].append(row)
+    head = ["strategy", "labels", comparison.base.name]
     for other in comparison.others:
-        head += [other.name, f"{other.name} − {comparison.base.name}"]
-    note = f"{key('better')}; {key('worse')}; {key('not separated')}; {key('same')}. {INTERVALS}"
+        head += [other.name, f"− {comparison.base.name}"]
     caption = f"{metric.title} by strategy and labels per class"
-    return Section(metric.name, metric.title, [Table(caption, head, rows, note=note if metric.better else "")])
+    signs = "; ".join(key(mark) for mark in ("better", "worse", "equal", "undecided", "same"))
+    note = f"{signs}. Equal: within {_points(comparison.base.within)}, of accuracy alone. {INTERVALS}"
+    first = metric == comparison.metrics[0] and metric.better
+    blocks: list[Any] = [Table(caption, head, rows[False], note=note if first else "")] if rows[False] else []
+    if rows[True]:
+        summary = f"{len(rows[True])} of {len(rows[True]) + len(rows[False])} the same, draw by draw"
+        blocks.append(Details(summary, [Table(caption, head, rows[True])]))
+    return Section(metric.name, metric.title, blocks)
 
 
 def _rows(changes: pd.DataFrame) -> Iterator[Any]:
@@ -181,6 +219,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     revisions = [comparison.base, *comparison.others]
     return {
         "base": comparison.base.name,
+        "equal_within": comparison.base.within,
         "revisions": [
             {
                 "name": revision.name,
@@ -188,6 +227,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
                 "runs": len(revision.runs),
                 "seeds": revision.seeds,
                 "source_accuracy": revision.source_accuracy,
+                "recommended": revision.recommended,
                 "doubts": revision.doubts,
             }
             for revision in revisions

@@ -8,8 +8,8 @@ import math
 import sys
 
 from transfer.compare import changes
+from transfer.compare.metrics import METRICS
 from transfer.compare.revisions import WORKSPACE, read_revisions
-from transfer.compare.verdicts import METRICS
 from transfer.console import UserError
 from transfer.report import pages, terminal
 
@@ -18,6 +18,7 @@ DESCRIPTION = """\
 Compare the results of any number of branches, tags and commits, without checking anything out and without a DVC cache.
 The first is what the others are compared with. Alone, a revision is compared with the workspace; with none named, the
 workspace is compared with the default branch."""
+BARE = 0.1  # the largest tolerance without a unit
 EXAMPLE = "transfer compare main my-branch --fail-on-regression"
 
 
@@ -38,13 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on-regression",
         action="store_true",
-        help="exit with 1 if a metric is worse, beyond the tolerance and separated from it",
+        help="exit with 1 if a metric is worse, beyond the tolerance and separated from it; what is equal is not worse",
     )
     parser.add_argument(
         "--tolerance",
         default="0",
         metavar="X",
-        help="a loss that is no regression, in the metric's own unit or in %%: 0.005 and 0.5%% are half a point",
+        help="a loss that is no regression: 0.5%% or 0.005 is half a point of accuracy, and 0.005 nats of log loss; "
+        "above 0.1 in %% alone",
     )
 
 
@@ -77,12 +79,14 @@ def parse_tolerance(text: str) -> float:
     """A loss as in `0.005`, or in percent as in `0.5%`.
 
     Raises:
-        UserError: if it is no number of at least 0 and below 1.
+        UserError: if it is no number of at least 0 and below 1, or so large that it was meant in percent.
     """
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = math.nan
+    if value > BARE and not text.endswith("%"):
+        raise UserError(f"--tolerance {text} is {100 * value:g} points: write {text}% for {text} points")
     if not 0 <= value < 1:
         raise UserError(f"--tolerance is {text}, but must be at least 0 and below 1, or in percent, as in 0.5%")
     return value

@@ -8,29 +8,38 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from transfer.compare.verdicts import METRICS, RUN
+from transfer.compare.metrics import METRICS, RUN
 from transfer.console import UserError, some
+from transfer.evaluation.comparison import compare
+from transfer.evaluation.outcomes import Correct
+from transfer.evaluation.selection import choose_strategies
+from transfer.files import decoding
 from transfer.params import parse_params
 
 WORKSPACE = "workspace"
-RUNS, SCORES, PARAMS, LOCK = FILES = ("results/cells.csv", "results/metrics.json", "params.yaml", "dvc.lock")
+RUNS, CORRECT, SCORES = "results/cells.csv", "results/correct.npz", "results/metrics.json"
+PARAMS, LOCK = "params.yaml", "dvc.lock"
+EQUAL_WITHIN = 0.5  # points, of a revision older than `report.equal_within`
 CODE = ("stages/", "transfer/")
 TEST_DATA = ("data/target_test_images.npz", "data/target_test_labels.npz")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Revision:
     """A study as a commit or the workspace holds it.
 
     Attributes:
         name: what the user calls it.
         place: where it is, in words.
-        runs: one row per run, with the columns `RUN` and those of `METRICS`; NaN where an older table lacks one.
+        runs: one row per run; the columns `RUN` and those of `METRICS` are there, NaN where an older table lacks one.
+        correct: the same runs, image by image; None where it is not known.
         params: every parameter by its dotted name.
         stages: those of `dvc.lock`, by name; empty where there is none.
         source_accuracy: of its source model, if it is known.
@@ -40,6 +49,7 @@ class Revision:
     name: str
     place: str
     runs: pd.DataFrame
+    correct: Correct | None
     params: dict[str, Any]
     stages: dict[str, Any]
     source_accuracy: float | None
@@ -49,6 +59,21 @@ class Revision:
     def seeds(self) -> list[int]:
         """Of all runs."""
         return sorted(self.runs["seed"].unique().tolist())
+
+    @property
+    def within(self) -> float:
+        """The difference of accuracies, a fraction, up to which strategies are equal in practice."""
+        return self.params.get("report.equal_within", EQUAL_WITHIN) / 100
+
+    @cached_property
+    def recommended(self) -> dict[int, str]:
+        """What its report recommends, by labels per class; empty where `correct` is not known."""
+        if self.correct is None:
+            return {}
+        wanted = self.params.get("report.strategies", "all")
+        strategies = choose_strategies(self.runs, None if wanted == "all" else wanted)
+        comparison = compare(self.runs, self.correct, strategies, self.within)
+        return {shots: comparison.recommended(shots).strategy for shots in comparison.shots}
 
 
 def read_revisions(names: Sequence[str]) -> list[Revision]:
@@ -70,8 +95,12 @@ def read_revisions(names: Sequence[str]) -> list[Revision]:
 
 def _git(*arguments: str) -> str:
     """What Git prints; nothing where it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8")
-    return "" if done.returncode else done.stdout
+    return _git_bytes(*arguments).decode()
+
+
+def _git_bytes(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], capture_output=True)
+    return b"" if done.returncode else done.stdout
 
 
 def _commit(name: str) -> str:
@@ -96,20 +125,33 @@ def _read_revision(name: str) -> Revision:
     place = f"at {commit[:7]}"
     if name == WORKSPACE:
         place = f"on {_git('branch', '--show-current').strip() or 'no branch'} {place}"
-        content = {path: Path(path).read_text("utf-8") if Path(path).exists() else "" for path in FILES}
-    else:
-        content = {path: _git("show", f"{commit}:./{path}") for path in FILES}
-    if not content[RUNS]:
+        commit = ""
+    results = {path: _read(commit, path) for path in (RUNS, CORRECT)}
+    if not results[RUNS]:
         raise UserError(f"{name} has no {RUNS} in this folder: run `dvc repro` there and commit results/")
-    runs = parse_runs(content[RUNS], f"{RUNS} of {name}")
-    params, lock = (parse_params(content[path] or "{}", f"{path} of {name}") for path in (PARAMS, LOCK))
+    runs = parse_runs(results[RUNS].decode(), f"{RUNS} of {name}")
+    params, lock = (parse_params(_read(commit, path).decode() or "{}", f"{path} of {name}") for path in (PARAMS, LOCK))
     params, stages = flatten(params), lock.get("stages", {})
     edited = edited_params(params, stages) + (_edited_code(stages) if name == WORKSPACE else [])
     doubts = [f"edited since its results were made: {some(edited)}; run `dvc repro`"] if edited else []
-    if _outs(stages).get(RUNS) not in (None, _md5(content[RUNS].encode())):
-        doubts.append(f"{RUNS} is not what {LOCK} records: run `dvc repro`")
-    source_accuracy = json.loads(content[SCORES] or "{}").get("source", {}).get("accuracy")
-    return Revision(name, place, runs, params, stages, source_accuracy, doubts)
+    recorded = _outs(stages)
+    doubts += [
+        f"{path} is not what {LOCK} records: run `dvc repro`"
+        for path, content in results.items()
+        if content and recorded.get(path) not in (None, _md5(content))
+    ]
+    correct = parse_correct(results[CORRECT], f"{CORRECT} of {name}", runs)
+    if correct is None:
+        doubts.append(f"no {CORRECT} belongs to its {RUNS}: intervals are over draws alone, and it recommends nothing")
+    source_accuracy = json.loads(_read(commit, SCORES) or "{}").get("source", {}).get("accuracy")
+    return Revision(name, place, runs, correct, params, stages, source_accuracy, doubts)
+
+
+def _read(commit: str, path: str) -> bytes:
+    """A file of a commit, or of the workspace where that is empty; nothing where there is none."""
+    if commit:
+        return _git_bytes("show", f"{commit}:./{path}")
+    return Path(path).read_bytes() if Path(path).exists() else b""
 
 
 def parse_runs(text: str, where: str) -> pd.DataFrame:
@@ -122,7 +164,23 @@ def parse_runs(text: str, where: str) -> pd.DataFrame:
         table = pd.read_csv(io.StringIO(text)).astype({"strategy": str, "shots": int, "seed": int, "accuracy": float})
     except (ValueError, KeyError) as error:
         raise UserError(f"{where} is not a table of runs: run `dvc repro` there ({error})") from None
-    return table.reindex(columns=[*RUN, *METRICS])
+    return table.reindex(columns=table.columns.union([*RUN, *METRICS], sort=False))
+
+
+def parse_correct(content: bytes, where: str, runs: pd.DataFrame) -> Correct | None:
+    """What `results/correct.npz` holds; None where it is empty or of other runs.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    if not content:
+        return None
+    with decoding(Path(where)), np.load(io.BytesIO(content)) as arrays:
+        correct = Correct(**arrays)
+    accuracy = correct.right(np.arange(len(correct.seed))).mean(axis=1)
+    own = pd.DataFrame({"strategy": correct.strategy, "shots": correct.shots, "seed": correct.seed, "right": accuracy})
+    both = runs.merge(own, how="outer", on=RUN)
+    return correct if np.allclose(both["accuracy"], both["right"], rtol=0, atol=1e-6) else None
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -160,7 +218,9 @@ def code_changes(base: Revision, other: Revision) -> dict[str, list[str]]:
 
 
 def has_other_test_data(base: Revision, other: Revision) -> bool:
-    """Whether the target's test images or labels are others, by `dvc.lock`."""
+    """Whether the target's test images or labels are others, by their number and `dvc.lock`."""
+    if base.correct and other.correct and base.correct.images != other.correct.images:
+        return True
     old, new = _outs(base.stages), _outs(other.stages)
     return any(old[path] != new[path] for path in TEST_DATA if path in old and path in new)
 

@@ -10,7 +10,7 @@ from typing import Any
 from transfer.evaluation.comparison import LABELS, SOURCE_MODEL, UNLABELLED, Comparison
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE
-from transfer.report.words import budgets, listed, number, per_class, percent, spans
+from transfer.report.words import budgets, by_budget, listed, number, per_class, percent
 
 CHECKED = 5  # labels per class from which cross-validation can tell whether unlabelled images help
 
@@ -38,7 +38,7 @@ def headline(comparison: Comparison) -> str:
 
 def _recommended(comparison: Comparison) -> str:
     """As in `end_to_end with 1 to 10 labels per class and scratch with 50`."""
-    return _by_budget(comparison, lambda shots: str(comparison.recommended(shots).strategy))
+    return by_budget({shots: str(comparison.recommended(shots).strategy) for shots in comparison.shots})
 
 
 def _source_model(comparison: Comparison) -> str:
@@ -56,20 +56,7 @@ def _source_model(comparison: Comparison) -> str:
         pays = other.failed or comparison.verdict(chosen.strategy, other.strategy, shots) == BETTER
         return "pays" if pays else "may or may not pay"
 
-    return _by_budget(comparison, kind)
-
-
-def _by_budget(comparison: Comparison, kind: Callable[[int], str]) -> str:
-    """Each kind of budget once with its budgets, in their order; a budget whose kind is empty is left out."""
-    kinds: dict[str, list[int]] = {}
-    for shots in comparison.shots:
-        kinds.setdefault(kind(shots), []).append(shots)
-    kinds.pop("", None)
-    said = [f"{each} with {spans(shots, comparison.shots)}" for each, shots in kinds.items()]
-    if not said:
-        return ""
-    first, its_budgets = next(iter(kinds.items()))
-    return listed([f"{first} with {budgets(its_budgets, comparison.shots)}", *said[1:]])  # "labels" stands once
+    return by_budget({shots: kind(shots) for shots in comparison.shots})
 
 
 def needs(comparison: Comparison, strategy: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def number(value: float, decimals: int = 2) -> str:
@@ -56,3 +56,20 @@ def spans(shots: Sequence[int], measured: Sequence[int]) -> str:
 def budgets(shots: Sequence[int], measured: Sequence[int]) -> str:
     """The same with what they count, as in `1 label per class` and `5 to 50 labels per class`."""
     return f"{spans(shots, measured)} label{'' if list(shots) == [1] else 's'} per class"
+
+
+def by_budget(words: Mapping[int, str]) -> str:
+    """Words with all their budgets, as in `scratch with 1 to 10 labels per class and dense_head with 50`.
+
+    Args:
+        words: by budget, ascending; a budget without any is left out.
+    """
+    kinds: dict[str, list[int]] = {}
+    for shots, each in words.items():
+        kinds.setdefault(each, []).append(shots)
+    kinds.pop("", None)
+    if not kinds:
+        return ""
+    said = [f"{each} with {spans(own, list(words))}" for each, own in kinds.items()]
+    first, its_budgets = next(iter(kinds.items()))
+    return listed([f"{first} with {budgets(its_budgets, list(words))}", *said[1:]])  # "labels" stands once
