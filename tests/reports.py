@@ -194,7 +194,7 @@ def check_numbers(page: str, runs: pd.DataFrame) -> int:
     costs["effort"] = costs["trainable_parameters"] * costs["examples_seen"]
     counts = {"trained parameters": "trainable_parameters", "gradient steps": "gradient_steps"}
     counts |= {"images seen": "examples_seen", "unlabelled images": "unlabelled_images"}
-    columns = {head: (name, 1, 0) for head, name in counts.items()} | {"file": ("model_bytes", 1e-6, 2)}
+    columns = {head: (name, 1, 0) for head, name in counts.items()} | {"file, MB": ("model_bytes", 1e-6, 2)}
     check_columns("What one training costs", costs, columns)
     for _, row in tables["What one training costs"].iterrows():
         effort = costs.loc[(row["strategy"], budget(row["labels per class"])), "effort"]

@@ -14,7 +14,7 @@ from transfer.evaluation.statistics import EQUAL, UNDECIDED, VERDICTS, WORSE
 from transfer.report import charts
 from transfer.report.advice import equivalence, needs
 from transfer.report.blocks import Details, Entry, Section, Table, Text, key, plain, table_of
-from transfer.report.words import listed, number, percent, points
+from transfer.report.words import listed, percent, points
 
 
 def _by_budget(
@@ -141,7 +141,7 @@ def cost(comparison: Comparison, runs: pd.DataFrame) -> Section:
     frame["effort"] = [
         Entry(f"{result.effort:.2e}", result.effort, "front" if result.on_front else "") for result in rows_of(results)
     ]
-    frame["file"] = [Entry(f"{number(size / 1e6)} MB", size) for size in results["model_bytes"]]
+    frame["file, MB"] = results["model_bytes"] / 1e6
     how = (
         "These counts are the same on every machine. Images seen include repeats. The steps of `feature_extraction`, "
         "`label_propagation` and `pixels` are iterations of L-BFGS in the final fit, each over all images. Effort is "
