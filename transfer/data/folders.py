@@ -13,7 +13,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from transfer.console import UserError, counted, one_line, progress, say, shown, some
 from transfer.data import images
@@ -188,6 +188,7 @@ def read_file(
     preprocessing: Preprocessing,
     name: str = "",
     doubt: Callable[[str], object] = images.untold,
+    adjust: Callable[[Image.Image], Image.Image] = images.as_is,
 ) -> np.ndarray:
     """Read an image or a recording, whichever it is by its content.
 
@@ -196,6 +197,7 @@ def read_file(
         preprocessing: that is wanted; recordings are read if it says how.
         name: what the file is called in errors; its path if this is empty.
         doubt: is told what is doubtful of an image, as `images.read_image` does.
+        adjust: changes an image before it is brought to size, likewise.
 
     Returns:
         (height, width, channels) uint8.
@@ -213,7 +215,7 @@ def read_file(
     if not content:
         raise UserError(f"{name} is empty: replace it, or take it out")
     try:
-        return images.read_image(content, preprocessing, name, doubt)
+        return images.read_image(content, preprocessing, name, doubt, adjust)
     except UnidentifiedImageError:
         if preprocessing.sound is None:
             kinds = ", ".join(images.FORMATS)

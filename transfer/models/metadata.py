@@ -1,19 +1,26 @@
 """What a model of a study says of itself beside its network: its classes, and how raw files are brought to it.
 
-It stands in the `.keras` archive as a file of its own, which Keras passes over.
+It stands in the `.keras` archive as a file of its own, which Keras passes over; what the training images look like
+stands in another.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transfer.console import UserError
-from transfer.files import decoding, write_whole, zip_member
+from transfer.files import decoding, write_record, write_whole, zip_member
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MEMBER = "transfer.json"
+FAMILIARITY = "familiarity.npz"
 
 
 @dataclass(frozen=True)
@@ -33,13 +40,24 @@ class Metadata:
     preprocessing: str
 
 
-def write_metadata(path: Path, metadata: Metadata) -> None:
-    """Add it to a `.keras` file that has none, or put it in the place of the one that it has."""
+def write_metadata(path: Path, metadata: Metadata, familiarity: DataclassInstance | None = None) -> None:
+    """Add it to a `.keras` file that has none, or put it in the place of the one that it has.
+
+    Args:
+        path: of the file.
+        metadata: what it says of itself.
+        familiarity: what its training images look like, a `familiarity.Familiarity`.
+    """
+    added = {MEMBER: json.dumps(asdict(metadata), indent=2).encode()}
+    if familiarity:
+        with tempfile.TemporaryDirectory() as folder:
+            write_record(record := Path(folder, FAMILIARITY), familiarity)
+            added[FAMILIARITY] = record.read_bytes()
 
     def write(partial: Path) -> None:
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(partial, "w") as new:
-            for name in sorted({*old.namelist(), MEMBER}):
-                content = json.dumps(asdict(metadata), indent=2) if name == MEMBER else old.read(name)
+            kept = {name: old.read(name) for name in old.namelist() if name not in (MEMBER, FAMILIARITY)}
+            for name, content in sorted((kept | added).items()):
                 new.writestr(zip_member(name), content)
 
     write_whole(path, write)

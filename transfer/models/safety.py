@@ -20,7 +20,8 @@ from transfer.console import UserError, one_line, shown
 from transfer.models.legacy import INITIALIZERS, MODELS, OPERATIONS, Config, Scale, rewrite
 
 CONFIG, WEIGHTS, VERSION = "config.json", "model.weights.h5", "metadata.json"
-MEMBERS = {CONFIG, WEIGHTS, VERSION, "transfer.json"}  # others, such as vocabularies, belong to text models
+OURS = {"transfer.json", "familiarity.npz"}
+MEMBERS = {CONFIG, WEIGHTS, VERSION, *OURS}  # others, such as vocabularies, belong to text models
 ZIP, HDF5, POINTER = b"PK", b"\x89HDF\r\n\x1a\n", b"version https://git-lfs"  # what files begin with
 SCALING = {"Normalization", "Rescaling", "Add", "Divide", "Multiply", "Subtract", "TrueDivide"}
 RUNS_CODE = {  # classes of Keras that run what the file says, or open a file that it names

@@ -1,8 +1,9 @@
 """A page on which models answer what is drawn or dropped, and the address that answers programs; nothing is kept.
 
-`GET /` is the page, `POST /predict` takes the bytes of one image or recording and gives, as JSON, every strategy's
-classes with their probabilities, `GET /health` says that all is well. Errors of these are JSON too:
-`{"error": one line}`.
+`GET /` is the page. `POST /predict` takes the bytes of one image or recording and gives, as JSON, every strategy's
+classes with their probabilities, what is doubtful of the image, and the image as the models see it; with `?invert=1`
+and `?centre=1` light and dark are turned round and content is centred first. `GET /health` says that all is well.
+Errors are JSON too: `{"error": one line}`.
 
 A browser's other pages cannot use it: a request must name this server (which ends DNS rebinding), and one that comes
 from a page must come from this one.
@@ -11,12 +12,16 @@ from a page must come from this one.
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -28,11 +33,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from transfer.console import UserError
-from transfer.data.folders import read_file
 from transfer.serve.models import Model, ranked
+from transfer.serve.reading import read
 
 LARGEST = 10 << 20  # bytes of a file
 PATIENCE = 20.0  # seconds that an upload may take
+NAMED = 20  # classes that the page names, of more
 THREADS = 2  # that answer at a time; more images wait
 TEMPLATES = Path(__file__).parent / "templates"
 LOOK = Path(__file__).parents[1] / "report" / "templates"  # of the report's page, which this one shares
@@ -47,7 +53,7 @@ def build(models: Sequence[Model], best: str, hosts: Sequence[str]) -> Starlette
         hosts: names that requests may call this server by; `*` stands for any.
     """
     for model in models:
-        model.probabilities(np.zeros((1, *model.preprocessing.shape), np.uint8))
+        model.answer(np.zeros((1, *model.preprocessing.shape), np.uint8))
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer")
     templates = Jinja2Templates(TEMPLATES)
 
@@ -55,14 +61,17 @@ def build(models: Sequence[Model], best: str, hosts: Sequence[str]) -> Starlette
         shown = {
             "models": [model.metadata for model in models],
             "best": best,
-            "preprocessing": models[0].preprocessing,  # which gives the canvas its form
+            "first": models[0],  # which gives the canvas its form and ground
             "largest": LARGEST,
+            "named": NAMED,
         }
         return templates.TemplateResponse(request, "page.html", shown)
 
     async def predict(request: Request) -> Response:
         content = await read_body(request)
-        return JSONResponse(await asyncio.get_running_loop().run_in_executor(threads, answer, models, content))
+        wanted = {name: request.query_params.get(name) == "1" for name in ("invert", "centre")}
+        asking = partial(answer, models, content, **wanted)
+        return JSONResponse(await asyncio.get_running_loop().run_in_executor(threads, asking))
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok", "models": [model.metadata.strategy for model in models]})
@@ -102,17 +111,45 @@ async def read_body(request: Request) -> bytes:
         raise HTTPException(408, f"the file did not arrive within {PATIENCE:g} s", {"Connection": "close"}) from None
 
 
-def answer(models: Sequence[Model], content: bytes) -> dict[str, list[dict[str, Any]]]:
-    """What every model says of one file, all classes of each, most probable first.
+def answer(models: Sequence[Model], content: bytes, *, invert: bool, centre: bool) -> dict[str, Any]:
+    """What every model says of one file.
+
+    Args:
+        models: to ask.
+        content: of the file.
+        invert, centre: as `reading.read`.
+
+    Returns:
+        `answers`, of each strategy all classes, most probable first; `warnings`, lines that follow the words "the image
+        is"; `unfamiliar`, the strategies whose training images it is unlike; `seen`, what the first model is given, as
+        the address of a PNG.
 
     Raises:
         UserError: if it cannot be read.
     """
+    read_as: dict[str, tuple[np.ndarray, list[str]]] = {}  # by preprocessing, which models of a study share
     answers = {}
+    warnings: dict[str, None] = {}  # each once, in order
+    unfamiliar = []
     for model in models:
-        image = read_file(content, model.preprocessing)
-        answers[model.metadata.strategy] = ranked(model.probabilities(image[np.newaxis])[0], model.metadata.classes)
-    return answers
+        form = model.metadata.preprocessing
+        if form not in read_as:
+            read_as[form] = read(content, model, invert=invert, centre=centre, flag="")
+        image, doubts = read_as[form]
+        [row], [unlike] = model.answer(image[np.newaxis], flag="")
+        answers[model.metadata.strategy] = ranked(row, model.metadata.classes)
+        if unlike.pop("unfamiliar", None):
+            unfamiliar.append(model.metadata.strategy)
+        warnings |= dict.fromkeys([*doubts, *unlike.values()])
+    seen = as_address(read_as[models[0].metadata.preprocessing][0])
+    return {"answers": answers, "warnings": list(warnings), "unfamiliar": unfamiliar, "seen": seen}
+
+
+def as_address(image: np.ndarray) -> str:
+    """An image, (height, width, channels) uint8, as the address of a PNG that a page can show."""
+    stream = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 async def refuse(_: Request, error: Exception) -> Response:

@@ -11,7 +11,9 @@ import numpy as np
 
 from transfer.console import UserError
 from transfer.data.preprocessing import Preprocessing
+from transfer.models.familiarity import DOUBTS, Familiarity, read_familiarity, with_features
 from transfer.models.metadata import Metadata, has_metadata, read_metadata
+from transfer.models.networks import load_model, predictor
 from transfer.models.safety import read_model_file
 
 BEST = "best.keras"  # a copy of the recommended strategy's model
@@ -24,15 +26,42 @@ class Model:
     Attributes:
         metadata: what it says of itself.
         preprocessing: of the images that it takes.
+        familiarity: what its training images look like; None if it does not say.
         network: the Keras model.
-        probabilities: of images in uint8, (n, height, width, channels), as (n, classes) float32; may be called
-            from several threads at once.
+        ask: gives the probabilities, (n, classes) float32, of images in uint8, (n, height, width, channels), and, where
+            there is `familiarity`, their features; may be called from several threads at once.
     """
 
     metadata: Metadata
     preprocessing: Preprocessing
+    familiarity: Familiarity | None
     network: Any
-    probabilities: Callable[[np.ndarray], np.ndarray]
+    ask: Callable[[np.ndarray], list[np.ndarray]]
+
+    @property
+    def centres(self) -> bool:
+        """Whether content can be told from ground in its images, and so be centred."""
+        return self.preprocessing.channels == 1 and self.familiarity is not None and self.familiarity.plain
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Of images in uint8, (n, height, width, channels), as (n, classes) float32."""
+        return self.ask(images)[0]
+
+    def answer(self, images: np.ndarray, flag: str = "--") -> tuple[np.ndarray, list[dict[str, str]]]:
+        """The same, and of each image what is unlike the training images.
+
+        Args:
+            images: to be told.
+            flag: what stands before the words invert and centre where they are advised.
+
+        Returns:
+            Probabilities; and by the keys of `familiarity.DOUBTS` words that follow the name of a file and "is".
+        """
+        probabilities, *features = self.ask(images)
+        if self.familiarity is None:
+            return probabilities, [{} for _ in images]
+        found = self.familiarity.doubts(images, *features)
+        return probabilities, [{name: DOUBTS[name].format(flag) for name in each} for each in found]
 
 
 def open_model(path: Path) -> Model:
@@ -49,11 +78,10 @@ def open_model(path: Path) -> Model:
             f"{path} was saved with preprocessing that is not known here: make it again by `dvc repro`"
         ) from None
     read_model_file(path)  # which lets no code through, whoever made the file
-    from transfer.models.networks import load_model, predictor
-
+    familiarity = read_familiarity(path)
     network = load_model(path)
-    predict = predictor(network)
-    return Model(metadata, preprocessing, network, lambda images: predict(images)[0])
+    ask = with_features(network) if familiarity else predictor(network)
+    return Model(metadata, preprocessing, familiarity, network, ask)
 
 
 def open_folder(folder: Path) -> tuple[list[Model], str]:

@@ -33,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="classes to print for each file (default: %(default)s)"
     )
+    parser.add_argument(
+        "--invert", action="store_true", help="turn light and dark round first, as for photos of dark ink on paper"
+    )
+    parser.add_argument(
+        "--centre",
+        action="store_true",
+        help="first cut out what stands on plain ground, and give it the size and place that training images have",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
     form.add_argument("--csv", action="store_true", help="print CSV: a row for each file and class")
@@ -44,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--top is {arguments.top}, but must be at least 1")
     import numpy as np
 
-    from transfer.data.folders import read_file
+    from transfer.serve import reading
     from transfer.serve.models import open_model, ranked
 
     files = list_files(arguments.images)
@@ -54,25 +62,26 @@ def run(arguments: argparse.Namespace) -> int:
     metadata = model.metadata
     failures = []
 
-    def read() -> Iterator[tuple[Path, np.ndarray]]:
+    def read() -> Iterator[tuple[Path, np.ndarray, list[str]]]:
         for file in files:
-            doubts: list[str] = []
             try:
-                image = read_file(file, model.preprocessing, doubt=doubts.append)
+                image, doubts = reading.read(file, model, invert=arguments.invert, centre=arguments.centre)
             except UserError as error:
                 failures.append(file)
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 continue
-            for doubt in doubts:
-                warn(f"{shown(file)} is {doubt}")
-            yield file, image
+            yield file, image, doubts
 
     images = read()
     answers: list[dict[str, Any]] = []
     while batch := list(islice(images, BATCH)):
-        probabilities = model.probabilities(np.stack([image for _, image in batch]))
-        for (file, _), row in zip(batch, probabilities, strict=True):
-            answers.append({"file": str(file), "predictions": ranked(row, metadata.classes, arguments.top)})
+        probabilities, unlike = model.answer(np.stack([image for _, image, _ in batch]))
+        for (file, _, doubts), row, more in zip(batch, probabilities, unlike, strict=True):
+            doubts += more.values()
+            for doubt in doubts:
+                warn(f"{shown(file)} is {doubt}")
+            predictions = ranked(row, metadata.classes, arguments.top)
+            answers.append({"file": str(file), "predictions": predictions, "warnings": doubts})
     if arguments.json:
         facts = {"strategy": metadata.strategy, "shots": metadata.shots, "classes": metadata.classes}
         print(json.dumps({"model": facts, "files": answers}, indent=2), flush=True)

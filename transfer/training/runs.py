@@ -14,6 +14,7 @@ from transfer.console import counted, progress, say
 from transfer.data.predictions import Predictions
 from transfer.data.target import Draw, Target
 from transfer.files import digest
+from transfer.models.familiarity import Familiarity
 from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.versions import made_with
 from transfer.params import Section
@@ -110,9 +111,8 @@ def train_runs(
 
     model, largest = Path("models", f"{strategy}.keras"), order[0]
     export(runs[largest].weights, model)
-    write_metadata(
-        model, Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
-    )
+    metadata = Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
+    write_metadata(model, metadata, Familiarity.of(model, target.images, draws[largest].rows))
     made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model), "needs": list(needs)}
     predictions = gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
     if count := int(predictions.collapsed.sum()):

@@ -1,4 +1,4 @@
-// Draw, drop, choose or paste an image; send it; show what every model says.
+// Draw, drop, choose or paste an image; send it; show what the models see and what each says.
 
 const find = (selector) => document.querySelector(selector);
 const main = find("#main");
@@ -6,8 +6,8 @@ const canvas = find("#drawing");
 const pen = canvas.getContext("2d", { willReadFrequently: true });
 const LONG = 280; // pixels of the canvas's longer side
 const PEN = 0.08; // of that side: about two pixels of MNIST's 28
-const FILLED = 20 / 28; // of the side, by the ink
-const FAINT = 16; // of 255: what is no more is not ink
+const THIN = 0.02; // likewise, the least
+const STROKE = 0.13; // of a drawing that is to be centred: as wide as in MNIST, whatever its size
 const TOP = 3; // classes that are shown
 const largest = Number(main.dataset.largest);
 const unit = LONG / Math.max(main.dataset.width, main.dataset.height);
@@ -17,17 +17,17 @@ canvas.height = Math.round(main.dataset.height * unit);
 // Drawing: strokes are kept, so that the last one can be taken back. White on black, whatever is shown.
 const strokes = [];
 
-function paint() {
-  pen.fillStyle = "#000";
-  pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.strokeStyle = "#fff";
-  pen.lineWidth = LONG * PEN;
-  pen.lineCap = pen.lineJoin = "round";
+function paint(brush = pen, width = LONG * PEN, margin = 0) {
+  brush.fillStyle = "#000";
+  brush.fillRect(0, 0, brush.canvas.width, brush.canvas.height);
+  brush.strokeStyle = "#fff";
+  brush.lineWidth = width;
+  brush.lineCap = brush.lineJoin = "round";
   for (const [first, ...rest] of strokes) {
-    pen.beginPath();
-    pen.moveTo(...first);
-    for (const point of rest.length ? rest : [first]) pen.lineTo(...point);
-    pen.stroke();
+    brush.beginPath();
+    brush.moveTo(first[0] + margin, first[1] + margin);
+    for (const [x, y] of rest.length ? rest : [first]) brush.lineTo(x + margin, y + margin);
+    brush.stroke();
   }
 }
 
@@ -57,47 +57,28 @@ for (const name of ["pointerup", "pointercancel"]) {
   });
 }
 find("#clear").addEventListener("click", () => { strokes.length = 0; paint(); reset(); });
-find("#undo").addEventListener("click", () => { strokes.pop(); redraw(); });
-find("#centre")?.addEventListener("change", redraw);
-find("#dark").addEventListener("change", (event) => { canvas.classList.toggle("dark", event.target.checked); redraw(); });
-
-function redraw() {
+find("#undo").addEventListener("click", () => {
+  strokes.pop();
   paint();
   if (strokes.length) askOfDrawing();
-  else if (shown === "drawing") reset();
+  else if (!file) reset();
+});
+for (const option of document.querySelectorAll(".options input")) {
+  option.addEventListener("change", () => { if (strokes.length) askOfDrawing(); else if (file) askOfFile(file); });
 }
 
-// As MNIST was made (LeCun et al. 1998): the ink scaled into a box, its centre of mass in the middle.
-function centred() {
-  const { width, height } = canvas;
-  const pixels = pen.getImageData(0, 0, width, height).data;
-  let [left, top, right, bottom, mass, x, y] = [width, height, -1, -1, 0, 0, 0];
-  for (let row = 0; row < height; row += 1) {
-    for (let column = 0; column < width; column += 1) {
-      const ink = pixels[4 * (row * width + column)];
-      if (ink <= FAINT) continue;
-      [left, right] = [Math.min(left, column), Math.max(right, column)];
-      [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
-      mass += ink;
-      x += ink * (column + 0.5);
-      y += ink * (row + 0.5);
-    }
-  }
-  if (!mass) return null;
-  const scale = FILLED * Math.min(width / (right - left + 1), height / (bottom - top + 1));
-  return { scale, x: width / 2 - (scale * x) / mass, y: height / 2 - (scale * y) / mass };
-}
-
-// What is shown, or that in light and dark turned round where the models turn their files round.
+// The drawing as models see it, light and dark turned round where they turn files round. To be centred, it gets a margin,
+// and strokes as wide as its size asks for: else a small drawing would become thick, and a large one thin.
 function prepared() {
   const image = document.createElement("canvas");
-  [image.width, image.height] = [canvas.width, canvas.height];
   const brush = image.getContext("2d");
-  brush.fillRect(0, 0, image.width, image.height);
-  brush.imageSmoothingQuality = "high";
-  const place = (find("#centre")?.checked && centred()) || { scale: 1, x: 0, y: 0 };
-  brush.drawImage(canvas, place.x, place.y, canvas.width * place.scale, canvas.height * place.scale);
-  if (find("#dark").checked !== (main.dataset.polarity === "inverted")) {
+  const spare = find("#centre")?.checked ? LONG * PEN * 2 : 0;
+  [image.width, image.height] = [canvas.width + 2 * spare, canvas.height + 2 * spare];
+  const sides = [0, 1].map((axis) => strokes.flat().map((point) => point[axis]));
+  const side = Math.max(...sides.map((each) => Math.max(...each) - Math.min(...each)));
+  const fitting = Math.min(Math.max((side * STROKE) / (1 - STROKE), LONG * THIN), LONG * PEN * 2);
+  paint(brush, spare && side > LONG * PEN ? fitting : LONG * PEN, spare);
+  if ((main.dataset.ground === "light") !== (main.dataset.polarity === "inverted")) {
     brush.globalCompositeOperation = "difference";
     brush.fillStyle = "#fff";
     brush.fillRect(0, 0, image.width, image.height);
@@ -107,33 +88,34 @@ function prepared() {
 
 // Asking: of several questions, the last one counts.
 let asked = new AbortController();
-let shown = "";
+let file = null; // that was asked about last
 
 async function askOfDrawing() {
   asked.abort();
   const mine = asked = new AbortController();
+  file = null;
   const image = await prepared();
-  if (!mine.signal.aborted) await ask(image, "drawing", "your drawing, as it was sent", mine);
+  if (!mine.signal.aborted) await ask(image, "your drawing", mine);
 }
 
-async function askOfFile(file) {
+async function askOfFile(chosen) {
   asked.abort();
   asked = new AbortController();
+  file = chosen;
   strokes.length = 0;
   paint();
-  await ask(file, "file", file.name || "what you pasted", asked);
+  await ask(file, file.name || "what you pasted", asked);
 }
 
-async function ask(content, kind, caption, controller) {
-  shown = kind;
-  show(content, caption);
-  if (content.size > largest) return fail(`${caption} is larger than ${largest / 2 ** 20} MB`);
+async function ask(content, name, controller) {
+  if (content.size > largest) return fail(`${name} is larger than ${largest / 2 ** 20} MB`);
   const type = /^(image|audio)\//.test(content.type) ? content.type : "application/octet-stream";
+  const options = ["invert", "centre"].filter((option) => find(`#${option}`)?.checked).map((option) => `${option}=1`);
   try {
     const request = { method: "POST", body: content, headers: { "Content-Type": type }, signal: controller.signal };
-    const response = await fetch("predict", request);
+    const response = await fetch(`predict?${options.join("&")}`, request);
     const answer = await response.json();
-    if (response.ok) tell(answer);
+    if (response.ok) tell(answer, name);
     else fail(answer.error);
   } catch (error) {
     if (error.name !== "AbortError") fail("The server does not answer: is it still running?");
@@ -141,30 +123,38 @@ async function ask(content, kind, caption, controller) {
 }
 
 // Showing.
-let address = "";
-const image = find("#sent img");
-image.addEventListener("error", () => { image.hidden = true; }); // a kind that browsers do not show
-
-function show(content, caption) {
-  URL.revokeObjectURL(address);
-  image.hidden = content.type.startsWith("audio/") || /\.(wav|flac|ogg|mp3)$/i.test(content.name ?? "");
-  if (!image.hidden) image.src = address = URL.createObjectURL(content);
-  find("#sent figcaption").textContent = caption;
-  find("#sent").hidden = false;
-}
-
-function tell(answer) {
+function tell({ answers, warnings, unfamiliar, seen }, name) {
   find("#error").hidden = true;
+  find("#sent img").src = seen;
+  find("#sent figcaption").textContent = `${name}, as the models see it`;
+  find("#sent").hidden = false;
   const votes = new Map();
-  for (const [strategy, classes] of Object.entries(answer)) {
+  for (const [strategy, classes] of Object.entries(answers)) {
     votes.set(classes[0].class, [...(votes.get(classes[0].class) ?? []), strategy]);
     find(`[data-strategy="${CSS.escape(strategy)}"] ol`).replaceChildren(...classes.slice(0, TOP).map(line));
   }
   const sorted = [...votes].sort((a, b) => b[1].length - a[1].length);
-  const models = Object.keys(answer).length;
-  find("#summary").textContent = sorted.length === 1
-    ? `${models > 1 ? `All ${models} models say` : "The model says"} ${sorted[0][0]}`
-    : `They differ: ${sorted.map(([name, strategies]) => `${name} (${strategies.join(", ")})`).join(" or ")}`;
+  const models = Object.keys(answers).length;
+  const differing = sorted.map(([each, strategies]) => `${each} (${strategies.join(", ")})`).join(" or ");
+  const one = sorted.length === 1;
+  find("#summary").textContent = unfamiliar.length
+    ? `This looks unlike everything that the models were trained on. The nearest is ${one ? sorted[0][0] : differing}`
+    : one ? `${models > 1 ? `All ${models} models say` : "The model says"} ${sorted[0][0]}` : `They differ: ${differing}`;
+  const lines = warnings.map((each) => `The image is ${each}.`);
+  if (unfamiliar.length) {
+    lines.unshift(`It is further from every class than 99 % of the training images, as ${
+      unfamiliar.length === models ? "all models see" : `${unfamiliar.join(", ")} ${unfamiliar.length > 1 ? "see" : "sees"}`} it.`);
+  }
+  warn(lines);
+}
+
+function warn(lines) {
+  find("#warnings").hidden = !lines.length;
+  find("#warnings").replaceChildren(...lines.map((each) => {
+    const item = document.createElement("li");
+    item.textContent = each;
+    return item;
+  }));
 }
 
 function line({ class: name, probability }) {
@@ -184,17 +174,22 @@ function line({ class: name, probability }) {
 
 function reset() {
   asked.abort();
-  shown = "";
-  for (const list of document.querySelectorAll("#answers ol")) list.replaceChildren();
-  find("#summary").textContent = "No image yet.";
-  find("#sent").hidden = find("#error").hidden = true;
+  file = null;
+  forget("No image yet.");
+  find("#error").hidden = true;
 }
 
 function fail(text) {
-  for (const list of document.querySelectorAll("#answers ol")) list.replaceChildren();
-  find("#summary").textContent = "No answer.";
+  forget("No answer.");
   find("#error").textContent = text;
   find("#error").hidden = false;
+}
+
+function forget(text) {
+  for (const list of document.querySelectorAll("#answers ol")) list.replaceChildren();
+  warn([]);
+  find("#sent").hidden = true;
+  find("#summary").textContent = text;
 }
 
 // Files: chosen, dropped anywhere, or pasted.

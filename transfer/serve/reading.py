@@ -1,0 +1,136 @@
+"""Files as people have them, brought to what a model takes: turned round and centred first where that is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from scipy import ndimage
+
+from transfer.console import UserError
+from transfer.data.folders import read_file
+from transfer.serve.models import Model
+
+DISTORTED = 1.5  # times higher or wider than the model's images: stretched to these, it is no longer what it was
+LONG = 256  # pixels of the longer side: where content is sought
+RING = 0.06  # of the shorter side, from the edge on: where the ground shows
+FAINTEST = 16  # of 255: what differs less from the ground is no content
+SPECK = 0.05  # of the largest piece of content: what has less is dirt
+
+
+def read(
+    source: Path | bytes, model: Model, *, invert: bool = False, centre: bool = False, flag: str = "--"
+) -> tuple[np.ndarray, list[str]]:
+    """Read an image or a recording as a model takes it.
+
+    Args:
+        source: path of the file, or its bytes.
+        model: that is to be asked.
+        invert: whether light and dark of an image are turned round.
+        centre: whether its content is centred.
+        flag: what stands before the words invert and centre where they are advised.
+
+    Returns:
+        (height, width, channels) uint8; and what is doubtful, in words that follow the name of the file and "is".
+
+    Raises:
+        UserError: as `read_file` does, and where the model's images are not such that content can be centred.
+    """
+    if centre and not model.centres:
+        raise UserError(
+            f"{flag}centre is for models of grey images on plain ground, and {model.metadata.strategy} is none, or does "
+            "not say: leave it out"
+        )
+    doubts: list[str] = []
+    form = model.preprocessing
+
+    def adjust(image: Image.Image) -> Image.Image:
+        image = ImageOps.invert(image) if invert else image
+        image = centred(image, model) if centre else image
+        ratio = image.height / image.width / (form.height / form.width)
+        if form.fit == "stretch" and max(ratio, 1 / ratio) > DISTORTED:
+            size = f"{image.width} × {image.height} pixels"
+            cure = f"try {flag}centre" if model.centres else "cut it to a like form"
+            doubts.append(f"{size}, which stretching to {form.width} × {form.height} distorts: {cure}")
+        return image
+
+    return read_file(source, form, "" if isinstance(source, Path) else "the file", doubts.append, adjust), doubts
+
+
+def centred(image: Image.Image, model: Model) -> Image.Image:
+    """Cut out the content of an image, and put it on the plain ground of the training images.
+
+    Its bounding box gets the size that is usual there. As in MNIST (LeCun et al. 1998), its centre of mass comes to
+    the middle, or as near to it as leaves all content in the frame. An image without content stays as it is.
+
+    Args:
+        image: grey, with content that is lighter than its ground where that of the training images is, or darker.
+        model: gives form, ground and size.
+    """
+    known, form = model.familiarity, model.preprocessing
+    assert known is not None
+    image.thumbnail((LONG, LONG), Image.Resampling.BILINEAR)
+    lighter = known.dark != (form.polarity == "inverted")  # content, in a file
+    pixels = np.asarray(image if lighter else ImageOps.invert(image), np.float64)
+    ground = min(known.ground[50], 255 - known.ground[50])  # if content is lighter
+    content = find_content(pixels, ground)
+    if not content.any():
+        return image
+    rows, columns = np.nonzero(content)
+    first, last = np.array([rows.min(), columns.min()]), np.array([rows.max(), columns.max()]) + 1
+    size = np.array([form.height, form.width])
+    frame = ((last - first) / (known.filled * size)).max() * (size - 2 * form.margin)
+    middle = np.array(ndimage.center_of_mass(content)) + 0.5
+    top, left = np.rint(np.clip(middle - frame / 2, last - frame, first)).astype(int)
+    height, width = np.rint(frame).astype(int)
+    whole = Image.fromarray(content.astype(np.float32))
+    content = np.asarray(whole.crop((left, top, left + width, top + height)))
+    found = Image.fromarray(np.rint(ground + content * (255 - ground)).astype(np.uint8))
+    return found if lighter else ImageOps.invert(found)
+
+
+def find_content(pixels: np.ndarray, ground: float) -> np.ndarray:
+    """How much of every pixel is content, and not ground, whose light may be uneven and which may have a grain.
+
+    Args:
+        pixels: grey, (height, width) float64, content lighter than the ground.
+        ground: how bright plain ground is; an image that has it keeps its shades.
+
+    Returns:
+        (height, width) float64, 0 to 1.
+    """
+    height, width = pixels.shape
+    edge = max(1, round(RING * min(height, width)))
+    ring = np.ones((height, width), bool)
+    ring[edge:-edge, edge:-edge] = False
+    if np.percentile(np.abs(pixels[ring] - ground), 75) < FAINTEST:
+        return np.where(pixels - ground < FAINTEST, 0, (pixels - ground) / (255 - ground))
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    over = pixels
+    for _ in range(3):  # what content there is in the ring is left out, then the surface fitted again
+        fitted, *_ = np.linalg.lstsq(surface[ring], pixels[ring], rcond=None)
+        over = pixels - surface @ fitted
+        ring &= over < 4 * max(1, np.median(np.abs(over[ring])))
+    over = ndimage.gaussian_filter(over, 0.003 * max(height, width)).clip(0)
+    threshold = max(FAINTEST / 2, otsu(over))
+    pieces, count = ndimage.label(over > threshold)
+    if not count:
+        return np.zeros_like(over)
+    mass = ndimage.sum_labels(over, pieces, np.arange(count + 1)) * (np.arange(count + 1) > 0)
+    kept = (mass >= SPECK * mass.max())[pieces]
+    full = np.median(over[kept])
+    if full < FAINTEST:
+        return np.zeros_like(over)
+    near = ndimage.binary_dilation(kept, iterations=max(2, round(0.01 * max(height, width))))
+    return np.where(near, (over - threshold / 2) / (full - threshold / 2), 0).clip(0, 1)
+
+
+def otsu(values: np.ndarray) -> float:
+    """The threshold that leaves the least variance within what is below and what is above it (Otsu 1979)."""
+    counts, edges = np.histogram(values, 256)
+    middles = (edges[1:] + edges[:-1]) / 2
+    below, sums = np.cumsum(counts), np.cumsum(counts * middles)
+    between = (sums[-1] * below / below[-1] - sums) ** 2 / np.maximum(below * (below[-1] - below), 1)
+    return float(middles[between.argmax()])
