@@ -116,7 +116,7 @@ def test_one_seed_gives_no_interval_and_no_verdict() -> None:
     assert "Every pair" not in page
     assert "Label equivalence" not in page
     assert "One draw says nothing about the next" in page
-    assert "**Highest in one label draw: dense_head with 1 to 10 labels per class.**" in page
+    assert "**Highest in one label draw: dense_head with 1 to 10 labels per class.**\n" in page
     check_numbers(page, study.runs)
     card = pages.markdown("The model", write_card(study))
     assert "One label draw gives no interval." in card
@@ -141,7 +141,7 @@ def test_one_strategy_alone_is_no_comparison(alone: str) -> None:
 
 def test_perfect_strategies_are_equal_and_the_one_without_a_source_model_is_recommended() -> None:
     page = page_of(study_of(outcomes_of(dict.fromkeys(MEANS, 2.0), shots=(3,))), drawn=True)
-    assert "**Use scratch with 3 labels per class.** A source model is not needed with 3 labels per class." in page
+    assert "**Use scratch with 3 labels per class.**\n\nA source model is not needed with 3 labels per class.\n" in page
     assert "Equal within 0.5 points: dense_head and end_to_end." in page
     assert "No test image is misclassified" in page
     assert "nan" not in page.lower()
@@ -188,9 +188,10 @@ def comparison_of(means: dict[str, float], within: float = 0.005) -> Comparison:
 
 def test_advice_where_transfer_wins() -> None:
     comparison = comparison_of({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.5})
-    assert advice.headline(comparison) == (
-        "**Use dense_head with 1 to 10 labels per class.** A source model pays with 1 to 10 labels per class."
-    )
+    assert advice.headline(comparison) == [
+        "**Use dense_head with 1 to 10 labels per class.**",
+        "A source model pays with 1 to 10 labels per class.",
+    ]
     first = advice.advise(comparison, 1)
     assert first.startswith("With 1 label per class use dense_head: ")
     assert "points above scratch. It needs labels and source model." in first
@@ -199,9 +200,10 @@ def test_advice_where_transfer_wins() -> None:
 
 def test_advice_where_transfer_loses() -> None:
     comparison = comparison_of({"dense_head": 0.5, "end_to_end": 0.6, "scratch": 0.7})
-    assert advice.headline(comparison) == (
-        "**Use scratch with 1 to 10 labels per class.** A source model is not needed with 1 to 10 labels per class."
-    )
+    assert advice.headline(comparison) == [
+        "**Use scratch with 1 to 10 labels per class.**",
+        "A source model is not needed with 1 to 10 labels per class.",
+    ]
     [negative] = advice.negative_transfer(comparison)
     assert negative == (
         "Negative transfer (worse than scratch): dense_head and end_to_end with 1 to 10 labels per class."
@@ -234,7 +236,7 @@ def test_what_is_undecided_is_told_with_the_draws_that_would_tell() -> None:
     best = comparison.best(1)
     assert comparison.recommended(1).strategy == best.strategy
     if best.strategy != "scratch":
-        assert "may or may not pay" in advice.headline(comparison)
+        assert "may or may not pay" in advice.headline(comparison)[1]
     assert advice.more_draws(1) == "about 1 more draw would tell"
 
 
@@ -250,11 +252,11 @@ def page_of_ten(ten: Study) -> str:
 
 def test_the_headline_answers_without_unlabelled_images_too(ten: Study) -> None:
     comparison = ten.comparison
-    assert advice.headline(comparison) == (
-        "**Use self_training with 1 to 10 labels per class.** A source model pays with 1 to 10 labels per class. "
-        "Without unlabelled images use end_to_end with 1 to 10 labels per class; there a source model pays with 1 to "
-        "10 labels per class."
-    )
+    assert advice.headline(comparison) == [
+        "**Use self_training with 1 to 10 labels per class.**",
+        "A source model pays with 1 to 10 labels per class. Without unlabelled images use end_to_end with 1 to 10 "
+        "labels per class; there a source model pays with 1 to 10 labels per class.",
+    ]
     other = comparison.results.query("strategy == 'end_to_end' and shots == 1")
     accuracy = f"{100 * other['accuracy'].item():.2f} ± {100 * other['margin'].item():.2f} %"
     assert advice.advise(comparison, 1).endswith(f"Without unlabelled images end_to_end, {accuracy}.")

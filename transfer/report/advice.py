@@ -15,17 +15,17 @@ from transfer.report.words import budgets, by_budget, listed, number, per_class,
 CHECKED = 5  # labels per class from which cross-validation can tell whether unlabelled images help
 
 
-def headline(comparison: Comparison) -> str:
-    """The whole study in a few sentences: which strategy for which budgets, and whether a source model is needed."""
+def headline(comparison: Comparison) -> list[str]:
+    """The whole study: which strategy for which budgets; and, as another paragraph, what can be done without."""
     if len(comparison.strategies) == 1:
-        return f"Only {comparison.strategies[0]} was measured: nothing to compare it with."
+        return [f"Only {comparison.strategies[0]} was measured: nothing to compare it with."]
     if comparison.seeds == 1:
-        return (
-            f"**Highest in one label draw: {_recommended(comparison)}.** One draw says nothing about the next: there "
-            "are no intervals and no verdicts. Set `split.seeds` to 6 or more, or to 10 to detect differences of about "
-            "one standard deviation."
-        )
-    sentences = [f"**Use {_recommended(comparison)}.**"]
+        return [
+            f"**Highest in one label draw: {_recommended(comparison)}.**",
+            "One draw says nothing about the next: there are no intervals and no verdicts. Set `split.seeds` to 6 or "
+            "more, or to 10 to detect differences of about one standard deviation.",
+        ]
+    sentences = []
     if pays := _source_model(comparison):
         sentences.append(f"A source model {pays}.")
     alone = comparison.without(UNLABELLED)
@@ -33,7 +33,7 @@ def headline(comparison: Comparison) -> str:
         pays = _source_model(alone)
         there = f"; there a source model {pays}" if pays else ""
         sentences.append(f"Without unlabelled images use {_recommended(alone)}{there}.")
-    return " ".join(sentences)
+    return [f"**Use {_recommended(comparison)}.**", *([" ".join(sentences)] if sentences else [])]
 
 
 def _recommended(comparison: Comparison) -> str:

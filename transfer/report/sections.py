@@ -40,12 +40,13 @@ def charts_of(sections: Sequence[Section]) -> Iterator[charts.Chart]:
 
 def _which_to_use(study: Study) -> Section:
     comparison = study.comparison
-    said = [failures(comparison), *cautions(comparison, study.data["target"]["test_groups"])]
+    said = [*headline(comparison), failures(comparison)]
+    said += cautions(comparison, study.data["target"]["test_groups"])
     if study.notes:
         noted = counted(len(study.notes), "warning")
         said.append(f"The section Data has {noted}: read that before you rely on this.")
     words = [advise(comparison, shots) for shots in comparison.shots] + negative_transfer(comparison)
-    blocks = [Text(headline(comparison)), *map(Text, filter(None, said)), ranking(comparison)]
+    blocks = [*map(Text, filter(None, said)), ranking(comparison)]
     return Section("which", "Which to use", [*blocks, Details("Every number of labels in words", [Bullets(words)])])
 
 
