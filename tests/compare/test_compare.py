@@ -10,12 +10,14 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
@@ -24,6 +26,9 @@ from test_revisions import lock
 from transfer.cli import build
 from transfer.compare.command import parse_tolerance
 from transfer.console import UserError
+from transfer.evaluation.outcomes import COSTS, Correct
+from transfer.evaluation.selection import CALIBRATION
+from transfer.files import write_record
 
 WHO = {f"GIT_{role}_{what}": "test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 ENVIRONMENT = os.environ | WHO | {"GIT_CONFIG_GLOBAL": os.devnull, "PYTHONPATH": str(ROOT), "GIT_CONFIG_NOSYSTEM": "1"}
@@ -35,17 +40,31 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
 
 
-def runs(seeds: int = 10, **gains: float) -> str:
-    """The text of cells.csv: every strategy's own luck in every draw, and the gains that are asked for."""
-    rows = ["strategy,shots,seed,accuracy,log_loss,ece"]
+def runs(seeds: int = 10, shots_of_gains: Sequence[int] = SHOTS, **gains: float) -> pd.DataFrame:
+    """The table of runs: every strategy's own luck in every draw, and the gains that are asked for."""
+    frames = []
     for i, (name, level) in enumerate(STRATEGIES.items()):
         for shots in SHOTS:
             accuracy = level + 0.01 * np.log(shots) + np.random.default_rng([i, shots]).normal(0, 0.02, 20)
-            if name in gains:
+            if name in gains and shots in shots_of_gains:
                 accuracy += gains[name] + np.random.default_rng([9, i, shots]).normal(0, 0.001, 20)
-            for seed, value in enumerate(accuracy[:seeds]):
-                rows.append(f"{name},{shots},{seed},{value:.6f},{2 - 2 * value:.6f},0.01")
-    return "\n".join(rows) + "\n"
+            frames.append(pd.DataFrame({"strategy": name, "shots": shots, "seed": range(20), "accuracy": accuracy}))
+    table = pd.concat(frames)
+    table = table[table["seed"] < seeds].assign(accuracy=lambda runs: runs["accuracy"].round(3))
+    table = table.assign(log_loss=2 - 2 * table["accuracy"], **dict.fromkeys(COSTS, 100))
+    return table.assign(**dict.fromkeys([name for name in CALIBRATION if name != "log_loss"], 0.01))
+
+
+def correct_of(table: pd.DataFrame) -> Correct:
+    """Of a thousand test images the first ones, as many as the accuracy says."""
+    columns = {name: table[name].to_numpy() for name in ("strategy", "shots", "seed")}
+    return Correct(
+        **columns | {"strategy": columns["strategy"].astype(str)},
+        collapsed=np.zeros(len(table), bool),
+        images=np.array(1000),
+        bits=np.packbits(np.arange(1000) < (1000 * table[["accuracy"]].to_numpy()).round(), axis=1),
+        needs=np.array(json.dumps({name: ["labels"] for name in {*table["strategy"]}})),
+    )
 
 
 @dataclass
@@ -59,14 +78,16 @@ class Repository:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def write(self, text: str, **changes: Any) -> None:
+    def write(self, table: pd.DataFrame, **changes: Any) -> None:
         """Results, parameters and a lock; `changes` are the lock's."""
         stages = lock(**changes)
-        outs = [{"path": "results/cells.csv", "md5": hashlib.md5(text.encode()).hexdigest()}]
+        files = [self.root / "results" / name for name in ("cells.csv", "correct.npz")]
+        files[0].parent.mkdir(exist_ok=True)
+        table.to_csv(files[0], index=False)
+        write_record(files[1], correct_of(table))
+        outs = [{"path": f"results/{each.name}", "md5": hashlib.md5(each.read_bytes()).hexdigest()} for each in files]
         stages["evaluate"] = {"deps": [], "outs": outs}
         params = stages["split"]["params"]["params.yaml"] | {"train": {"layer": "block2"}}
-        (self.root / "results").mkdir(parents=True, exist_ok=True)
-        (self.root / "results/cells.csv").write_text(text)
         (self.root / "results/metrics.json").write_text('{"source": {"accuracy": 0.99883}}')
         yaml = YAML()
         yaml.dump({"stages": stages}, self.root / "dvc.lock")
@@ -105,16 +126,22 @@ def repository(tmp_path: Path) -> Repository:
     made.git("init", "-q", "-b", "main")
     made.write(runs())
     made.commit()
-    for branch, text, changes in (
+    for branch, table, changes in (
         ("gain", runs(dense_head=0.03), {"train": "t2"}),
         ("loss", runs(dense_head=-0.03), {"train": "t3"}),
+        ("nothing", runs(dense_head=-0.002), {"train": "t4"}),
         ("more", runs(seeds=12), {"seeds": 12, "draws": "d2"}),
     ):
         made.git("checkout", "-q", "main")
-        made.write(text, **changes)
+        made.write(table, **changes)
         made.commit(branch)
     made.git("checkout", "-q", "main")
     return made
+
+
+def words(printed: str) -> str:
+    """What is printed, in one line."""
+    return " ".join(printed.split())
 
 
 def verdicts(comparison: dict[str, Any]) -> dict[tuple[str, int], str]:
@@ -133,13 +160,15 @@ def test_every_revision_is_compared_with_the_first(repository: Repository) -> No
     assert {change["draws"] for change in more["changes"]} == {10}
     assert gain["code"] == {"train": ["stages/train.py"]}
     assert more["code"] == {}
-    assert "accuracy the same in 6 of 6. Paired over the 10 draws that both have." in repository.compare("main", "more")
+    assert "accuracy the same in 6 of 6; paired over the 10 draws that both have" in words(
+        repository.compare("main", "more")
+    )
 
 
 def test_numbers_are_those_of_the_runs(repository: Repository) -> None:
     old, new = (
-        np.array([float(row.split(",")[3]) for row in text.splitlines() if row.startswith("dense_head,10,")])
-        for text in (runs(), runs(dense_head=0.03))
+        table[table.eval("strategy == 'dense_head' and shots == 10")]["accuracy"].to_numpy()
+        for table in (runs(), runs(dense_head=0.03))
     )
     (comparison,) = repository.compared("main", "gain")
     change = next(each for each in comparison["changes"] if (each["strategy"], each["shots"]) == ("dense_head", 10))
@@ -200,15 +229,16 @@ def test_only_differing_parameters_and_code_are_shown(repository: Repository) ->
 
 
 def test_results_that_do_not_fit_their_code_are_doubted(repository: Repository) -> None:
-    (repository.root / "results/cells.csv").write_text(runs(scratch=0.1))
+    runs(scratch=0.1).to_csv(repository.root / "results/cells.csv", index=False)
     params = repository.root / "params.yaml"
     params.write_text(params.read_text().replace("seeds: 10", "seeds: 11"))
     edited = (
         "- workspace: edited since its results were made: split.seeds, stages/split.py, stages/train.py; run dvc repro"
     )
-    printed = repository.compare()
+    printed = words(repository.compare())
     assert edited in printed  # which has no stages: the lock is of others
     assert "- workspace: results/cells.csv is not what dvc.lock records: run dvc repro" in printed
+    assert "- workspace: no results/correct.npz belongs to its results/cells.csv: intervals are over draws" in printed
     assert "edited" not in repository.compare("main", "gain")
 
 
@@ -232,6 +262,7 @@ def test_a_study_without_lock_and_parameters_is_compared(repository: Repository)
         ("more", [], 0, "no regression\n"),
         ("loss", ["--tolerance", "0.02"], 1, "regression beyond 0.02: loss: dense_head with 1"),
         ("loss", ["--tolerance", "5%"], 0, "no regression beyond 5%\n"),
+        ("nothing", [], 0, "no regression\n"),
         ("loss", ["--metric", "ece"], 0, "no regression\n"),
         ("loss", ["--metric", "log_loss"], 1, "regression: loss: dense_head with 1 label per class, log_loss +0.0"),
         ("loss", ["--metric", "all", "--json"], 1, "regression: loss: "),
@@ -255,10 +286,17 @@ def test_what_cannot_be_compared_is_one_line(repository: Repository, tmp_path: P
     assert "is not in a Git repository" in Repository(tmp_path).compare(code=2)
 
 
-@pytest.mark.parametrize("text", ["1", "-0.1", "nan", "x", "100%"])
+@pytest.mark.parametrize("text", ["-0.1", "nan", "x", "100%"])
 def test_what_is_no_tolerance_is_refused(text: str) -> None:
     assert parse_tolerance("0.5%") == parse_tolerance("0.005") == 0.005
     with pytest.raises(UserError, match="must be at least 0 and below 1, or in percent"):
+        parse_tolerance(text)
+
+
+@pytest.mark.parametrize(("text", "points"), [("0.5", "50"), ("1", "100"), ("0.11", "11")])
+def test_a_tolerance_that_was_meant_in_percent_is_refused(text: str, points: str) -> None:
+    assert parse_tolerance("0.1") == 0.1
+    with pytest.raises(UserError, match=f"^--tolerance {text} is {points} points: write {text}% for {text} points$"):
         parse_tolerance(text)
 
 
@@ -274,12 +312,59 @@ def test_hostile_names_are_shown_and_do_nothing_and_the_page_needs_nothing_else(
     assert r"\<script\>alert(1)\</script\>\|\[x\](y)" in repository.compare("main", "<b>", "--md")
 
 
-def test_plain_text_is_not_wrapped_in_a_pipe(repository: Repository) -> None:
-    printed = repository.compare("main", "gain", "loss", "more")
+def test_two_revisions_fit_a_terminal_and_what_is_the_same_is_folded(repository: Repository) -> None:
+    printed = repository.compare("main", "loss")
     assert "\x1b" not in printed
-    value = r"\d\d\.\d\d ± \d\.\d\d"
-    row = rf"^dense_head +1 +{value} +{value} +\+\S+ ± \S+ ▲ +{value} +−\S+ ± \S+ ▼ +{value} +=$"
-    assert re.search(row, printed, re.MULTILINE)
+    assert "`" not in printed
+    assert max(map(len, printed.splitlines())) < 100
+    value = r"\d+\.\d\d ± \d\.\d\d"
+    rows = [rf"^{name} +{shots} +{value} +{value} −{value} ▼$" for name, shots in (("dense_head", 1), (" ", 10))]
+    assert re.search("\n".join(rows), printed, re.MULTILINE), printed
+    assert "\n4 of 6 the same, draw by draw\n" in printed
+    assert not re.search(r"^(scratch|end_to_end) ", printed, re.MULTILINE)
+    assert "| scratch | 10 |" in repository.compare("main", "loss", "--md")
+
+
+def test_tables_in_a_pipe_are_as_wide_as_they_are(repository: Repository) -> None:
+    rows = re.findall(r"^dense_head +1 .*▲.*▼ .*=$", repository.compare("main", "gain", "loss", "more"), re.MULTILINE)
+    assert len(rows) == 1
+    assert len(rows[0]) > 100
+
+
+def test_it_says_first_whether_the_recommendation_changed(repository: Repository) -> None:
+    repository.write(runs(end_to_end=-0.1, shots_of_gains=[10]))
+    repository.commit("lost")
+    lines = repository.compare("main", "gain", "lost").splitlines()
+    assert lines[:4] == [
+        "Recommendation",
+        "- main: end_to_end with 1 to 10 labels per class",
+        "- gain: no change",
+        "- lost: changed: end_to_end → dense_head with 10 labels per class; no change with 1",
+    ]
+    content = json.loads(repository.compare("main", "lost", "--json"))
+    assert content["revisions"][1]["recommended"] == {"1": "end_to_end", "10": "dense_head"}
+
+
+def test_an_older_revision_is_compared_over_its_draws_and_recommends_nothing(repository: Repository) -> None:
+    (repository.root / "results/correct.npz").unlink()
+    repository.commit("old")
+    printed = words(repository.compare("old", "gain"))
+    assert printed.startswith("Recommendation - old: not known - gain: end_to_end with 1 to 10 labels per class")
+    assert "- old: no results/correct.npz belongs to its results/cells.csv: intervals are over draws alone" in printed
+    (old,), (new,) = (repository.compared(base, "gain") for base in ("old", "main"))
+    for before, after in zip(old["changes"], new["changes"], strict=True):
+        assert (before["before"], before["verdict"]) == (pytest.approx(after["before"]), after["verdict"])
+        assert before["before_margin"] < after["before_margin"]
+
+
+def test_what_is_equal_in_practice_is_told_with_how_much(repository: Repository) -> None:
+    repository.git("checkout", "-q", "nothing")
+    assert "accuracy equal within 0.5 points in 2, the same in 4 of 6" in words(repository.compare())
+    params = repository.root / "params.yaml"
+    params.write_text(params.read_text() + "report: {equal_within: 0}\n")
+    repository.git("checkout", "-q", "-b", "strict")
+    repository.commit()
+    assert "accuracy better in 2, the same in 4 of 6" in words(repository.compare("strict", "main"))
 
 
 def test_continuous_integration_compares_with_the_base(repository: Repository, tmp_path: Path) -> None:
@@ -293,4 +378,4 @@ def test_continuous_integration_compares_with_the_base(repository: Repository, t
         assert set(step["env"]) == {"BASE", "TOLERANCE"}
         done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=repository.root, env=ENVIRONMENT | variables)
         assert done.returncode == code
-        assert "| HEAD − main |" in summary.read_text()
+        assert "| main | HEAD | − main |" in summary.read_text()

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from transfer.compare.metrics import METRICS, RUN
 from transfer.compare.revisions import (
     Revision,
     code_changes,
@@ -16,7 +17,6 @@ from transfer.compare.revisions import (
     has_other_test_data,
     parse_runs,
 )
-from transfer.compare.verdicts import METRICS, RUN
 from transfer.console import UserError
 
 HEAD = "strategy,shots,seed,accuracy,log_loss\n"
@@ -29,7 +29,7 @@ def test_what_is_not_a_table_of_runs_is_refused(text: str) -> None:
 
 
 def revision(stages: dict[str, Any] | None = None, **params: Any) -> Revision:
-    return Revision("main", "at 1234567", pd.DataFrame(columns=[*RUN, *METRICS]), params, stages or {}, None, [])
+    return Revision("main", "at 1234567", pd.DataFrame(columns=[*RUN, *METRICS]), None, params, stages or {}, None, [])
 
 
 def test_params_are_flattened_and_only_those_that_differ_are_named() -> None:

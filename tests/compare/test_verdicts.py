@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import reports
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from transfer.compare.verdicts import METRICS, RUN, compare
+from transfer.compare.metrics import METRICS, RUN
+from transfer.compare.revisions import Revision
+from transfer.compare.verdicts import compare
+from transfer.evaluation import comparison as report
+from transfer.evaluation.outcomes import Correct, Outcomes
+from transfer.evaluation.statistics import Sample
 
-ACCURACY = METRICS["accuracy"]
 Groups = Mapping[tuple[str, int], Sequence[float] | np.ndarray]  # values by strategy and shots
 
 
@@ -29,9 +35,17 @@ def runs_of(groups: Groups, metric: str = "accuracy", first: int = 0) -> pd.Data
     return pd.DataFrame(rows).reindex(columns=[*RUN, *METRICS])
 
 
-def changes_of(old: Groups, new: Groups, tolerance: float = 0, metric: str = "accuracy", first: int = 0) -> list[Any]:
-    table = compare(runs_of(old, metric), runs_of(new, metric, first), [METRICS[metric]], tolerance)
-    return list(table.itertuples())
+def revision(runs: pd.DataFrame, equal_within: float = 0.0, correct: Correct | None = None) -> Revision:
+    """Of which nothing is known but its runs."""
+    return Revision("main", "at 1234567", runs, correct, {"report.equal_within": equal_within}, {}, None, [])
+
+
+def changes_of(
+    old: Groups, new: Groups, tolerance: float = 0, metric: str = "accuracy", first: int = 0, within: float = 0.0
+) -> list[Any]:
+    """What `compare` says of draws alone."""
+    revisions = revision(runs_of(old, metric), within), revision(runs_of(new, metric, first))
+    return list(compare(*revisions, [METRICS[metric]], tolerance).itertuples())
 
 
 def noise(seed: int, n: int = 10, size: float = 0.01) -> np.ndarray:
@@ -57,7 +71,7 @@ def test_a_single_difference_is_judged_as_by_the_paired_t_test(seed: int, n: int
     test = stats.ttest_rel(new, old)
     interval = test.confidence_interval()
     sign = "better" if np.mean(new - old) > 0 else "worse"
-    assert change.verdict == (sign if test.pvalue < 0.05 else "not separated")
+    assert change.verdict == (sign if test.pvalue < 0.05 else "undecided")
     assert change.difference - change.margin == pytest.approx(interval.low, abs=1e-9)
     assert change.difference + change.margin == pytest.approx(interval.high, abs=1e-9)
 
@@ -69,7 +83,7 @@ def test_verdicts_of_many_are_holm_s() -> None:
     p = [stats.ttest_rel(new[group], old[group]).pvalue for group in groups]
     rejected = multipletests(p, method="holm")[0]
     assert 0 < rejected.sum() < len(groups)
-    assert [change.verdict != "not separated" for change in changes_of(old, new)] == rejected.tolist()
+    assert [change.verdict != "undecided" for change in changes_of(old, new)] == rejected.tolist()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +115,7 @@ def test_what_is_in_one_alone_has_no_difference() -> None:
 def test_a_cost_that_an_older_table_lacks_has_no_difference() -> None:
     new = runs_of({("a", 1): [0.1, 0.2]}).assign(unlabelled_images=500)
     old = new.assign(unlabelled_images=np.nan)
-    change = compare(old, new, [METRICS["unlabelled_images"]]).iloc[0]
+    change = compare(revision(old), revision(new), [METRICS["unlabelled_images"]]).iloc[0]
     assert (change["after"], change["verdict"]) == (500, "in one revision only")
     assert np.isnan(change["difference"])
 
@@ -137,3 +151,67 @@ def test_a_clear_gain_lends_its_level_to_no_loss() -> None:
     assert gain.verdict == "better"
     assert loser.verdict == "worse"  # two-sided and step-down: the gain was judged first
     assert not loser.regression
+
+
+STUDY, OTHER = (reports.outcomes_of(reports.MEANS | {"dense_head": mean}) for mean in (0.7, 0.72))
+
+
+def study(outcomes: Outcomes, seeds: Sequence[int] = range(8)) -> Revision:
+    """A study of which it is known which test images are right; some of its seeds."""
+    runs, correct = reports.runs_of(outcomes), reports.correct_of(outcomes)
+    own = np.isin(correct.seed, seeds)
+    by_run = {name: getattr(correct, name)[own] for name in ("strategy", "shots", "seed", "collapsed", "bits")}
+    return revision(runs[own].reset_index(drop=True), 0.5, replace(correct, **by_run))
+
+
+def right(outcomes: Outcomes, shots: int, seeds: Sequence[int] = range(8)) -> Sample:
+    """Which images the dense head gets right."""
+    own = (outcomes.strategy == "dense_head") & (outcomes.shots == shots) & np.isin(outcomes.seed, seeds)
+    return Sample((outcomes.predicted[own] == outcomes.labels).astype(np.int8))
+
+
+def judged(base: Revision, other: Revision, metric: str = "accuracy", tolerance: float = 0.0) -> list[Any]:
+    """What is said of the dense head."""
+    table = compare(base, other, [METRICS[metric]], tolerance)
+    return list(table[table["strategy"] == "dense_head"].itertuples())
+
+
+def test_a_cell_has_the_interval_of_the_report() -> None:
+    comparison = report.compare(reports.runs_of(STUDY), reports.correct_of(STUDY), list(reports.MEANS), 0.005)
+    cells = comparison.results.set_index(["strategy", "shots"])
+    for change in compare(study(STUDY), study(OTHER), [METRICS["accuracy"]]).itertuples():
+        cell = cells.loc[change.strategy, change.shots]
+        assert (change.before, change.before_margin) == (cell["accuracy"], cell["margin"])
+        assert (change.verdict == "same") == (change.strategy != "dense_head")
+
+
+@pytest.mark.parametrize("seeds", [range(8), range(3, 8)])
+def test_differences_of_accuracy_are_paired_over_shared_draws_and_images(seeds: Sequence[int]) -> None:
+    few, many = judged(study(STUDY), study(OTHER, seeds))
+    for change in (few, many):
+        difference = right(OTHER, change.shots, seeds) - right(STUDY, change.shots, seeds)
+        levels = [0.975, 0.95]  # of the clearer, and of the other
+        assert change.difference == difference.mean
+        assert change.margin in [difference.margin(level) for level in levels]
+
+
+def test_where_test_images_are_others_or_not_known_the_draws_alone_count() -> None:
+    fewer = study(reports.outcomes_of(reports.MEANS, images=500))
+    for base, other in ((study(STUDY), fewer), (study(STUDY), replace(study(OTHER), correct=None))):
+        alone = judged(*(replace(each, correct=None) for each in (base, other)))
+        for change, expected in zip(judged(base, other), alone, strict=True):
+            assert change.margin == expected.margin
+            assert change.before_margin > expected.before_margin
+
+
+def test_what_is_equal_in_practice_is_neither_worse_nor_a_regression() -> None:
+    old = {("a", 1): noise(0)}
+    new = {("a", 1): old["a", 1] - 0.002 + noise(1, size=0.0001)}
+    (change,) = changes_of(old, new)
+    assert (change.verdict, change.regression) == ("worse", True)
+    (change,) = changes_of(old, new, within=0.5)
+    assert (change.verdict, change.regression) == ("equal", False)
+    (change,) = changes_of(old, {("a", 1): old["a", 1] - 0.1 + noise(1, size=0.0001)}, within=0.5)
+    assert (change.verdict, change.regression) == ("worse", True)
+    (change,) = changes_of(old, new, within=0.5, metric="brier")
+    assert change.verdict == "better"  # which half a point of accuracy says nothing about
