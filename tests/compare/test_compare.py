@@ -220,7 +220,7 @@ def test_nothing_is_written_or_checked_out(repository: Repository) -> None:
 def test_only_differing_parameters_and_code_are_shown(repository: Repository) -> None:
     page = repository.compare("main", "gain", "more", "--md")
     parameters = page.split("## Parameters")[1].split("## Code")[0]
-    assert "| `split.seeds` | 10 | 10 | 12 |" in parameters
+    assert "| split.seeds | 10 | 10 | 12 |" in parameters
     assert "split.test" not in parameters
     assert "- **gain**, train: stages/train.py" in page.split("## Code")[1]
     page = repository.compare("main", "main~0", "--md")

@@ -177,7 +177,7 @@ def _params(comparison: Comparison) -> Section:
     differing = differing_params(revisions)
     if not differing:
         return Section("parameters", "Parameters", [Text("No parameter differs.")])
-    rows = [[plain(f"`{name}`"), *(plain(_param(value)) for value in values)] for name, values in differing.items()]
+    rows = [[plain(name), *(plain(_param(value)) for value in values)] for name, values in differing.items()]
     head = ["parameter", *(revision.name for revision in revisions)]
     return Section("parameters", "Parameters", [Table("Parameters that differ", head, rows)])
 

@@ -45,15 +45,10 @@ def text(sections: Sequence[Section]) -> str:
 
 
 def _prose(marked: str, width: int) -> Words:
-    """Sentences in lines; of an item of a list, the others begin below the first."""
+    """Text in lines, without the marks of `code` and **strong** words."""
     indent = "  " if marked.startswith("- ") else ""
-    plain = _unmarked(marked)
+    plain = re.sub(r"\*\*|`", "", marked)
     return Words(textwrap.fill(plain, min(width, PROSE), subsequent_indent=indent, break_on_hyphens=False))
-
-
-def _unmarked(marked: str) -> str:
-    """Text without the marks of `code` and **strong** words."""
-    return re.sub(r"\*\*|`", "", marked)
 
 
 def _grid(table: Table) -> Grid:
@@ -63,12 +58,12 @@ def _grid(table: Table) -> Grid:
         wordy = column < table.words
         grid.add_column(Words(name), justify="left" if wordy else "right", no_wrap=wordy)
     marked = {column for row in table.rows for column, entry in enumerate(row) if entry.mark}
-    before = ""
+    above = ""
     for row in table.rows:
-        words = [_unmarked(entry.text) for entry in row[: table.words]]
+        words = [Words(entry.text) for entry in row[: table.words]]
         numbers = [_number(entry, column in marked) for column, entry in enumerate(row) if column >= table.words]
-        grid.add_row("" if words[0] == before else Words(words[0]), *map(Words, words[1:]), *numbers)
-        before = words[0]
+        grid.add_row(*([Words(""), *words[1:]] if row[0].text == above else words), *numbers)
+        above = row[0].text
     return grid
 
 
