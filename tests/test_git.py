@@ -59,6 +59,7 @@ def test_two_edited_branches_are_compared_and_merged(study: Study, tmp_path: Pat
 
     clone = clone_of(study, tmp_path / "clone")  # without a cache
     content = json.loads(transfer(clone, "compare", "origin/main", "origin/a", "origin/b", "--json"))
+    assert all(each["recommended"] for each in content["revisions"])
     for comparison, strategy in zip(content["comparisons"], ("dense_head", "feature_extraction"), strict=True):
         assert {change["strategy"] for change in comparison["changes"] if change["verdict"] != "same"} <= {strategy}
         assert comparison["code"] == {}

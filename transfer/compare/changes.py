@@ -219,7 +219,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     revisions = [comparison.base, *comparison.others]
     return {
         "base": comparison.base.name,
-        "equal_within": comparison.base.within,
+        "equal_within_points": 100 * comparison.base.within,
         "revisions": [
             {
                 "name": revision.name,
