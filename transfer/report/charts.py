@@ -22,7 +22,8 @@ import pandas as pd
 import vl_convert
 from PIL import Image
 
-from transfer.evaluation.comparison import Comparison, confusion, reliability_of, shown_classes
+from transfer.evaluation.comparison import Comparison
+from transfer.evaluation.details import confusion, reliability_of, shown_classes
 from transfer.evaluation.outcomes import Outcomes
 from transfer.evaluation.selection import BASELINE
 from transfer.report.words import per_class

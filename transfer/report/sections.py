@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from transfer.console import counted
-from transfer.evaluation.comparison import confusion, hard_images, probe_accuracies, rows_of, shown_classes
+from transfer.evaluation.comparison import rows_of
+from transfer.evaluation.details import confusion, hard_images, probe_accuracies, shown_classes
 from transfer.evaluation.selection import BASELINE
 from transfer.report import charts
 from transfer.report.advice import advise, cautions, failures, headline, negative_transfer
