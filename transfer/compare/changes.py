@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from transfer.compare.metrics import METRICS, Metric
+from transfer.compare.metrics import ACCURACY, METRICS, Metric
 from transfer.compare.revisions import Revision, code_changes, differing_params, has_other_test_data
 from transfer.compare.verdicts import SAME, VERDICTS, compare
 from transfer.console import counted, shown, some
@@ -20,10 +20,6 @@ from transfer.report.words import by_budget, listed, number, per_class, signed, 
 
 MOST = 24  # characters of a parameter's value in a table
 NONE = Entry("–", -math.inf)
-INTERVALS = (
-    "± is half of the 95 % interval: of accuracy over draws and test images, of other metrics over draws alone; of a "
-    "difference, corrected (Holm) for all that a revision is judged by: its verdicts hold together."
-)
 
 
 @dataclass(frozen=True)
@@ -136,14 +132,26 @@ def _metric(comparison: Comparison, metric: Metric) -> Section:
     for other in comparison.others:
         head += [other.name, f"− {comparison.base.name}"]
     caption = f"{metric.title} by strategy and labels per class"
-    signs = "; ".join(key(mark) for mark in ("better", "worse", "equal", "undecided", "same"))
-    note = f"{signs}. Equal: within {_points(comparison.base.within)}, of accuracy alone. {INTERVALS}"
-    first = metric == comparison.metrics[0] and metric.better
-    blocks: list[Any] = [Table(caption, head, rows[False], note=note if first else "")] if rows[False] else []
+    blocks: list[Any] = []
+    if rows[False]:
+        note = _note(metric, comparison.base.within) if metric.better else ""
+        blocks.append(Table(caption, head, rows[False], note=note))
     if rows[True]:
         summary = f"{len(rows[True])} of {len(rows[True]) + len(rows[False])} the same, draw by draw"
         blocks.append(Details(summary, [Table(caption, head, rows[True])]))
     return Section(metric.name, metric.title, blocks)
+
+
+def _note(metric: Metric, within: float) -> str:
+    signs = [key("better"), key("worse"), key("undecided"), key("same")]
+    sampled = "label draws, with these test images"
+    if metric.name == ACCURACY:
+        signs.insert(2, f"{key('equal')}, within {_points(within)}")
+        sampled = "label draws and test images"
+    return (
+        f"{'; '.join(signs)}. ± is half of the 95 % interval over {sampled}; of a difference, corrected (Holm) for all "
+        "that a revision is judged by: its verdicts hold together."
+    )
 
 
 def _rows(changes: pd.DataFrame) -> Iterator[Any]:
