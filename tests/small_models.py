@@ -51,6 +51,27 @@ def write_sides(
     return path
 
 
+def bars(count: int, side: int = 14, seed: int = 0) -> np.ndarray:
+    """White upright bars on black, on the left and on the right in turn, (count, side, side, 1) uint8."""
+    rng = np.random.default_rng(seed)
+    images = np.zeros((count, side, side, 1), np.uint8)
+    for number, image in enumerate(images):
+        left = 2 + rng.integers(2) + (number % 2) * side // 2
+        image[2:-2, left : left + 2] = rng.integers(120, 256, (side - 4, 2, 1))
+    return images
+
+
+def write_familiar(path: Path, strategy: str = "end_to_end", preprocessing: Preprocessing = PREPROCESSING) -> Path:
+    """As `write_sides`, of a model that knows `bars`."""
+    from transfer.models.familiarity import Familiarity
+    from transfer.models.metadata import read_metadata
+
+    write_sides(path, strategy, preprocessing=preprocessing)
+    images = np.repeat(bars(400, preprocessing.height), preprocessing.channels, axis=3)
+    write_metadata(path, read_metadata(path), Familiarity.of(path, images, np.zeros(0, int)))
+    return path
+
+
 def write_head(path: Path, preprocessing: Preprocessing = OBLONG, seed: int = 0) -> Path:
     """A model as `dense_head` makes them, with random weights: convolutions, scaling, dense layers."""
     from transfer.models import cnn

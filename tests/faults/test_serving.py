@@ -80,7 +80,7 @@ def predict(port: int, image: bytes) -> tuple[int, str]:
         connection.request("POST", "/predict", image, {"Content-Type": "application/octet-stream"})
         response = connection.getresponse()
         answer = json.loads(response.read())
-        return response.status, answer["scratch"][0]["class"] if response.status == 200 else ""
+        return response.status, answer["answers"]["scratch"][0]["class"] if response.status == 200 else ""
 
 
 def connect(port: int) -> socket.socket:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, refused
 from PIL import Image
-from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare, write_sides
+from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare, write_familiar, write_sides
 
 from transfer.cli import build
 from transfer.data.folders import read_file
@@ -41,7 +41,7 @@ def images(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     (folder / "b" / "c").mkdir(parents=True)
     Image.fromarray(side_image("right")).save(folder / "b" / "c" / "right.PNG")
-    Image.fromarray(side_image("left", 31, 17)).save(folder / "z.bmp")
+    Image.fromarray(side_image("left", 31, 23)).save(folder / "z.bmp")
     Image.fromarray(side_image("left")).convert("RGB").save(folder / "a.jpg")
     for name in (".hidden.png", "__MACOSX/a.png"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -114,6 +114,33 @@ def test_of_a_folder_kinds_that_are_not_read_are_told_and_a_file_named_is_refuse
     assert run("--model", model, images / "b" / "photo.HEIC") == 2
     assert "photo.HEIC is no image or recording that can be read" in (err := capsys.readouterr().err)
     assert "save it as PNG, JPEG or WAV" in err
+
+
+def test_what_is_unlike_the_training_images_is_told_and_inverting_and_centring_mend_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_familiar(tmp_path / "familiar.keras")
+    paper = np.full((40, 70), 220, np.uint8)
+    paper[4:34, 40:46] = 30  # a bar, as in the training images, but dark, small and not where it was
+    photo = tmp_path / "photo.png"
+    Image.fromarray(paper).save(photo)
+    assert run("--model", path, photo) == 0
+    out, err = capsys.readouterr()
+    assert "warning" not in out
+    told = err.splitlines()
+    said = ["stretching to 14 × 14 distorts: try --centre", "on light ground", "further from every class than 99%"]
+    assert [part in line for part, line in zip(said, told, strict=True)] == [True] * 3
+    asked = answers(capsys, "--model", path, photo)["files"][0]
+    assert told == [f"warning: {photo} is {each}" for each in asked["warnings"]]
+    mended = answers(capsys, "--model", path, photo, "--invert", "--centre")["files"][0]
+    assert [each for each in mended["warnings"] if not each.startswith("further")] == []  # none stood in the middle
+
+
+def test_a_model_without_such_statistics_warns_of_nothing(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.full((14, 14), 255, np.uint8)).save(tmp_path / "white.png")
+    assert answers(capsys, "--model", model, tmp_path / "white.png")["files"][0]["warnings"] == []
 
 
 def test_recordings_are_asked_about_too(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

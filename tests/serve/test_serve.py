@@ -23,7 +23,7 @@ from browsing import check_by_axe
 from conftest import ROOT, refused
 from PIL import Image
 from playwright.sync_api import Browser, Page
-from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare, write_sides
+from small_models import PREPROCESSING, SIDES, bars, recording, side_image, write_bare, write_familiar, write_sides
 
 from transfer.serve.app import build
 from transfer.serve.command import HEADERS, bind, server_of
@@ -109,8 +109,9 @@ def test_every_strategy_answers_with_all_its_classes_the_most_probable_first(
     status, content = server.predict(body, kind)
     answer = json.loads(content)
     assert status == 200
-    assert list(answer) == ["end_to_end", "scratch"]
-    for classes in answer.values():
+    assert list(answer["answers"]) == ["end_to_end", "scratch"]
+    assert (answer["warnings"], answer["unfamiliar"]) == ([], False)
+    for classes in answer["answers"].values():
         assert classes[0]["class"] == first
         assert {each["class"] for each in classes} == set(SIDES)
         assert sum(each["probability"] for each in classes) == pytest.approx(1, abs=1e-5)
@@ -263,7 +264,6 @@ def test_a_drawing_is_answered_by_every_strategy(opened: Open) -> None:
     page = opened()
     assert page.locator("#answers h3").all_inner_texts() == ["end_to_end ★ best", "scratch"]
     assert "1,000 labels" in page.locator("#answers li").first.inner_text()
-    page.locator("#centre").uncheck()
     draw(page, *EDGE)
     says(page, "All 2 models say left")
     assert page.locator("#answers ol li:first-child .class").all_inner_texts() == ["left", "left"]
@@ -279,42 +279,101 @@ def test_a_drawing_is_answered_by_every_strategy(opened: Open) -> None:
     assert page.locator("#answers ol li").count() == 0
 
 
-def sent(page: Page) -> np.ndarray:
-    """The image that was sent last, as the page shows it; (height, width) uint8."""
+def seen(page: Page) -> np.ndarray:
+    """The image as the models see it; (height, width) uint8."""
     page.locator("#answers ol li").first.wait_for()
-    content = page.locator("#sent img").evaluate("""(image) => {
-        const canvas = document.createElement("canvas");
-        [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-        canvas.getContext("2d").drawImage(image, 0, 0);
-        return canvas.toDataURL("image/png").split(",")[1];
-    }""")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L"))
+    address = page.locator("#sent img").get_attribute("src") or ""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,")))))
 
 
-def test_ink_is_scaled_and_its_centre_of_mass_put_in_the_middle_as_in_mnist(opened: Open) -> None:
-    page = opened()
-    draw(page, (0.1, 0.1), (0.1, 0.3), (0.25, 0.3))
-    image = sent(page).astype(float)
-    rows, columns = np.nonzero(image > 30)
-    side = max(np.ptp(rows), np.ptp(columns)) + 1
-    assert side / image.shape[0] == pytest.approx(20 / 28, abs=0.03)
-    mass = [np.average(np.arange(len(image)) + 0.5, weights=image.sum(axis=axis)) for axis in (0, 1)]
-    assert mass == pytest.approx([len(image) / 2] * 2, abs=2)
+@pytest.fixture(scope="module")
+def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Of models that know upright bars, white on black, on the left and on the right."""
+    folder = tmp_path_factory.mktemp("knowing")
+    preprocessing = replace(PREPROCESSING, height=28, width=28)
+    for name in ("end_to_end", "scratch"):
+        write_familiar(folder / f"{name}.keras", name, preprocessing)
+    with served(folder) as running:
+        yield running
 
 
-@pytest.mark.parametrize(("polarity", "dark"), [("same", False), ("same", True), ("inverted", False)])
-def test_models_see_light_where_the_canvas_is_light(opened: Open, tmp_path: Path, polarity: Any, dark: bool) -> None:
+@pytest.mark.parametrize("size", [0.1, 0.3, 0.8])
+def test_a_drawing_looks_the_same_to_the_models_whatever_its_size_and_place(
+    opened: Open, knowing: Server, size: float
+) -> None:
+    """Else a small one becomes thick strokes, and a large one thin ones: a seven was taken for an eight."""
+    page = opened(knowing)
+    draw(page, (0.1, 0.1), (0.1, 0.1 + size), (0.1 + size / 2, 0.1 + size))
+    image = seen(page).astype(float)
+    assert image.shape == (28, 28)
+    rows = np.flatnonzero(image.max(axis=1) > 100)
+    assert np.ptp(rows) + 1 == pytest.approx(24, abs=2)  # as the bars
+    assert np.mean((image > 127).sum(axis=1)[6:14]) == pytest.approx(0.13 * 24, abs=1)
+    mass = [np.average(np.arange(28) + 0.5, weights=image.sum(axis=axis)) for axis in (0, 1)]
+    assert mass == pytest.approx([14, 14], abs=1.3)
+
+
+def test_the_page_names_the_classes_and_doubts_what_is_unlike_them(opened: Open, knowing: Server) -> None:
+    page = opened(knowing)
+    assert "The models know left, right." in page.locator("#how").inner_text()
+    page.locator("#centre").uncheck()
+    draw(page, (0.1, 0.5), (0.9, 0.5))
+    says(page, "This looks unlike everything that the models were trained on. The nearest is ")
+    assert "as far from every class" in page.locator("#warnings").inner_text()
+    drop(page, png(bars(1, 28)[0, ..., 0]), "left.png", "image/png")
+    says(page, "All 2 models say left")
+    assert not page.locator("#warnings").is_visible()
+    page.get_by_role("button", name="Clear").click()
+    says(page, "No image yet.")
+
+
+def test_the_two_switches_hold_for_files_too_and_the_image_is_shown_as_the_models_see_it(
+    opened: Open, knowing: Server
+) -> None:
+    page = opened(knowing)
+    paper = np.full((60, 100), 230, np.uint8)
+    paper[10:50, 70:77] = 20
+    page.locator("#centre").uncheck()
+    drop(page, png(paper), "photo.png", "image/png")
+    warnings = page.locator("#warnings")
+    warnings.get_by_text("on light ground, where the training images have dark: try invert").wait_for()
+    assert "100 × 60 pixels, which stretching to 28 × 28 distorts: try centre" in warnings.inner_text()
+    assert seen(page)[0, 0] == 230
+    page.get_by_label("Invert").check()
+    page.locator("#warnings:not(:has-text('light ground'))").wait_for(state="attached")
+    assert seen(page)[0, 0] == 25
+    page.get_by_label("Centre").check()
+    page.locator("#warnings:not(:has-text('stretching'))").wait_for(state="attached")
+    image = seen(page)
+    assert image[0, 0] == 0
+    assert np.ptp(np.nonzero(image.max(axis=1) > 100)[0]) + 1 == 24
+    assert "photo.png, as the models see it" in page.locator("#sent").inner_text()
+
+
+def test_programs_ask_for_the_same_by_the_address(knowing: Server) -> None:
+    paper = png(255 - bars(1, 28)[0, ..., 0])
+    plain, turned = (
+        json.loads(knowing.ask("POST", f"/predict{query}", paper, Content_Type="image/png")[2])
+        for query in ("", "?invert=1")
+    )
+    assert plain["unfamiliar"]
+    assert not turned["unfamiliar"]
+    assert turned["answers"]["scratch"][0]["class"] == "left"
+    assert [len(each["warnings"]) for each in (plain, turned)] == [1, 0]
+
+
+@pytest.mark.parametrize("polarity", ["same", "inverted"])
+def test_models_see_dark_where_the_canvas_is_dark(opened: Open, tmp_path: Path, polarity: Any) -> None:
     preprocessing = replace(PREPROCESSING, polarity=polarity, height=10, width=20)
     write_sides(tmp_path / "end_to_end.keras", preprocessing=preprocessing)
     with served(tmp_path) as other:
         page = opened(other)
-        page.locator("#centre").uncheck()
-        page.locator("#dark").set_checked(dark)
+        assert page.locator("#centre").count() == 0  # a model without statistics does not say where its content is
         draw(page, *EDGE)
-        image = sent(page)
-        assert image.shape == (140, 280)
-        assert image[-1, -1] == (255 if dark != (polarity == "inverted") else 0)
-        says(page, f"The model says {'right' if dark else 'left'}")
+        image = seen(page)
+        assert image.shape == (10, 20)
+        assert image[-1, -1] == 0
+        says(page, "The model says left")
 
 
 def drop(page: Page, content: bytes, name: str, kind: str) -> None:
@@ -336,7 +395,7 @@ def test_a_file_is_dropped_or_chosen(opened: Open, tmp_path: Path) -> None:
     for _ in range(2):  # the same file again
         drop(page, RIGHT, "photo.jpg", "")  # of a kind that the browser does not know
         says(page, "All 2 models say right")
-        assert page.locator("#sent figcaption").inner_text() == "photo.jpg"
+        assert page.locator("#sent figcaption").inner_text() == "photo.jpg, as the models see it"
         page.get_by_label("Or choose a file").set_input_files(tmp_path / "left.png")
         says(page, "All 2 models say left")
 
@@ -376,21 +435,24 @@ def test_names_of_classes_and_strategies_are_shown_and_do_nothing(opened: Open, 
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
-def test_axe_finds_no_serious_fault_and_nothing_overflows(opened: Open, width: int, scheme: str) -> None:
-    page = opened(width=width, color_scheme=scheme)
+def test_axe_finds_no_serious_fault_and_nothing_overflows(
+    opened: Open, knowing: Server, width: int, scheme: str
+) -> None:
+    page = opened(knowing, width=width, color_scheme=scheme)
+    page.locator("#invert").check()
     draw(page, *EDGE)
     page.locator("#answers ol li").first.wait_for()
     check_by_axe(page)
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
-def test_the_keyboard_reaches_all(opened: Open) -> None:
-    page = opened()
+def test_the_keyboard_reaches_all(opened: Open, knowing: Server) -> None:
+    page = opened(knowing)
     reached = []
     for _ in range(7):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
-    assert reached == ["skip", "theme", "clear", "undo", "centre", "dark", "file"]
+    assert reached == ["skip", "theme", "clear", "undo", "file", "invert", "centre"]
 
 
 def test_a_finger_draws_without_moving_the_page(opened: Open) -> None:

@@ -30,7 +30,7 @@ SEED = 0
 COMPONENTS = 32  # of the covariance
 SMALLEST = 1e-8  # variance: where a network gives the same for all images
 PERCENTS = np.arange(101)
-USUAL = 99  # percent of training images: what is further than these is unlike them
+UNLIKE = 0.01  # of the training images: what fewer are as far from every class as is unlike them
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,11 @@ class Familiarity:
         *variances, rest = self.variances
         return ((along / variances).sum(axis=2) + (whole - along.sum(axis=2)) / rest).min(axis=1)
 
+    def as_far(self, features: np.ndarray) -> np.ndarray:
+        """Which part of the training images is as far from every class or further, (n,), 0.005 where none is."""
+        nearer = np.searchsorted(self.distance, self.distances(features))
+        return (len(self.distance) - nearer).clip(0.5, 100) / 100
+
     def doubts(self, images: np.ndarray, features: np.ndarray) -> list[list[str]]:
         """What is unlike the training images; keys of `DOUBTS`.
 
@@ -125,7 +130,7 @@ class Familiarity:
             "light" if self.dark else "dark": inverted & self.plain,
             "ground": other & ~inverted & self.plain & (images.shape[3] == 1),
             "blank": contrast(images) < self.contrast[1] / 2,
-            "unfamiliar": self.distances(features) > self.distance[USUAL],
+            "unfamiliar": self.as_far(features) <= UNLIKE,
         }
         return [[name for name, where in found.items() if where[row]] for row in range(len(images))]
 
@@ -136,7 +141,7 @@ DOUBTS = {
     "dark": "on dark ground, where the training images have light: try {0}invert",
     "ground": "on another ground than the training images: try {0}centre",
     "blank": "nearly blank: its contrast is less than half of what 99 % of the training images have",
-    "unfamiliar": f"unlike the training images, further from every class than {USUAL} % of them: perhaps of none",
+    "unfamiliar": f"further from every class than {1 - UNLIKE:.0%} of the training images: perhaps it belongs to none",
 }
 
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from transfer.serve.reading import read
 LARGEST = 10 << 20  # bytes of a file
 PATIENCE = 20.0  # seconds that an upload may take
 NAMED = 20  # classes that the page names, of more
+UNLIKE = 0.05  # of the training images, that all models together may take for unlike them
 THREADS = 2  # that answer at a time; more images wait
 TEMPLATES = Path(__file__).parent / "templates"
 LOOK = Path(__file__).parents[1] / "report" / "templates"  # of the report's page, which this one shares
@@ -121,8 +123,9 @@ def answer(models: Sequence[Model], content: bytes, *, invert: bool, centre: boo
 
     Returns:
         `answers`, of each strategy all classes, most probable first; `warnings`, lines that follow the words "the image
-        is"; `unfamiliar`, the strategies whose training images it is unlike; `seen`, what the first model is given, as
-        the address of a PNG.
+        is"; `unfamiliar`, whether it is unlike the training images to all models together, by the harmonic mean of the
+        parts of these that are as far from every class (Wilson 2019); `seen`, what the first model is given, as the
+        address of a PNG.
 
     Raises:
         UserError: if it cannot be read.
@@ -130,19 +133,24 @@ def answer(models: Sequence[Model], content: bytes, *, invert: bool, centre: boo
     read_as: dict[str, tuple[np.ndarray, list[str]]] = {}  # by preprocessing, which models of a study share
     answers = {}
     warnings: dict[str, None] = {}  # each once, in order
-    unfamiliar = []
+    parts = []
     for model in models:
         form = model.metadata.preprocessing
         if form not in read_as:
             read_as[form] = read(content, model, invert=invert, centre=centre, flag="")
         image, doubts = read_as[form]
-        [row], [unlike] = model.answer(image[np.newaxis], flag="")
+        [row], [part], [unlike] = model.answer(image[np.newaxis], flag="")
         answers[model.metadata.strategy] = ranked(row, model.metadata.classes)
-        if unlike.pop("unfamiliar", None):
-            unfamiliar.append(model.metadata.strategy)
+        parts.append(float(part))
+        unlike.pop("unfamiliar", None)  # for which all models are asked together
         warnings |= dict.fromkeys([*doubts, *unlike.values()])
     seen = as_address(read_as[models[0].metadata.preprocessing][0])
-    return {"answers": answers, "warnings": list(warnings), "unfamiliar": unfamiliar, "seen": seen}
+    return {
+        "answers": answers,
+        "warnings": list(warnings),
+        "unfamiliar": harmonic_mean(parts) <= UNLIKE,
+        "seen": seen,
+    }
 
 
 def as_address(image: np.ndarray) -> str:

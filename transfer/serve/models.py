@@ -47,21 +47,23 @@ class Model:
         """Of images in uint8, (n, height, width, channels), as (n, classes) float32."""
         return self.ask(images)[0]
 
-    def answer(self, images: np.ndarray, flag: str = "--") -> tuple[np.ndarray, list[dict[str, str]]]:
-        """The same, and of each image what is unlike the training images.
+    def answer(self, images: np.ndarray, flag: str = "--") -> tuple[np.ndarray, np.ndarray, list[dict[str, str]]]:
+        """The same, and what is unlike the training images.
 
         Args:
             images: to be told.
             flag: what stands before the words invert and centre where they are advised.
 
         Returns:
-            Probabilities; and by the keys of `familiarity.DOUBTS` words that follow the name of a file and "is".
+            Probabilities; which part of the training images is as far from every class, (n,), 1 if that is not known;
+            and of each image, by the keys of `familiarity.DOUBTS`, words that follow its name and "is".
         """
         probabilities, *features = self.ask(images)
         if self.familiarity is None:
-            return probabilities, [{} for _ in images]
+            return probabilities, np.ones(len(images)), [{} for _ in images]
         found = self.familiarity.doubts(images, *features)
-        return probabilities, [{name: DOUBTS[name].format(flag) for name in each} for each in found]
+        words = [{name: DOUBTS[name].format(flag) for name in each} for each in found]
+        return probabilities, self.familiarity.as_far(*features), words
 
 
 def open_model(path: Path) -> Model:

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     images = read()
     answers: list[dict[str, Any]] = []
     while batch := list(islice(images, BATCH)):
-        probabilities, unlike = model.answer(np.stack([image for _, image, _ in batch]))
+        probabilities, _, unlike = model.answer(np.stack([image for _, image, _ in batch]))
         for (file, _, doubts), row, more in zip(batch, probabilities, unlike, strict=True):
             doubts += more.values()
             for doubt in doubts:

@@ -39,8 +39,8 @@ def read(
     """
     if centre and not model.centres:
         raise UserError(
-            f"{flag}centre is for models of grey images on plain ground, and {model.metadata.strategy} is none, or does "
-            "not say: leave it out"
+            f"{flag}centre is for models of grey images on plain ground: {model.metadata.strategy} is none, or does "
+            "not say so: leave it out"
         )
     doubts: list[str] = []
     form = model.preprocessing

@@ -135,16 +135,13 @@ function tell({ answers, warnings, unfamiliar, seen }, name) {
   }
   const sorted = [...votes].sort((a, b) => b[1].length - a[1].length);
   const models = Object.keys(answers).length;
-  const differing = sorted.map(([each, strategies]) => `${each} (${strategies.join(", ")})`).join(" or ");
   const one = sorted.length === 1;
-  find("#summary").textContent = unfamiliar.length
-    ? `This looks unlike everything that the models were trained on. The nearest is ${one ? sorted[0][0] : differing}`
+  const differing = sorted.map(([each, strategies]) => `${each} (${strategies.join(", ")})`).join(" or ");
+  find("#summary").textContent = unfamiliar
+    ? `This looks unlike everything that the models were trained on. The nearest is ${sorted.map(([each]) => each).join(" or ")}`
     : one ? `${models > 1 ? `All ${models} models say` : "The model says"} ${sorted[0][0]}` : `They differ: ${differing}`;
   const lines = warnings.map((each) => `The image is ${each}.`);
-  if (unfamiliar.length) {
-    lines.unshift(`It is further from every class than 99 % of the training images, as ${
-      unfamiliar.length === models ? "all models see" : `${unfamiliar.join(", ")} ${unfamiliar.length > 1 ? "see" : "sees"}`} it.`);
-  }
+  if (unfamiliar) lines.unshift("No more than 5 % of the training images are as far from every class that the models know.");
   warn(lines);
 }
 
