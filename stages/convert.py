@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from transfer.console import counted, run, say
-from transfer.data import images
+from transfer.data import ground
 from transfer.data import section as data
 from transfer.data.conversion import convert_side, convert_unlabelled
 from transfer.data.preprocessing import Preprocessing
@@ -58,10 +58,10 @@ def main() -> None:
         facts["unlabelled"] = unlabelled
         say(f"convert: unlabelled: {unlabelled['title']}, {counted(unlabelled['raw']['images']['shape'][0], 'image')}")
     comparable = all(len(rows) for _, rows in trained) and preprocessing.sound is None
-    if comparable and params.target.shift != "inverted" and images.looks_inverted(*trained):
+    if comparable and params.target.shift != "inverted" and ground.looks_inverted(*trained):
         warn(INVERTED.format("same" if params.target.polarity == "inverted" else "inverted"))
     if comparable and params.target.shift == "none":
-        parts = [images.filled(*side) for side in trained]
+        parts = [ground.filled(*side) for side in trained]
         if not min(parts):
             warn(EMPTY.format(SIDES[parts.index(0)]))
         elif abs(parts[0] - parts[1]) > UNLIKE:

@@ -16,14 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from transfer.data.ground import filled, looks_inverted
 from transfer.data.images import (
     LIGHT_INK,
     NARROW,
     SEVERAL,
     check,
     convert,
-    filled,
-    looks_inverted,
     read_image,
     shifted,
     white_of,
