@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
-from transfer.data.images import CONTENT, filled
+from transfer.data.ground import CONTENT, filled
 from transfer.files import decoding
 from transfer.models.backend import keras
 from transfer.models.metadata import FAMILIARITY
@@ -40,7 +40,7 @@ class Familiarity:
     Attributes:
         ground: percentiles, over the images, of the median grey of the outermost pixels, 0 to 255, (101,) float32.
         contrast: likewise of the standard deviation of the grey of all pixels.
-        filled: how far content fills the frame, as `images.filled`, () float32.
+        filled: how far content fills the frame, as `ground.filled`, () float32.
         means: of the features of each class that the model finds among the images, (classes, width) float16.
         components: directions of the largest variance within classes, (components, width) float16.
         variances: along these, and in every other direction, (components + 1,) float32.
