@@ -40,10 +40,13 @@ def test_what_is_unlike_the_training_images_is_told_by_kind(tmp_path: Path) -> N
     assert sum(map(bool, doubted(path, bars(1000, seed=1)))) <= 30  # of 1,000, where 10 are to be expected
 
 
-def test_brightness_of_an_image_alone_does_not_make_it_familiar(tmp_path: Path) -> None:
-    """What is foreign moves a fine-tuned network little: faint, it would seem near to all classes."""
-    path = write_familiar(tmp_path / "x.keras")
-    assert all("unfamiliar" in each for each in doubted(path, bars(20).transpose(0, 2, 1, 3) // 4))
+def test_what_moves_a_network_little_is_not_familiar_for_that(tmp_path: Path) -> None:
+    """Faint, what is foreign would seem near to images that differ most in brightness."""
+    path, images = write_sides(tmp_path / "x.keras"), bars(400)
+    parts = np.random.default_rng(0).uniform(0.1, 1, (400, 1, 1, 1))
+    known = Familiarity.of(path, (images * parts).astype(np.uint8), np.zeros(0, int))
+    write_metadata(path, read_metadata(path), known)
+    assert all("unfamiliar" in each for each in doubted(path, bars(20).transpose(0, 2, 1, 3) // 8))
 
 
 def test_what_a_network_was_fitted_to_tells_nothing_while_there_are_others(tmp_path: Path) -> None:

@@ -31,14 +31,16 @@ def figure() -> np.ndarray:
     return np.roll(image, np.rint(14 - middle).astype(int), axis=(0, 1))
 
 
-def photo(*, dark: bool = True, height: int = 200, width: int = 300, grain: float = 6.0) -> bytes:
+def photo(*, dark: bool = True, left: int = 150) -> bytes:
     """A seven with ink on paper that is unevenly lit, off the middle, with a speck of dirt, as JPEG."""
     rng = np.random.default_rng(0)
-    ink = np.zeros((height, width))
-    ink[20:132, 150:262] = np.asarray(Image.fromarray(figure()).resize((112, 112))) / 255
+    height, width = 200, 300
+    ink = np.zeros((height, width + 112))
+    ink[20:132, left : left + 112] = np.asarray(Image.fromarray(figure()).resize((112, 112))) / 255
     ink[160:163, 30:33] = 1
+    ink = ink[:, :width]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    pixels = (205 + 30 * x - 25 * y) * (1 - 0.7 * ink) + rng.normal(0, grain, ink.shape)
+    pixels = (205 + 30 * x - 25 * y) * (1 - 0.7 * ink) + rng.normal(0, 6, ink.shape)
     stream = io.BytesIO()
     Image.fromarray(np.clip(pixels if dark else 255 - pixels, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=75)
     return stream.getvalue()
@@ -57,8 +59,9 @@ def png(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def test_a_photo_of_dark_ink_on_paper_becomes_what_the_model_was_trained_on(model: Model) -> None:
-    image, doubts = read(photo(), model, invert=True, centre=True)
+@pytest.mark.parametrize("left", [150, 200])  # within the frame, and up to its edge
+def test_a_photo_of_dark_ink_on_paper_becomes_what_the_model_was_trained_on(model: Model, left: int) -> None:
+    image, doubts = read(photo(left=left), model, invert=True, centre=True)
     assert doubts == []
     assert np.median(image[:3]) == np.median(image[:, :3]) == 0  # paper, light and grain are gone
     assert np.corrcoef(image.ravel(), figure().ravel())[0, 1] > 0.93
@@ -89,6 +92,16 @@ def test_margin_and_form_of_the_models_images_are_kept(model: Model) -> None:
     rows, columns = np.nonzero(seen > 100)
     assert np.ptp(rows) + 1 == pytest.approx(20, abs=1)
     assert np.ptp(columns) + 1 == pytest.approx(14, abs=1)
+
+
+def test_a_thin_pen_becomes_as_wide_as_in_the_training_images(model: Model) -> None:
+    assert model.familiarity is not None
+    page = np.zeros((400, 400), np.uint8)
+    page[50:350, 198:201] = page[50:53, 198:350] = 255
+    seen = read(png(page), model, centre=True)[0][..., 0]
+    wanted = model.familiarity.stroke[25]
+    assert (seen[10:16] / 255).sum(axis=1) == pytest.approx([wanted] * 6, abs=0.4)
+    assert np.ptp(np.flatnonzero(seen.max(axis=1) > 100)) + 1 == pytest.approx(20, abs=1)
 
 
 def test_paper_without_ink_stays_as_it_is(model: Model) -> None:

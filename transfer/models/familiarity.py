@@ -50,6 +50,7 @@ class Familiarity:
     ground: np.ndarray
     contrast: np.ndarray
     filled: np.ndarray
+    stroke: np.ndarray
     means: np.ndarray
     components: np.ndarray
     variances: np.ndarray
@@ -81,10 +82,13 @@ class Familiarity:
         _, lengths, components = randomized_svd(within, count, random_state=SEED)
         along = lengths**2 / half
         rest = ((within**2).sum() / half - along.sum()) / (within.shape[1] - count)
+        here = ground(sample)
+        content = np.abs(sample.mean(axis=3) - here[:, None, None]) / np.maximum(here, 255 - here)[:, None, None]
         known = cls(
-            percentiles(ground(sample)),
+            percentiles(here),
             percentiles(contrast(sample)),
             np.array(filled(sample, np.arange(len(sample))), np.float32),
+            percentiles(np.array([width_of(each) for each in content])),
             means.astype(np.float16),
             components.astype(np.float16),
             np.maximum([*along, rest], SMALLEST).astype(np.float32),
@@ -175,6 +179,16 @@ def ground(images: np.ndarray) -> np.ndarray:
 def contrast(images: np.ndarray) -> np.ndarray:
     """The standard deviation of each image's grey, (n,)."""
     return images.mean(axis=3).std(axis=(1, 2))
+
+
+def width_of(content: np.ndarray) -> float:
+    """The mean width of strokes: twice their area by the length of their outline, which is the total variation.
+
+    Args:
+        content: how much of every pixel is content, (height, width), 0 to 1.
+    """
+    y, x = np.gradient(content)
+    return float(2 * content.sum() / max(np.hypot(y, x).sum(), 1e-6))
 
 
 def percentiles(values: np.ndarray) -> np.ndarray:

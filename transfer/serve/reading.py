@@ -10,12 +10,14 @@ from scipy import ndimage
 
 from transfer.console import UserError
 from transfer.data.folders import read_file
+from transfer.models.familiarity import width_of
 from transfer.serve.models import Model
 
 DISTORTED = 1.5  # times higher or wider than the model's images: stretched to these, it is no longer what it was
 LONG = 256  # pixels of the longer side: where content is sought
 RING = 0.06  # of the shorter side, from the edge on: where the ground shows
 FAINTEST = 16  # of 255: what differs less from the ground is no content
+THIN = 25  # percent of the training images: strokes thinner than in these are made wider
 SPECK = 0.05  # of the largest piece of content: what has less is dirt
 
 
@@ -62,7 +64,8 @@ def centred(image: Image.Image, model: Model) -> Image.Image:
     """Cut out the content of an image, and put it on the plain ground of the training images.
 
     Its bounding box gets the size that is usual there. As in MNIST (LeCun et al. 1998), its centre of mass comes to
-    the middle, or as near to it as leaves all content in the frame. An image without content stays as it is.
+    the middle, or as near to it as leaves all content in the frame. Strokes that would be thinner than is usual become
+    wider. An image without content stays as it is.
 
     Args:
         image: grey, with content that is lighter than its ground where that of the training images is, or darker.
@@ -77,10 +80,16 @@ def centred(image: Image.Image, model: Model) -> Image.Image:
     content = find_content(pixels, ground)
     if not content.any():
         return image
-    rows, columns = np.nonzero(content)
-    first, last = np.array([rows.min(), columns.min()]), np.array([rows.max(), columns.max()]) + 1
     size = np.array([form.height, form.width])
-    frame = ((last - first) / (known.filled * size)).max() * (size - 2 * form.margin)
+    first, last = box_of(content)
+    scale = ((last - first) / (known.filled * size)).max()  # pixels here by pixels of the model
+    reach = (known.stroke[THIN] * scale - width_of(content)) / 2
+    if reach > 0:
+        content = np.pad(content, int(reach) + 1)
+        content = np.maximum(content, (reach + 0.5 - ndimage.distance_transform_edt(content < 0.5)).clip(0, 1))
+        first, last = box_of(content)
+        scale = ((last - first) / (known.filled * size)).max()
+    frame = scale * (size - 2 * form.margin)
     middle = np.array(ndimage.center_of_mass(content)) + 0.5
     top, left = np.rint(np.clip(middle - frame / 2, last - frame, first)).astype(int)
     height, width = np.rint(frame).astype(int)
@@ -88,6 +97,12 @@ def centred(image: Image.Image, model: Model) -> Image.Image:
     content = np.asarray(whole.crop((left, top, left + width, top + height)))
     found = Image.fromarray(np.rint(ground + content * (255 - ground)).astype(np.uint8))
     return found if lighter else ImageOps.invert(found)
+
+
+def box_of(content: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first row and column that hold content, and those after the last, (2,) int64 each."""
+    places = np.argwhere(content)
+    return places.min(axis=0), places.max(axis=0) + 1
 
 
 def find_content(pixels: np.ndarray, ground: float) -> np.ndarray:
@@ -108,12 +123,8 @@ def find_content(pixels: np.ndarray, ground: float) -> np.ndarray:
         return np.where(pixels - ground < FAINTEST, 0, (pixels - ground) / (255 - ground))
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    over = pixels
-    for _ in range(3):  # what content there is in the ring is left out, then the surface fitted again
-        fitted, *_ = np.linalg.lstsq(surface[ring], pixels[ring], rcond=None)
-        over = pixels - surface @ fitted
-        ring &= over < 4 * max(1, np.median(np.abs(over[ring])))
-    over = ndimage.gaussian_filter(over, 0.003 * max(height, width)).clip(0)
+    fitted, *_ = np.linalg.lstsq(surface[ring], pixels[ring], rcond=None)
+    over = ndimage.gaussian_filter(pixels - surface @ fitted, 0.003 * max(height, width)).clip(0)
     threshold = max(FAINTEST / 2, otsu(over))
     pieces, count = ndimage.label(over > threshold)
     if not count:
