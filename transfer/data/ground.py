@@ -1,4 +1,4 @@
-"""Light and dark, ground and content: what the outermost pixels of images tell."""
+"""Light and dark, background and content: what the outermost pixels of images tell."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ SAMPLE = 1000  # images that tell the brightness of a border, and how far conten
 CONTENT = 32  # of 0..255: what differs more from the border is content, and not noise or compression
 
 
+def border(height: int, width: int, thickness: int = 1) -> np.ndarray:
+    """Which pixels are outermost, (height, width) bool."""
+    outermost = np.ones((height, width), bool)
+    outermost[thickness:-thickness, thickness:-thickness] = False
+    return outermost
+
+
+def background(grey: np.ndarray) -> np.ndarray:
+    """The median of each image's border, (n,), of images in grey, (n, height, width)."""
+    return np.median(grey[:, border(*grey.shape[1:])], axis=1)
+
+
+def stroke_width(content: np.ndarray) -> float:
+    """The mean width of strokes: twice their area by the length of their outline, which is the total variation.
+
+    Args:
+        content: how much of every pixel is content, (height, width), 0 to 1.
+    """
+    y, x = np.gradient(content)
+    return float(2 * content.sum() / max(np.hypot(y, x).sum(), 1e-6))
+
+
 def looks_inverted(*sides: tuple[np.ndarray, np.ndarray]) -> bool:
     """Whether the images of one side have dark borders and those of the other light ones.
 
@@ -17,13 +39,8 @@ def looks_inverted(*sides: tuple[np.ndarray, np.ndarray]) -> bool:
         sides: of each, images, (n, height, width, channels) uint8, and rows of them, (m,); at most 1000, evenly
             spread, are looked at.
     """
-    dark, light = sorted(_brightness(*side) for side in sides)
+    dark, light = sorted(float(_sample(*side)[:, border(*side[0].shape[1:3])].mean()) for side in sides)
     return dark < DARK and light > LIGHT
-
-
-def _brightness(images: np.ndarray, rows: np.ndarray) -> float:
-    """The mean of the outermost pixels, 0 to 255."""
-    return float(_sample(images, rows)[:, _border(images)].mean())
 
 
 def filled(images: np.ndarray, rows: np.ndarray) -> float:
@@ -36,7 +53,7 @@ def filled(images: np.ndarray, rows: np.ndarray) -> float:
         rows: of images, (m,); at most 1000, evenly spread, are looked at.
     """
     sample = _sample(images, rows)
-    colour = np.median(sample[:, _border(images)], axis=1).astype(np.int16)
+    colour = np.median(sample[:, border(*sample.shape[1:3])], axis=1).astype(np.int16)
     content = (np.abs(sample - colour[:, None, None]) > CONTENT).any(axis=3)
     boxes = np.array([Image.fromarray(mask).getbbox() or (0, 0, 0, 0) for mask in content])  # left, upper, right, lower
     return float(np.median(((boxes[:, 2:] - boxes[:, :2]) / content.shape[:0:-1]).max(axis=1)))
@@ -44,10 +61,3 @@ def filled(images: np.ndarray, rows: np.ndarray) -> float:
 
 def _sample(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return images[rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(int)]]
-
-
-def _border(images: np.ndarray) -> np.ndarray:
-    """Which pixels are outermost, (height, width) bool."""
-    border = np.ones(images.shape[1:3], bool)
-    border[1:-1, 1:-1] = False
-    return border
