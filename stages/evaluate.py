@@ -7,14 +7,7 @@ import pandas as pd
 from transfer.console import UserError, counted, run, say
 from transfer.data.predictions import Predictions
 from transfer.evaluation.outcomes import Probes
-from transfer.evaluation.scores import (
-    check_predictions,
-    correct_of,
-    headline,
-    outcomes_of,
-    score_probes,
-    score_runs,
-)
+from transfer.evaluation.scores import check_predictions, correct_of, headline, outcomes_of, score_probes, score_runs
 from transfer.files import read_arrays, read_facts, read_record, write_json, write_record, write_text
 
 RESULTS = Path("results")

@@ -64,7 +64,7 @@ def crossed(
 
 
 def of_trial(samples: list[Sample], trial: int) -> dict[str, Sample]:
-    return {name: Sample(sample.right[trial]) for name, sample in zip(NAMES, samples, strict=False)}
+    return {name: Sample(sample.values[trial]) for name, sample in zip(NAMES, samples, strict=False)}
 
 
 def sample_of(seed: object, mean: float, draws: int = 6, images: int = 40) -> Sample:
@@ -88,8 +88,8 @@ def certain(accuracy: float, draws: int = 3) -> Sample:
 def test_variances_are_those_of_the_two_way_layout(seed: int, draws: int, images: int) -> None:
     """Independent: mean squares by statsmodels."""
     difference = sample_of(seed, 0.7, draws, images) - sample_of([seed, 1], 0.5, draws, images)
-    draw, image = np.indices(difference.right.shape)
-    frame = pd.DataFrame({"y": difference.right.ravel(), "draw": draw.ravel(), "image": image.ravel()}, dtype=float)
+    draw, image = np.indices(difference.values.shape)
+    frame = pd.DataFrame({"y": difference.values.ravel(), "draw": draw.ravel(), "image": image.ravel()}, dtype=float)
     table = anova_lm(smf.ols("y ~ C(draw) + C(image)", frame).fit())
     of_draws, of_images, residual = table["sum_sq"] / table["df"]
     cells = draws * images
@@ -216,9 +216,9 @@ def test_more_draws_decide() -> None:
     assert pair.verdict == UNDECIDED
     assert 1 <= pair.more_draws < 300
     times = math.ceil(1 + pair.more_draws / 10) + 1
-    longer = {name: Sample(np.tile(each.right, (times, 1))) for name, each in samples.items()}
+    longer = {name: Sample(np.tile(each.values, (times, 1))) for name, each in samples.items()}
     assert only(longer).verdict == "worse"
-    few = {name: Sample(np.tile(each.right[:1, :40], (3, 1))) for name, each in samples.items()}  # of few images
+    few = {name: Sample(np.tile(each.values[:1, :40], (3, 1))) for name, each in samples.items()}  # of few images
     assert math.isinf(only(few).more_draws)
 
 
@@ -242,7 +242,7 @@ def test_budgets_hold_the_equivalent_number_of_labels_by_simulation() -> None:
     samples, _ = crossed(3, 400, means, 6, 400, (0.2, 0.5), 0.5)
     held = []
     for trial in range(400):
-        *curve, strategy = (Sample(sample.right[trial]) for sample in samples)
+        *curve, strategy = (Sample(sample.values[trial]) for sample in samples)
         low, high = label_equivalence(strategy, dict(zip(budgets, curve, strict=True)))
         held.append(low < truth < high)
     assert 0.95 - 2 * math.sqrt(0.05 * 0.95 / 400) <= np.mean(held)

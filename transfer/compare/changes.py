@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,13 @@ from transfer.compare.metrics import ACCURACY, METRICS, Metric
 from transfer.compare.revisions import Revision, code_changes, differing_params, has_other_test_data
 from transfer.compare.verdicts import SAME, VERDICTS, compare
 from transfer.console import counted, shown, some
+from transfer.evaluation.comparison import rows_of
 from transfer.evaluation.statistics import EQUAL
 from transfer.report.blocks import MARKS, Bullets, Details, Entry, Section, Table, Text, key, plain
-from transfer.report.words import by_budget, listed, number, per_class, signed, spans
+from transfer.report.words import by_budget, in_points, listed, number, per_class, plus_minus, signed, spans
 
 MOST = 24  # characters of a parameter's value in a table
-NONE = Entry("–", -math.inf)
+NONE = plain(math.nan)
 
 
 @dataclass(frozen=True)
@@ -102,19 +103,15 @@ def _described(revision: Revision) -> str:
 def _verdicts(changes: pd.DataFrame, metric: Metric, within: float) -> str:
     """How many verdicts of each kind there are, as in `accuracy better in 2, the same in 18 of 20`."""
     counts = changes[changes["metric"] == metric.name]["verdict"].value_counts()
-    said = {SAME: "the same", EQUAL: f"equal within {_points(within)}"}
+    said = {SAME: "the same", EQUAL: f"equal within {in_points(within)}"}
     words = [f"{said.get(name, name)} in {counts[name]}" for name in VERDICTS if name in counts]
     return f"{metric.name} {', '.join(words)} of {counts.sum()}"
-
-
-def _points(within: float) -> str:
-    return f"{100 * within:g} points"
 
 
 def _metric(comparison: Comparison, metric: Metric) -> Section:
     """A row for every strategy and number of shots; those in which all is the same are folded away."""
     by_group = [
-        {(row.strategy, row.shots): row for row in _rows(changes[changes["metric"] == metric.name])}
+        {(row.strategy, row.shots): row for row in rows_of(changes[changes["metric"] == metric.name])}
         for changes in comparison.changes
     ]
     rows: dict[bool, list[list[Entry]]] = {False: [], True: []}
@@ -146,7 +143,7 @@ def _note(metric: Metric, within: float) -> str:
     signs = [key("better"), key("worse"), key("undecided"), key("same")]
     sampled = "label draws, with these test images"
     if metric.name == ACCURACY:
-        signs.insert(2, f"{key('equal')}, within {_points(within)}")
+        signs.insert(2, f"{key('equal')}, within {in_points(within)}")
         sampled = "label draws and test images"
     return (
         f"{'; '.join(signs)}. ± is half of the 95 % interval over {sampled}; of a difference, corrected (Holm) for all "
@@ -154,15 +151,10 @@ def _note(metric: Metric, within: float) -> str:
     )
 
 
-def _rows(changes: pd.DataFrame) -> Iterator[Any]:
-    """The rows with their columns as attributes."""
-    return changes.itertuples()
-
-
 def _value(mean: float, margin: float, metric: Metric) -> Entry:
     if math.isnan(mean):
         return NONE
-    return Entry(number(metric.scale * mean, metric.decimals) + _half_width(margin, metric), mean)
+    return Entry(number(metric.scale * mean, metric.decimals) + plus_minus(margin, metric.scale, metric.decimals), mean)
 
 
 def _difference(change: Any) -> Entry:
@@ -172,12 +164,9 @@ def _difference(change: Any) -> Entry:
     if change.verdict == SAME:
         return Entry("", 0.0, SAME)
     metric = METRICS[change.metric]
-    text = signed(metric.scale * change.difference, metric.decimals) + _half_width(change.margin, metric)
+    text = signed(metric.scale * change.difference, metric.decimals)
+    text += plus_minus(change.margin, metric.scale, metric.decimals)
     return Entry(text, change.difference, change.verdict if change.verdict in MARKS else "")
-
-
-def _half_width(margin: float, metric: Metric) -> str:
-    return "" if math.isnan(margin) else f" ± {number(metric.scale * margin, metric.decimals)}"
 
 
 def _params(comparison: Comparison) -> Section:
@@ -214,7 +203,7 @@ def describe_regressions(comparison: Comparison) -> list[str]:
     """One line each, the largest loss first."""
     found = []
     for other, changes in zip(comparison.others, comparison.changes, strict=True):
-        for change in _rows(changes[changes["regression"]]):
+        for change in rows_of(changes[changes["regression"]]):
             points = " points" if METRICS[change.metric].scale == 100 else ""
             budget = f"{change.strategy} with {per_class(change.shots)}"
             line = f"{other.name}: {budget}, {change.metric} {_difference(change).text}{points}"

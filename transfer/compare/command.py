@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="0",
         metavar="X",
         help="a loss that is no regression: 0.5%% or 0.005 is half a point of accuracy, and 0.005 nats of log loss; "
-        "above 0.1 in %% alone",
+        "values above 0.1 need %%: 50%% is 0.5 nats",
     )
 
 

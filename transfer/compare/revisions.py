@@ -20,7 +20,6 @@ from transfer.console import UserError, some
 from transfer.evaluation.comparison import compare
 from transfer.evaluation.outcomes import Correct
 from transfer.evaluation.selection import choose_strategies
-from transfer.files import decoding
 from transfer.params import parse_params
 
 WORKSPACE = "workspace"
@@ -140,7 +139,7 @@ def _read_revision(name: str) -> Revision:
         for path, content in results.items()
         if content and recorded.get(path) not in (None, _md5(content))
     ]
-    correct = parse_correct(results[CORRECT], f"{CORRECT} of {name}", runs)
+    correct = parse_correct(results[CORRECT], runs)
     if correct is None:
         doubts.append(f"no {CORRECT} belongs to its {RUNS}: intervals are over draws alone, and it recommends nothing")
     source_accuracy = json.loads(_read(commit, SCORES) or "{}").get("source", {}).get("accuracy")
@@ -167,15 +166,11 @@ def parse_runs(text: str, where: str) -> pd.DataFrame:
     return table.reindex(columns=table.columns.union([*RUN, *METRICS], sort=False))
 
 
-def parse_correct(content: bytes, where: str, runs: pd.DataFrame) -> Correct | None:
-    """What `results/correct.npz` holds; None where it is empty or of other runs.
-
-    Raises:
-        UserError: if it is damaged.
-    """
+def parse_correct(content: bytes, runs: pd.DataFrame) -> Correct | None:
+    """What `results/correct.npz` holds; None where it is empty or of other runs."""
     if not content:
         return None
-    with decoding(Path(where)), np.load(io.BytesIO(content)) as arrays:
+    with np.load(io.BytesIO(content)) as arrays:
         correct = Correct(**arrays)
     accuracy = correct.right(np.arange(len(correct.seed))).mean(axis=1)
     own = pd.DataFrame({"strategy": correct.strategy, "shots": correct.shots, "seed": correct.seed, "right": accuracy})

@@ -4,56 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from transfer.compare.metrics import ACCURACY, Metric
 from transfer.compare.revisions import Revision, has_other_test_data
-from transfer.evaluation.intervals import LEVEL, clearness, holm_levels
-from transfer.evaluation.outcomes import Correct
-from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE, Sample, verdict
+from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE, Sample, holm_levels, verdict
 
 SAME, UNJUDGED, MISSING = "same", "different", "in one revision only"
 VERDICTS = (BETTER, WORSE, EQUAL, UNDECIDED, UNJUDGED, SAME, MISSING)
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """A metric of the models of several draws; as `Sample`, but its interval takes the test images as they are.
-
-    Attributes:
-        values: by seed, float64, without NaN.
-    """
-
-    values: pd.Series[float]
-
-    def __sub__(self, other: Draws) -> Draws:
-        """The paired difference, over the seeds of both."""
-        return Draws((self.values - other.values).round(12).dropna())  # without the errors of subtraction
-
-    @property
-    def draws(self) -> int:
-        """How many."""
-        return len(self.values)
-
-    @cached_property
-    def mean(self) -> float:
-        """Over the draws; NaN where there is none."""
-        return float(self.values.mean())
-
-    @cached_property
-    def error(self) -> float:
-        """Of the mean; NaN with one draw."""
-        return cast(float, self.values.sem())
-
-    def margin(self, level: float = LEVEL) -> float:
-        """Half of Student's interval around the mean; NaN with one draw."""
-        return float(stdtrit(self.draws - 1, (1 + level) / 2)) * self.error
 
 
 class Pair(NamedTuple):
@@ -62,9 +23,9 @@ class Pair(NamedTuple):
     metric: Metric
     strategy: str
     shots: int
-    before: Draws | Sample
-    after: Draws | Sample
-    difference: Draws | Sample
+    before: Sample
+    after: Sample
+    difference: Sample
     same: bool
 
 
@@ -90,7 +51,8 @@ def compare(base: Revision, other: Revision, metrics: Sequence[Metric], toleranc
         it is a `regression`: worse by more than the tolerance, and separated from it.
     """
     groups = {group for each in (base, other) for group in zip(each.runs["strategy"], each.runs["shots"], strict=True)}
-    pairs = [_pair(base, other, metric, *group) for metric in metrics for group in sorted(groups)]
+    by_image = bool(base.correct and other.correct and not has_other_test_data(base, other))
+    pairs = [_pair(base, other, metric, group, by_image) for metric in metrics for group in sorted(groups)]
     table = pd.DataFrame([_row(pair) for pair in pairs])
     judged = table.index[(table["verdict"] == UNJUDGED) & table["margin"].notna()]
     of_judged = [pairs[i] for i in judged]
@@ -106,39 +68,40 @@ def compare(base: Revision, other: Revision, metrics: Sequence[Metric], toleranc
     return table
 
 
-def _pair(base: Revision, other: Revision, metric: Metric, strategy: str, shots: int) -> Pair:
-    before, after = (_draws(revision, metric, strategy, shots) for revision in (base, other))
-    difference = after - before
-    same = difference.draws > 0 and not difference.values.any()
-    pair = Pair(metric, strategy, shots, before, after, difference, same)
-    if metric.name != ACCURACY:
-        return pair
-    if base.correct and before.draws:
-        pair = pair._replace(before=_sample(base.correct, pair, before))
-    if other.correct and after.draws:
-        pair = pair._replace(after=_sample(other.correct, pair, after))
-    if base.correct and other.correct and difference.draws and not has_other_test_data(base, other):
-        sides = [_sample(correct, pair, difference) for correct in (other.correct, base.correct)]
-        pair = pair._replace(difference=sides[0] - sides[1])
-    return pair
+def _pair(base: Revision, other: Revision, metric: Metric, group: tuple[str, int], by_image: bool) -> Pair:
+    before, after = (_values(revision, metric, *group) for revision in (base, other))
+    change = (after - before).round(12).dropna()  # over the seeds of both, without the errors of subtraction
+    difference = _of_draws(change)
+    if by_image and metric.name == ACCURACY:
+        new, old = after[change.index], before[change.index]
+        difference = _sample(other, metric, group, new) - _sample(base, metric, group, old)
+    same = len(change) > 0 and not change.any()
+    both = _sample(base, metric, group, before), _sample(other, metric, group, after)
+    return Pair(metric, *group, *both, difference, same)
 
 
-def _draws(revision: Revision, metric: Metric, strategy: str, shots: int) -> Draws:
-    runs = revision.runs
-    own = runs[(runs["strategy"] == strategy) & (runs["shots"] == shots)]
-    return Draws(own.set_index("seed")[metric.name].dropna())
+def _values(revision: Revision, metric: Metric, strategy: str, shots: int) -> pd.Series[float]:
+    """A metric by seed."""
+    runs = revision.runs[(revision.runs["strategy"] == strategy) & (revision.runs["shots"] == shots)]
+    return runs.set_index("seed")[metric.name].dropna()
 
 
-def _sample(correct: Correct, pair: Pair, draws: Draws) -> Sample:
-    """Which test images the models of some draws get right."""
-    rows = correct.runs_of(pair.strategy, pair.shots)
-    return Sample(correct.right(rows[np.isin(correct.seed[rows], draws.values.index)]))
+def _of_draws(values: pd.Series[float]) -> Sample:
+    return Sample(values.to_numpy()[:, np.newaxis])
+
+
+def _sample(revision: Revision, metric: Metric, group: tuple[str, int], values: pd.Series[float]) -> Sample:
+    """Of values by seed; image by image, if that is known."""
+    if metric.name != ACCURACY or revision.correct is None or values.empty:
+        return _of_draws(values)
+    rows = revision.correct.runs_of(*group)
+    return Sample(revision.correct.right(rows[np.isin(revision.correct.seed[rows], values.index)]))
 
 
 def _row(pair: Pair) -> dict[str, Any]:
     """The row of a pair before it is judged, see `compare`."""
 
-    def margin(measured: Draws | Sample) -> float:
+    def margin(measured: Sample) -> float:
         return float(measured.margin()) if pair.metric.better else math.nan
 
     return {
@@ -157,7 +120,7 @@ def _row(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _holm_margins(means: np.ndarray, differences: Sequence[Draws | Sample]) -> np.ndarray:
+def _holm_margins(means: np.ndarray, differences: Sequence[Sample]) -> np.ndarray:
     """Half of the intervals of means at the levels of Holm's procedure."""
-    levels = holm_levels(len(means), lambda k, level: clearness(means[k], float(differences[k].margin(level))))
+    levels = holm_levels(means, differences)
     return np.array([each.margin(level) for each, level in zip(differences, levels, strict=True)], float)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,14 +64,18 @@ class Comparison:
         """The result that needs least, of the highest and those equal to it."""
         return next(result for result in self.at(shots) if result.recommended)
 
+    @cached_property
+    def verdicts(self) -> dict[tuple[str, str, int], tuple[str, float]]:
+        """Verdict and `more_draws` of the first strategy against the second at a budget, of every pair both ways."""
+        found = {}
+        for pair in rows_of(self.pairs):
+            found[pair.first, pair.second, pair.shots] = pair.verdict, pair.more_draws
+            found[pair.second, pair.first, pair.shots] = OPPOSITE.get(pair.verdict, pair.verdict), pair.more_draws
+        return found
+
     def verdict(self, first: str, second: str, shots: int) -> str:
         """What the first strategy is against the second; "" where they are not compared."""
-        for pair in rows_of(self.pairs[self.pairs["shots"] == shots]):
-            if (pair.first, pair.second) == (first, second):
-                return str(pair.verdict)
-            if (pair.first, pair.second) == (second, first):
-                return OPPOSITE.get(pair.verdict, pair.verdict)
-        return ""
+        return self.verdicts.get((first, second, shots), ("", 0.0))[0]
 
     def needing(self, need: str) -> list[str]:
         """The strategies that need something."""
@@ -80,8 +85,28 @@ class Comparison:
         """Of the strategies that do not need something, if there are any; verdicts stay those of all pairs."""
         names = [name for name in self.strategies if need not in self.needs[name]]
         results = self.results[self.results["strategy"].isin(names)]
-        results = _with_best(results, self.pairs, self.needs)
-        return replace(self, strategies=names, results=results) if names else None
+        return replace(self, strategies=names, results=results).judged() if names else None
+
+    def judged(self) -> Comparison:
+        """With `best`, `versus_best`, `more_draws` and `recommended` in its results, see `compare`."""
+        sound_first = self.results["accuracy"] - self.results["failed"]  # a failed one is best only where all are
+        highest = sound_first.groupby(self.results["shots"]).idxmax()
+        results = self.results.assign(best=self.results.index.isin(highest))
+        best = dict(zip(results["shots"][results["best"]], results["strategy"][results["best"]], strict=True))
+        groups = zip(results["strategy"], results["shots"], strict=True)
+        versus = [self.verdicts.get((name, best[shots], shots), ("", 0.0)) for name, shots in groups]
+        results["versus_best"], results["more_draws"] = zip(*versus, strict=True)
+        least = {
+            shots: min(rows_of(group[group["best"] | (group["versus_best"] == EQUAL)]), key=self._needed).strategy
+            for shots, group in results.groupby("shots")
+        }
+        results["recommended"] = results["strategy"] == results["shots"].map(least)
+        return replace(self, results=results)
+
+    def _needed(self, result: Any) -> tuple[Any, ...]:
+        """What a strategy needs at a budget, the most costly first."""
+        needs = (need in self.needs[result.strategy] for need in (SOURCE_MODEL, UNLABELLED))
+        return *needs, result.trainable_parameters, result.effort, -result.accuracy
 
     @property
     def transfers(self) -> list[str]:
@@ -184,34 +209,5 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
     budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
     results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets]) & ~results["failed"]
     needs = json.loads(str(correct.needs))
-    results = _with_best(results, pairs, needs)
     seeds = runs["seed"].nunique()
-    return Comparison(
-        list(strategies), shots, seeds, within, results, pairs, {name: needs[name] for name in strategies}
-    )
-
-
-def _with_best(results: pd.DataFrame, pairs: pd.DataFrame, needs: dict[str, list[str]]) -> pd.DataFrame:
-    """The results with `best`, `versus_best`, `more_draws` and `recommended`, see `compare`."""
-    sound_first = results["accuracy"] - results["failed"]  # a failed one is best only where all are
-    results = results.assign(best=results.index.isin(sound_first.groupby(results["shots"]).idxmax()))
-    best = dict(zip(results["shots"][results["best"]], results["strategy"][results["best"]], strict=True))
-    versus = {}
-    for pair in rows_of(pairs):
-        if best.get(pair.shots) == pair.first:
-            versus[pair.second, pair.shots] = (OPPOSITE.get(pair.verdict, pair.verdict), pair.more_draws)
-        elif best.get(pair.shots) == pair.second:
-            versus[pair.first, pair.shots] = (pair.verdict, pair.more_draws)
-    found = [versus.get(group, ("", 0.0)) for group in zip(results["strategy"], results["shots"], strict=True)]
-    results["versus_best"], results["more_draws"] = zip(*found, strict=True) if found else ((), ())
-    least = {
-        shots: min(
-            rows_of(group[group["best"] | (group["versus_best"] == EQUAL)]),
-            key=lambda result: (
-                *(need in needs[result.strategy] for need in (SOURCE_MODEL, UNLABELLED)),
-                *(result.trainable_parameters, result.effort, -result.accuracy),
-            ),
-        ).strategy
-        for shots, group in results.groupby("shots")
-    }
-    return results.assign(recommended=results["strategy"] == results["shots"].map(least))
+    return Comparison(list(strategies), shots, seeds, within, results, pairs, needs).judged()

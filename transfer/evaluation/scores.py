@@ -99,9 +99,7 @@ def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, clas
     """
     every = list(predictions.values())
     return Outcomes(
-        strategy=np.repeat(list(predictions), [len(given.shots) for given in every]),
-        shots=np.concatenate([given.shots for given in every]),
-        seed=np.concatenate([given.seed for given in every]),
+        **_runs_of(predictions),
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
         scaled=np.concatenate([temperature_scale(given)[1].max(axis=-1).astype(np.float32) for given in every]),
@@ -120,14 +118,21 @@ def correct_of(predictions: Mapping[str, Predictions], labels: np.ndarray) -> Co
     """
     every = list(predictions.values())
     return Correct(
-        strategy=np.repeat(list(predictions), [len(given.shots) for given in every]),
-        shots=np.concatenate([given.shots for given in every]),
-        seed=np.concatenate([given.seed for given in every]),
+        **_runs_of(predictions),
         collapsed=np.concatenate([given.collapsed for given in every]),
         images=np.array(len(labels)),
         bits=np.concatenate([np.packbits(given.probabilities.argmax(axis=-1) == labels, axis=1) for given in every]),
         needs=np.array(json.dumps({name: made["needs"] for name, made in _made_with(predictions).items()})),
     )
+
+
+def _runs_of(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
+    """Strategy, shots and seed of every run, (runs,) each."""
+    every = list(predictions.values())
+    names = np.repeat(list(predictions), [len(given.shots) for given in every])
+    return {"strategy": names} | {
+        name: np.concatenate([getattr(given, name) for given in every]) for name in ("shots", "seed")
+    }
 
 
 def _made_with(predictions: Mapping[str, Predictions]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ samples, so an interval counts both; and differences between strategies are pair
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -16,36 +16,39 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from transfer.evaluation.intervals import LEVEL, clearness, holm_levels
-
+LEVEL = 0.95
+ALPHA = 0.05  # family-wise, of all comparisons that are judged together
 BETTER, WORSE, EQUAL, UNDECIDED = VERDICTS = ("better", "worse", "equal", "undecided")
 MOST_DRAWS = 1000  # that are thought of when asking how many would decide a comparison
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Which test images the model of every draw gets right; differences of samples are paired, as samples are.
+    """What was measured of every draw on every test image; differences of samples are paired, as samples are.
 
     Attributes:
-        right: 1 where right and 0 where wrong, of a difference −1, 0 or 1: (…, draws, images) int8; leading axes hold
-            several quantities.
+        values: (…, draws, images); leading axes hold several quantities. Of accuracy int8: 1 where the draw's model is
+            right and 0 where it is wrong, of a difference −1, 0 or 1. Of a score that is known for each draw as a whole
+            one column, so that intervals take the test images as they are.
     """
 
-    right: np.ndarray
+    values: np.ndarray
 
     def __sub__(self, other: Sample) -> Sample:
         """The paired difference, of samples over the same draws and images."""
-        return Sample(self.right - other.right)
+        return Sample(self.values - other.values)
 
     @property
     def draws(self) -> int:
         """How many."""
-        return self.right.shape[-2]
+        return self.values.shape[-2]
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """Over draws and images, (…) float64."""
-        return self.right.mean(axis=(-2, -1))
+        """Over draws and images, (…) float64; NaN without draws."""
+        if not self.values.size:
+            return np.full(self.values.shape[:-2], np.nan)
+        return self.values.mean(axis=(-2, -1))
 
     @cached_property
     def variances(self) -> tuple[np.ndarray, np.ndarray]:
@@ -55,23 +58,25 @@ class Sample:
         images and residuals in a two-way layout (Searle, Casella & McCulloch 1992, chapter 4); what is peculiar to one
         draw on one image is counted with the draws.
         """
-        n, count = self.right.shape[-2:]
-        of_draws, of_images = self.right.mean(axis=-1), self.right.mean(axis=-2)
-        squares = np.square(self.right).sum(axis=(-2, -1)) + n * count * self.mean**2
+        n, count = self.values.shape[-2:]
+        if count == 1:
+            return self.values.var(axis=(-2, -1), ddof=1) / n, np.zeros(self.values.shape[:-2])
+        of_draws, of_images = self.values.mean(axis=-1), self.values.mean(axis=-2)
+        squares = np.square(self.values).sum(axis=(-2, -1)) + n * count * self.mean**2
         squares = squares - count * np.square(of_draws).sum(axis=-1) - n * np.square(of_images).sum(axis=-1)
         residual = squares / ((n - 1) * (count - 1))
         images = of_images.var(axis=-1, ddof=1) / count - residual / (n * count)
         return of_draws.var(axis=-1, ddof=1) / n, np.maximum(images, 0)
 
     def margin(self, level: float = LEVEL) -> np.ndarray:
-        """Half the width of the two-sided interval around the mean, (…); NaN with one draw.
+        """Half the width of the two-sided interval around the mean, (…); NaN with one draw or none.
 
         Squares of half-widths add up (Howe 1974): Student's t for the draws, the normal for the many images.
         Satterthwaite's (1946) degrees of freedom, the common way, fail with few draws: of simulated verdicts on 4 equal
         strategies, 37 % held an error with 2 draws, 15 % with 3 and 7 % with 5, where 5 % should; here, 5 % at most.
         """
-        if self.draws == 1:
-            return np.full(self.right.shape[:-2], np.nan)
+        if self.draws < 2:
+            return np.full(self.values.shape[:-2], np.nan)
         tail, (draws, images) = (1 + level) / 2, self.variances
         return np.sqrt(stdtrit(self.draws - 1, tail) ** 2 * draws + ndtri(tail) ** 2 * images)
 
@@ -94,6 +99,38 @@ def verdict(mean: float, margin: float, within: float) -> str:
     return UNDECIDED
 
 
+def holm_levels(means: Sequence[float] | np.ndarray, differences: Sequence[Sample]) -> np.ndarray:
+    """The level of every comparison in Holm's step-down procedure (1979): then all verdicts hold together at `LEVEL`.
+
+    The k-th clearest of m (k = 0, 1, …) gets the level 1 − 0.05 / (m − k) as long as it and all before it are clear.
+    The first that is not clear hands its level on to all that follow. So an interval at this level excludes 0 where
+    Holm rejects, and nowhere else.
+
+    Args:
+        means: what the intervals are around.
+        differences: how wide these are.
+
+    Returns:
+        (comparisons,) float64.
+    """
+    levels = np.empty(len(means))
+    waiting = list(range(len(means)))
+    while waiting:
+        levels[waiting] = level = 1 - ALPHA / len(waiting)
+        clear = [_clearness(means[i], float(differences[i].margin(level))) for i in waiting]
+        if max(clear) <= 1:
+            break
+        waiting.pop(int(np.argmax(clear)))
+    return levels
+
+
+def _clearness(mean: float, margin: float) -> float:
+    """How many half-widths of its interval a mean is away from 0."""
+    if mean == 0:
+        return 0.0
+    return abs(mean) / margin if margin else math.inf
+
+
 def compare_pairs(samples: Mapping[str, Sample], within: float) -> pd.DataFrame:
     """Compare every pair of strategies.
 
@@ -113,9 +150,7 @@ def compare_pairs(samples: Mapping[str, Sample], within: float) -> pd.DataFrame:
     """
     names = list(combinations(samples, 2))
     differences = [samples[first] - samples[second] for first, second in names]
-    levels = holm_levels(
-        len(names), lambda i, level: clearness(float(differences[i].mean), float(differences[i].margin(level)))
-    )
+    levels = holm_levels([float(each.mean) for each in differences], differences)
     pairs = pd.DataFrame(names, columns=["first", "second"], dtype=str)
     pairs["difference"] = [float(each.mean) for each in differences]
     pairs["margin"] = [float(each.margin()) for each in differences]

@@ -10,7 +10,7 @@ from typing import Any
 from transfer.evaluation.comparison import LABELS, SOURCE_MODEL, UNLABELLED, Comparison
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE
-from transfer.report.words import budgets, by_budget, listed, number, per_class, percent
+from transfer.report.words import budgets, by_budget, in_points, listed, number, per_class, percent
 
 CHECKED = 5  # labels per class from which cross-validation can tell whether unlabelled images help
 
@@ -79,7 +79,7 @@ def advise(comparison: Comparison, shots: int) -> str:
     every = comparison.at(shots)
     if equal := [result.strategy for result in every if result.best or result.versus_best == EQUAL]:
         names = [name for name in equal if name != chosen.strategy]
-        sentences += [f"Equal within {_points(comparison)}: {listed(names)}"] if names else []
+        sentences += [f"Equal within {in_points(comparison.within)}: {listed(names)}"] if names else []
     if undecided := [result for result in every if result.versus_best == UNDECIDED]:
         names = [f"{result.strategy} ({more_draws(result.more_draws)})" for result in undecided]
         sentences.append(f"Undecided against {best.strategy}: {listed(names)}")
@@ -88,10 +88,6 @@ def advise(comparison: Comparison, shots: int) -> str:
         accuracy = f"{percent(other.accuracy, other.margin)} %"
         sentences.append(f"Without unlabelled images {other.strategy}, {accuracy}")
     return f"{'. '.join(sentences)}."
-
-
-def _points(comparison: Comparison) -> str:
-    return f"{100 * comparison.within:g} points"
 
 
 def more_draws(count: float) -> str:
@@ -130,13 +126,12 @@ def cautions(comparison: Comparison, groups: int) -> list[str]:
 
 def failures(comparison: Comparison) -> str:
     """Where a training failed; empty if nowhere."""
-    where = _places(comparison, comparison.strategies, lambda result: result.failed)
-    if not where:
-        return ""
-    return (
-        f"Training failed: {where}. Nearly every image gets the same class there, so nothing is compared with them. "
-        "Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
-    )
+    if where := _places(comparison, comparison.strategies, lambda result: result.failed):
+        return (
+            f"Training failed: {where}. Nearly every image gets the same class there, so nothing is compared with "
+            "them. Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
+        )
+    return ""
 
 
 def negative_transfer(comparison: Comparison) -> list[str]:
@@ -144,11 +139,7 @@ def negative_transfer(comparison: Comparison) -> list[str]:
     names = [name for name in comparison.needing(SOURCE_MODEL) if LABELS in comparison.needs[name]]
     said = []
     for plain in (name for name in comparison.strategies if SOURCE_MODEL not in comparison.needs[name]):
-        if where := _places(
-            comparison,
-            names,
-            partial(_is_worse, comparison, plain),
-        ):
+        if where := _places(comparison, names, partial(_is_worse, comparison, plain)):
             said.append(f"Negative transfer (worse than {plain}): {where}.")
     return said
 

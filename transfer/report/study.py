@@ -16,7 +16,7 @@ from transfer.evaluation.comparison import UNLABELLED, Comparison
 from transfer.evaluation.outcomes import Outcomes, Probes
 from transfer.report.blocks import Details, Section, Text, plain, table_of
 from transfer.report.pages import TEMPLATES, written
-from transfer.report.words import listed, number, per_class, percent
+from transfer.report.words import in_points, listed, number, per_class, percent
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def method(study: Study) -> Section:
         seeds=comparison.seeds,
         strategies=len(strategies),
         budgets=len(comparison.shots),
-        within=f"{100 * comparison.within:g}",
+        within=in_points(comparison.within),
         groups=study.data["target"]["test_groups"],
         pairs=len(strategies) * (len(strategies) - 1) // 2,
         unlabelled={name: _most_unlabelled(study, name) for name in comparison.needing(UNLABELLED)},
@@ -180,7 +180,7 @@ def write_card(study: Study) -> list[Section]:
         accuracy=percent(result.accuracy, result.margin),
         own=percent(own["accuracy"].item()),
         best=comparison.best(result.shots),
-        within=f"{100 * comparison.within:g}",
+        within=in_points(comparison.within),
         percent=percent,
         shown=lambda value, decimals=2: plain(value, decimals).text,
         shape=study.test_images.shape[1:],

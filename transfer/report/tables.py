@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +13,7 @@ from transfer.evaluation.statistics import EQUAL, UNDECIDED, VERDICTS, WORSE
 from transfer.report import charts
 from transfer.report.advice import equivalence, needs
 from transfer.report.blocks import Details, Entry, Section, Table, Text, key, plain, table_of
-from transfer.report.words import listed, percent, points
+from transfer.report.words import in_points, listed, percent, points
 
 
 def _by_budget(
@@ -42,15 +41,13 @@ def ranking(comparison: Comparison) -> Table:
         mark = next((name for name, is_so in marks.items() if is_so), result.versus_best.replace(WORSE, ""))
         return Entry(percent(result.accuracy), result.accuracy, mark)
 
-    rows = {name: comparison.of(name) for name in order}
-    table = _by_budget(comparison, "Accuracy in % by labelled images per class", entry, rows, "")
-    used = {entry.mark for row in table.rows for entry in row[1:] if entry.mark}
+    rows = [[plain(name), *map(entry, comparison.of(name)), plain(needs(comparison, name))] for name in order]
+    used = {entry.mark for row in rows for entry in row}
     signs = [key(mark) for mark in ("recommended", "best", EQUAL, UNDECIDED, "failed") if mark in used]
-    marks = "; ".join([*signs, "no mark: worse than the highest"]) if many else "One draw: no verdicts"
-    equal = f" Equal in practice: within {100 * comparison.within:g} points." if EQUAL in used else ""
-    for name, row in zip(order, table.rows, strict=True):
-        row.append(plain(needs(comparison, name)))
-    return replace(table, head=[*table.head, "needs"], note=f"{marks}.{equal}")
+    note = f"{'; '.join([*signs, 'no mark: worse than the highest']) if many else 'One draw: no verdicts'}."
+    note += f" Equal in practice: within {in_points(comparison.within)}." if EQUAL in used else ""
+    head = ["strategy", *(f"{shots:,}" for shots in comparison.shots), "needs"]
+    return Table("Accuracy in % by labelled images per class", head, rows, note=note)
 
 
 def spread(comparison: Comparison) -> Table:

@@ -18,16 +18,22 @@ def signed(value: float, decimals: int = 2) -> str:
 
 def percent(mean: float, margin: float = math.nan) -> str:
     """A fraction in %, as in `92.82 ± 0.92`, without the half-width of its interval where that is NaN."""
-    return number(100 * mean) + _plus_minus(margin)
+    return number(100 * mean) + plus_minus(margin)
 
 
 def points(mean: float, margin: float = math.nan) -> str:
     """A difference of fractions in percentage points, as in `+0.86 ± 0.99`."""
-    return signed(100 * mean) + _plus_minus(margin)
+    return signed(100 * mean) + plus_minus(margin)
 
 
-def _plus_minus(margin: float) -> str:
-    return "" if math.isnan(margin) else f" ± {number(100 * margin)}"
+def plus_minus(margin: float, scale: float = 100, decimals: int = 2) -> str:
+    """Half of an interval, scaled, as in ` ± 0.92`; empty where there is none (NaN)."""
+    return "" if math.isnan(margin) else f" ± {number(scale * margin, decimals)}"
+
+
+def in_points(within: float) -> str:
+    """A fraction as in `0.5 points`."""
+    return f"{100 * within:g} points"
 
 
 def listed(names: Sequence[object]) -> str:
