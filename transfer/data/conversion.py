@@ -110,7 +110,7 @@ def convert_unlabelled(
     else:
         if (place / LABELS).is_file() and not place.samefile(side.path):
             warn(f"{key}: {shown(place / LABELS)} is not read, as images there are used without labels")
-        files = folders.list_unlabelled(place, key, warn)
+        files = folders.list_unlabelled(place, f"{key}: {shown(place)}", warn)
         count, batches = len(files), folders.read_files(files, preprocessing, "unlabelled", warn)
     write_whole(path, lambda file: write_rows(file, batches, count))
     if side.unlabelled == NO_PATH:
@@ -130,7 +130,7 @@ def check_counts(params: Params, split_params: split.Params) -> None:
     for key, side in (("target", params.target), ("source", params.source)):
         if not side.own:
             continue
-        table = _list_own(side, f"data.{key}", lambda _: None)  # `convert` will tell
+        table = _list_own(side, f"data.{key}", images.untold)  # `convert` will tell
         apart = bool(table.place.any())
         classes = side.choose(sorted(set(table.label)), f"data.{key}")
         table = table[table.label.isin(classes)]
@@ -139,7 +139,8 @@ def check_counts(params: Params, split_params: split.Params) -> None:
         parts = split.divide(pool, split_params, f"data.{key}")
         (split.split_target if key == "target" else split.split_source)(pool, parts, split_params)
     if params.target.name == "folder" and params.target.unlabelled != NO_PATH:
-        folders.list_unlabelled(Path(params.target.unlabelled), "data.target.unlabelled", lambda _: None)
+        place = Path(params.target.unlabelled)
+        folders.list_unlabelled(place, f"data.target.unlabelled: {shown(place)}", images.untold)
 
 
 def _facts_of_images(table: pd.DataFrame, classes: Sequence[str], *, apart: bool) -> dict[str, np.ndarray]:
@@ -241,7 +242,9 @@ def _in_batches(
 ) -> Iterator[np.ndarray]:
     """Rows of an array of images, in batches, converted; at the end, what is doubtful of them is told."""
     white = images.white_of(pixels)
-    doubts: list[str] = [images.NARROW.format(white)] * len(rows) if white < images.WHITES[-1] else []
+    if len(rows) and white < images.WHITES[-1]:
+        warn(f"{name}: {counted(len(rows), 'image')} {images.NARROW.format(white)}")
+    doubts: list[str] = []
     for start in range(0, len(rows), BATCH):
         yield images.convert(pixels[rows[start : start + BATCH]], preprocessing, white, doubts.append)
     for doubt, count in Counter(doubts).items():

@@ -24,27 +24,11 @@ PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  
 RECORDINGS = (".wav", ".flac", ".ogg", ".mp3")
 READABLE = (*images.SUFFIXES, *RECORDINGS)  # ends of names
 KINDS = ", ".join(suffix[1:] for suffix in READABLE)
-UNREAD_IMAGES = (
-    *(
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jp2",
-        ".jxl",
-        ".svg",
-        ".pdf",
-        ".psd",
-        ".eps",
-        ".tga",
-        ".pbm",
-        ".pgm",
-        ".ppm",
-        ".exr",
-    ),
-    *(".dcm", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
-)
-UNREAD_RECORDINGS = (".m4a", ".aac", ".aif", ".aiff", ".amr", ".au", ".caf", ".opus", ".wma")
-UNREAD = dict.fromkeys(UNREAD_IMAGES, "PNG or JPEG") | dict.fromkeys(UNREAD_RECORDINGS, "WAV or FLAC")  # and the cure
+UNREAD_IMAGES = ".heic .heif .avif .jp2 .jxl .svg .pdf .psd .eps .tga .pbm .pgm .ppm .exr"
+UNREAD_PHOTOS = ".dcm .raw .dng .cr2 .cr3 .nef .arw .orf .raf .rw2"
+UNREAD_RECORDINGS = ".m4a .aac .aif .aiff .amr .au .caf .opus .wma"
+UNREAD = dict.fromkeys(f"{UNREAD_IMAGES} {UNREAD_PHOTOS}".split(), "PNG or JPEG")  # and the cure
+UNREAD |= dict.fromkeys(UNREAD_RECORDINGS.split(), "WAV or FLAC")
 SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "Icon\r")  # what systems put into folders, beside hidden files
 REFUSED = ("Cc", "Cs", "Zl", "Zp")  # kinds of characters: controls, bytes that are no text, line breaks
 
@@ -71,19 +55,14 @@ def readable(path: Path) -> bool:
     return path.suffix.lower() in READABLE or (not path.suffix and images.is_image(path))
 
 
-def pass_over(files: Iterable[Path], where: str, warn: Callable[[str], None]) -> list[Path]:
-    """Tell how many files are images or recordings of a kind that is not read, kind by kind; returns the others."""
-    others = []
-    counts: Counter[str] = Counter()
-    for path in files:
-        if (suffix := path.suffix.lower()) in UNREAD:
-            counts[suffix] += 1
-        else:
-            others.append(path)
-    for suffix, count in sorted(counts.items()):
+def _pass_over(files: Iterable[Path], what: str, where: str, warn: Callable[[str], None]) -> None:
+    """Tell how many files are of kinds that are not read, kind by kind, and of the others that they are `what`."""
+    suffixes = {path: path.suffix.lower() for path in sorted(files)}
+    for suffix, count in sorted(Counter(suffix for suffix in suffixes.values() if suffix in UNREAD).items()):
         passed = f"passed over {counted(count, 'file')} ending in {suffix}, which is not read"
         warn(f"{where}: {passed}: save as {UNREAD[suffix]}")
-    return others
+    if others := [shown(path) for path, suffix in suffixes.items() if suffix not in UNREAD]:
+        warn(f"{where}: passed over {counted(len(others), 'file')}, {what}: {some(others)}")
 
 
 def has_recordings(files: Iterable[Path]) -> bool:
@@ -126,12 +105,9 @@ def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFra
     _check_no_parts(folder, classes, key)
     files = [path.relative_to(folder) for path in find_files(folder)]
     taken = [path for path in files if len(path.parts) > 1 and readable(folder / path)]
-    others = pass_over(sorted({*files}.difference(taken)), key, warn)
+    _pass_over({*files}.difference(taken), "no images or recordings in a class's folder", key, warn)
     if empty := sorted(classes.difference(path.parts[0] for path in taken)):
         raise UserError(f"{key}: {shown(folder / empty[0])} holds no image or recording ({KINDS}): add some")
-    if others:
-        names = some([shown(path) for path in others])
-        warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings in a class's folder: {names}")
     return pd.DataFrame(
         {"path": [path.as_posix() for path in taken], "label": [path.parts[0] for path in taken], "group": ""}
     )
@@ -161,12 +137,12 @@ def check_classes(labels: Iterable[str], where: str) -> None:
         raise UserError(f"{where} has {what}: at least two classes are needed")
 
 
-def list_unlabelled(folder: Path, key: str, warn: Callable[[str], None]) -> list[Path]:
+def list_unlabelled(folder: Path, where: str, warn: Callable[[str], None]) -> list[Path]:
     """All images and recordings in a folder and those in it, sorted, whatever their folders are called.
 
     Args:
         folder: to look into.
-        key: of the folder in the parameters, for errors.
+        where: what it is called in errors and warnings, fit to stand in a line.
         warn: is told of files that are passed over.
 
     Raises:
@@ -174,12 +150,10 @@ def list_unlabelled(folder: Path, key: str, warn: Callable[[str], None]) -> list
     """
     files = [path for path in find_files(folder) if path != folder / LABELS]
     taken = [path for path in files if readable(path)]
-    others = pass_over(sorted({*files}.difference(taken)), key, warn)
+    others = [path.relative_to(folder) for path in {*files}.difference(taken)]
+    _pass_over(others, "no images or recordings", where, warn)
     if not taken:
-        raise UserError(f"{key}: {shown(folder)} holds no image or recording ({KINDS}): add some")
-    if others:
-        names = some([shown(path.relative_to(folder)) for path in others])
-        warn(f"{key}: passed over {counted(len(others), 'file')}, no images or recordings: {names}")
+        raise UserError(f"{where} holds no image or recording ({KINDS}): add some")
     return taken
 
 
@@ -188,7 +162,7 @@ def read_file(
     preprocessing: Preprocessing,
     name: str = "",
     doubt: Callable[[str], object] = images.untold,
-    adjust: Callable[[Image.Image], Image.Image] = images.as_is,
+    adjust: Callable[[Image.Image], Image.Image] | None = None,
 ) -> np.ndarray:
     """Read an image or a recording, whichever it is by its content.
 

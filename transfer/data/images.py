@@ -4,10 +4,10 @@ The rules, in this order, are the same for files and arrays:
 
 1. A file is what its content says: PNG, JPEG, BMP, WebP, GIF or TIFF, of at most 100 megapixels. The first frame or
    page is taken, and turned as the camera noted (EXIF).
-2. To 8 bits: of 16-bit grey, white is the least of 255, 1023, 4095, 16383 and 65535 that no value is above, in the
-   image's file or in the whole array; 1 bit becomes 0 or 255, numbers from 0 to 1 are multiplied by 255. Files of
-   32-bit numbers are refused, as nobody knows their range, and those of 16-bit colour with no value above 16383, as
-   Pillow drops the lower 8 bits.
+2. To 8 bits: of 16-bit grey, white is the least of 255, 4095 and 65535 (8, 12 and 16 bits) that no value is above, in
+   the image's file or in the whole array; 1 bit becomes 0 or 255, numbers from 0 to 1 are multiplied by 255. Files of
+   32-bit numbers are refused, as nobody knows their range, and those of 16-bit colour with no value above 4095,
+   whatever their transparency, as Pillow drops the lower 8 bits.
 3. What is transparent is laid on white, or on black where nothing of it would be darker than 223 on white; colour
    becomes grey by the luma of ITU-R BT.601, grey RGB by repetition.
 4. Height and width, bilinearly: `stretch` changes each for itself; `pad` keeps the shape and centres the image on the
@@ -38,7 +38,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")  # no other decoder of P
 LARGEST = 100_000_000  # pixels of an image in a file
 ROTATION = 45  # degrees, counter-clockwise
 NOISE = 64  # standard deviation, of 0..255
-WHITES = (255, 1023, 4095, 16383, 65535)  # the largest value of 8, 10, 12, 14 and 16 bits
+WHITES = (255, 4095, 65535)  # largest values of 8, 12 and 16 bits; more would part the images of one series
 DEEP = b"\x10"  # bits of a channel of a PNG, in its byte 24
 BITS = 258  # the TIFF tag of the bits of each channel
 # What is doubtful of an image; the words follow its name and "is", or a number of images.
@@ -54,17 +54,12 @@ def untold(doubt: str) -> None:
     """Where nobody is told of doubts."""
 
 
-def as_is(image: Image.Image) -> Image.Image:
-    """Where nothing is done to an image before it is brought to size."""
-    return image
-
-
 def read_image(
     content: bytes,
     preprocessing: Preprocessing,
     name: str,
     doubt: Callable[[str], object] = untold,
-    adjust: Callable[[Image.Image], Image.Image] = as_is,
+    adjust: Callable[[Image.Image], Image.Image] | None = None,
 ) -> np.ndarray:
     """Decode an image file and bring it to the form that a network takes.
 
@@ -89,7 +84,8 @@ def read_image(
         if image.mode in ("I", "F"):
             raise UserError(f"{name} is an image of 32-bit numbers: save it with 8 or 16 bits, grey or RGB")
         if _is_deep_colour(image, content):  # of which Pillow has dropped the lower 8 bits
-            white = white_of(np.asarray(image, np.uint16) * 256 + 255)
+            colour = image.convert("RGB") if image.mode == "RGBA" else image
+            white = white_of(np.asarray(colour, np.uint16) * 256 + 255)
             if white < WHITES[-1]:
                 raise UserError(f"{name} is of 16-bit colour with no value above {white}: save it with 8 bits")
         if getattr(image, "is_animated", False) and image.format != "MPO":  # a JPEG with, say, a preview
@@ -100,7 +96,8 @@ def read_image(
             if (white := white_of(deep)) < WHITES[-1]:
                 doubt(NARROW.format(white))
             image = Image.fromarray(_eight_bit(deep, white))
-        return _prepared(image, preprocessing, doubt, adjust)
+        image = _opaque(image, preprocessing.channels, doubt)
+        return _fitted(adjust(image) if adjust else image, preprocessing)
     except (UserError, Image.UnidentifiedImageError):
         raise
     except Image.DecompressionBombError:
@@ -162,7 +159,8 @@ def convert(
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype == np.uint8 and images.shape[1:] == preprocessing.shape and not preprocessing.margin:
         return 255 - images if preprocessing.polarity == "inverted" else images
-    return np.stack([_prepared(_pillow(_eight_bit(image, white)), preprocessing, doubt) for image in images])
+    opaque = (_opaque(_pillow(_eight_bit(image, white)), preprocessing.channels, doubt) for image in images)
+    return np.stack([_fitted(image, preprocessing) for image in opaque])
 
 
 def shifted(images: np.ndarray, shift: Shift, seed: int) -> np.ndarray:
@@ -212,14 +210,9 @@ def _eight_bit(image: np.ndarray, white: int) -> np.ndarray:
     return image.astype(np.uint8)
 
 
-def _prepared(
-    image: Image.Image,
-    preprocessing: Preprocessing,
-    doubt: Callable[[str], object],
-    adjust: Callable[[Image.Image], Image.Image] = as_is,
-) -> np.ndarray:
-    """Bring an image of 8-bit values to the form; rules 3 to 5."""
-    mode = "L" if preprocessing.channels == 1 else "RGB"
+def _opaque(image: Image.Image, channels: int, doubt: Callable[[str], object]) -> Image.Image:
+    """An image of 8-bit values in grey or RGB; rule 3."""
+    mode = "L" if channels == 1 else "RGB"
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image, black = (
@@ -229,7 +222,11 @@ def _prepared(
         if np.asarray(image).min() >= 255 - CONTENT and np.ptp(np.asarray(black)) > CONTENT:
             doubt(LIGHT_INK)
             image = black
-    image = adjust(image.convert(mode))
+    return image.convert(mode)
+
+
+def _fitted(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Bring an image in grey or RGB to size; rules 4 and 5."""
     margin = preprocessing.margin
     colour = _border_colour(image) if margin or preprocessing.fit == "pad" else 0
     size = preprocessing.width - 2 * margin, preprocessing.height - 2 * margin

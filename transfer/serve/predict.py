@@ -100,22 +100,14 @@ def warn(line: str) -> None:
 
 
 def list_files(named: Sequence[Path]) -> list[Path]:
-    """The files that are meant: those named, and of folders all images and recordings, by name; warns of other kinds.
+    """The files that are meant: those named, and of folders all images and recordings; warns of other files.
 
     Raises:
         UserError: if a folder holds none.
     """
-    from transfer.data.folders import READABLE, find_files, pass_over, readable
+    from transfer.data.folders import list_unlabelled
 
-    files = []
-    for path in named:
-        inside = find_files(path) if path.is_dir() else []
-        found = [file for file in inside if readable(file)] if path.is_dir() else [path]
-        pass_over(inside, shown(path), warn)
-        if not found:
-            raise UserError(f"{shown(path)} holds no image or recording: they end in {', '.join(READABLE)}")
-        files += found
-    return files
+    return [file for path in named for file in (list_unlabelled(path, shown(path), warn) if path.is_dir() else [path])]
 
 
 def table(title: str, answers: Sequence[dict[str, Any]]) -> str:
