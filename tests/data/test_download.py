@@ -40,11 +40,7 @@ def small(train: int, test: int, *pixels: int) -> Arrays:
     }
 
 
-SMALL = {
-    "mnist": small(6, 3, 28, 28),
-    "fashion_mnist": small(6, 3, 28, 28),
-    "cifar10": small(10, 2, 32, 32, 3),
-}
+SMALL = {"mnist": small(6, 3, 28, 28), "fashion_mnist": small(6, 3, 28, 28), "cifar10": small(10, 2, 32, 32, 3)}
 MNIST = SMALL["mnist"]
 
 

@@ -252,9 +252,8 @@ def test_a_file_that_cannot_be_read_is_one_line_with_its_name(tmp_path: Path) ->
     refused(lambda: read_file(tmp_path / "a.png", FORM), "a.png cannot be read")
 
 
-FILES = [image(kind=kind, size=(20, 20)) for kind in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")] + [
-    recording()[:999]
-]
+FILES = [image(kind=kind, size=(20, 20)) for kind in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")]
+FILES += [recording()[:999]]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, as images.py has it
@@ -287,14 +286,8 @@ def test_images_of_which_something_is_doubtful_are_counted_by_what(tmp_path: Pat
     frames = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (9, 90)]
     frames[0].save(files[5], save_all=True, append_images=frames[1:])
     warnings: list[str] = []
-    assert [int(batch.max()) for batch in read_files(files, FORM, "target", warnings.append)] == [
-        0,
-        255,
-        255,
-        77,
-        255,
-        9,
-    ]
+    values = [int(batch.max()) for batch in read_files(files, FORM, "target", warnings.append)]
+    assert values == [0, 255, 255, 77, 255, 9]
     assert sorted(warnings) == [
         f"target: 1 image ({files[2]}) {NARROW.format(4095)}",
         f"target: 1 image ({files[5]}) {SEVERAL}",

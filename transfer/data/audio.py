@@ -34,9 +34,7 @@ MP3_IN_WAV = b"\x55\0"  # format of a WAV file, in its bytes 20 and 21
 RATES = range(1000, 192_001)  # samples per second
 FRAME = 0.02  # seconds, where silence is told from sound
 QUIET = 1e-4  # of the power of the loudest frame, -40 dB
-NOTHING = (
-    1e-11  # power of a band of a signal at -140 dB, below what 24 bits can hold: silence, though nothing is louder
-)
+NOTHING = 1e-11  # power of a band at -140 dB, below what 24 bits can hold: silence, though nothing is louder
 
 
 def read_sound(content: bytes, sound: Sound, name: str) -> np.ndarray:
