@@ -75,6 +75,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def warn(line: str) -> None:
+    """Print one line that is no answer, but to be known with it."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 def shown(text: object, most: int | None = None) -> str:
     """Foreign text, fit to stand in a line.
 

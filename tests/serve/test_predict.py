@@ -130,7 +130,7 @@ def test_what_is_unlike_the_training_images_is_told_and_inverting_and_centring_m
     out, err = capsys.readouterr()
     assert "warning" not in out
     told = err.splitlines()
-    said = ["stretching to 14 × 14 distorts: try --centre", "on light ground", "further from every class than 99%"]
+    said = ["stretching to 14 × 14 distorts: centre it", "on a light background", "further from every class than 95%"]
     assert [part in line for part, line in zip(said, told, strict=True)] == [True] * 3
     asked = answers(capsys, "--model", path, photo)["files"][0]
     assert told == [f"warning: {photo} is {each}" for each in asked["warnings"]]
@@ -233,7 +233,7 @@ def test_a_model_is_named_by_its_strategy_or_its_path(study: Path, capsys: pytes
         assert answers(capsys, "--model", name, "x.png")["model"]["strategy"] == "scratch"
     refused(lambda: run("--model", "scrtch", "x.png"), "models/scrtch.keras is missing: models has best, mine, scratch")
     write_bare(study / "models/source_model.keras")
-    refused(lambda: run("--model", "source_model", "x.png"), "where one was not run, the source model bears its name")
+    refused(lambda: run("--model", "source_model", "x.png"), "if its strategy was skipped, the file is a copy of the ")
 
 
 def test_csv_has_a_row_for_each_file_and_class_and_nothing_else(

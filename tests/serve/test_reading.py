@@ -116,7 +116,7 @@ def test_paper_without_ink_stays_as_it_is(model: Model) -> None:
 def test_a_form_that_stretching_distorts_is_told(model: Model, size: tuple[int, int], fit: str, told: bool) -> None:
     given = replace(model, preprocessing=replace(FORM, fit=fit))
     doubts = read(png(np.zeros(size, np.uint8)), given)[1]
-    words = f"{size[1]} × {size[0]} pixels, which stretching to 28 × 28 distorts: try --centre"
+    words = f"{size[1]} × {size[0]} pixels, which stretching to 28 × 28 distorts: centre it"
     assert doubts == ([words] if told else [])
 
 
@@ -128,4 +128,4 @@ def test_content_is_not_centred_for_models_of_colour_or_without_plain_ground(tmp
     colour = write_familiar(tmp_path / "a.keras", preprocessing=replace(PREPROCESSING, channels=3))
     for path in (colour, write_sides(tmp_path / "b.keras")):
         opened = open_model(path)
-        refused(lambda: read(png(bars(1)[0, ..., 0]), opened, centre=True), "--centre is for models of grey images")  # noqa: B023
+        refused(lambda: read(png(bars(1)[0, ..., 0]), opened, centre=True), "centring needs grey training images")  # noqa: B023

@@ -81,7 +81,8 @@ def read_metadata(path: Path) -> Metadata:
     """
     if not has_metadata(path):
         raise UserError(
-            f"{path} is no strategy's model (where one was not run, the source model bears its name): choose another"
+            f"{path} is not a strategy's model; if its strategy was skipped, the file is a copy of the source model: "
+            "choose another"
         )
     with decoding(path), zipfile.ZipFile(path) as archive:
         content = json.loads(archive.read(MEMBER))

@@ -5,8 +5,6 @@ A chart is a list of panels, each small enough for a phone: the page lays them o
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 import re
@@ -20,12 +18,12 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import vl_convert
-from PIL import Image
 
 from transfer.evaluation.comparison import Comparison
 from transfer.evaluation.details import confusion, reliability_of, shown_classes
 from transfer.evaluation.outcomes import Outcomes
 from transfer.evaluation.selection import BASELINE
+from transfer.report.pages import png_address
 from transfer.report.words import per_class
 
 # Okabe & Ito's palette, told apart by colour-blind readers too, and four more; dashes and shapes tell strategies apart
@@ -285,7 +283,7 @@ def pictures(images: np.ndarray, captions: Sequence[str], notes: Sequence[str]) 
         notes: what is said of each under the pointer, and to those who do not see it.
     """
     place = np.arange(len(images))
-    data = pd.DataFrame({"url": list(map(_png_address, images)), "caption": captions, "note": notes})
+    data = pd.DataFrame({"url": list(map(png_address, images)), "caption": captions, "note": notes})
     data["column"], data["row"] = place % 5, place // 5
     base = alt.Chart(data).encode(
         x=alt.X("column:O", axis=None).scale(domain=list(range(5))), y=alt.Y("row:O", axis=None)
@@ -296,9 +294,3 @@ def pictures(images: np.ndarray, captions: Sequence[str], notes: Sequence[str]) 
     said = base.mark_text(dy=38, fontSize=11, limit=84, lineBreak="\n").encode(text="caption:N")
     chart = alt.layer(drawn, said).properties(width=420, height=120 * (place[-1] // 5 + 1))
     return Chart("errors", "Test images that most trainings get wrong.", [chart])
-
-
-def _png_address(image: np.ndarray) -> str:
-    stream = io.BytesIO()
-    Image.fromarray(image.squeeze()).save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

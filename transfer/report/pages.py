@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+from PIL import Image
 
 from transfer.report.blocks import MARKS, Bullets, Section, Table, Text, plain
 
@@ -88,6 +91,13 @@ def html(title: str, sections: Sequence[Section], strategies: Sequence[str] = ()
         seconds = Table(SECONDS, ["strategy"], [[plain(name)] for name in strategies])
     page = ENVIRONMENT.get_template("page.html")
     return page.render(title=title, sections=sections, key=key, marks=MARKS, seconds=seconds, charts_program=program)
+
+
+def png_address(image: np.ndarray) -> str:
+    """An image, (height, width, 1 or 3) uint8, as the `data:` address of a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(image.squeeze()).save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 @cache

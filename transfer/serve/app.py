@@ -12,17 +12,13 @@ from a page must come from this one.
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -34,16 +30,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from transfer.console import UserError
-from transfer.serve.models import Model, ranked
+from transfer.report.pages import TEMPLATES as LOOK  # of the report's page, which this one shares
+from transfer.report.pages import png_address
+from transfer.serve.models import Model, ranked, unfamiliar
 from transfer.serve.reading import read
 
 LARGEST = 10 << 20  # bytes of a file
 PATIENCE = 20.0  # seconds that an upload may take
 NAMED = 20  # classes that the page names, of more
-UNLIKE = 0.05  # of the training images, that all models together may take for unlike them
 THREADS = 2  # that answer at a time; more images wait
 TEMPLATES = Path(__file__).parent / "templates"
-LOOK = Path(__file__).parents[1] / "report" / "templates"  # of the report's page, which this one shares
 
 
 def build(models: Sequence[Model], best: str, hosts: Sequence[str]) -> Starlette:
@@ -63,7 +59,7 @@ def build(models: Sequence[Model], best: str, hosts: Sequence[str]) -> Starlette
         shown = {
             "models": [model.metadata for model in models],
             "best": best,
-            "first": models[0],  # which gives the canvas its form and ground
+            "first": models[0],  # which gives the canvas its form and background
             "largest": LARGEST,
             "named": NAMED,
         }
@@ -123,41 +119,28 @@ def answer(models: Sequence[Model], content: bytes, *, invert: bool, centre: boo
 
     Returns:
         `answers`, of each strategy all classes, most probable first; `warnings`, lines that follow the words "the image
-        is"; `unfamiliar`, whether it is unlike the training images to all models together, by the harmonic mean of the
-        parts of these that are as far from every class (Wilson 2019); `seen`, what the first model is given, as the
-        address of a PNG.
+        is"; `unfamiliar`, whether one of them says that all models together find it unlike their training images;
+        `seen`, what the first model is given, as the address of a PNG.
 
     Raises:
         UserError: if it cannot be read.
     """
     read_as: dict[str, tuple[np.ndarray, list[str]]] = {}  # by preprocessing, which models of a study share
     answers = {}
-    warnings: dict[str, None] = {}  # each once, in order
-    parts = []
+    doubted: dict[str, None] = {}  # each once, in order
+    p_values = []
     for model in models:
         form = model.metadata.preprocessing
         if form not in read_as:
-            read_as[form] = read(content, model, invert=invert, centre=centre, flag="")
+            read_as[form] = read(content, model, invert=invert, centre=centre)
         image, doubts = read_as[form]
-        [row], [part], [unlike] = model.answer(image[np.newaxis], flag="")
+        [row], [p_value], [unlike] = model.answer(image[np.newaxis])
         answers[model.metadata.strategy] = ranked(row, model.metadata.classes)
-        parts.append(float(part))
-        unlike.pop("unfamiliar", None)  # for which all models are asked together
-        warnings |= dict.fromkeys([*doubts, *unlike.values()])
-    seen = as_address(read_as[models[0].metadata.preprocessing][0])
-    return {
-        "answers": answers,
-        "warnings": list(warnings),
-        "unfamiliar": harmonic_mean(parts) <= UNLIKE,
-        "seen": seen,
-    }
-
-
-def as_address(image: np.ndarray) -> str:
-    """An image, (height, width, channels) uint8, as the address of a PNG that a page can show."""
-    stream = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+        p_values.append(p_value)
+        doubted |= dict.fromkeys([*doubts, *unlike])
+    strange = unfamiliar(p_values)
+    seen = png_address(read_as[models[0].metadata.preprocessing][0])
+    return {"answers": answers, "warnings": [*strange, *doubted], "unfamiliar": bool(strange), "seen": seen}
 
 
 async def refuse(_: Request, error: Exception) -> Response:

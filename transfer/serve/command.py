@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transfer.console import UserError, one_line, say
+from transfer.console import UserError, one_line, say, warn
+from transfer.serve.files import MODELS, warn_of_others
 
 if TYPE_CHECKING:
     import uvicorn
@@ -38,11 +38,7 @@ HEADERS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument(
-        "--models",
-        type=Path,
-        default=Path("models"),
-        metavar="FOLDER",
-        help="where the models are (default: %(default)s)",
+        "--models", type=Path, default=MODELS, metavar="FOLDER", help="where the models are (default: %(default)s)"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)"
@@ -56,14 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     name = f"[{host}]" if ":" in host else host  # in a URL and in the header Host
     with bind(host, arguments.port) as listener:  # before anything that takes time
         from transfer.serve.app import build
-        from transfer.serve.files import warn_of_others
         from transfer.serve.models import open_folder
 
         models, best = open_folder(arguments.models)
         warn_of_others(sorted(arguments.models.glob("*.keras")))
         application = build(models, best, ["*"] if host in EVERY else [*LOOPBACK, name])
         if name not in LOOPBACK:
-            print(f"warning: with --host {host} whoever reaches this machine can use the page", file=sys.stderr)
+            warn(f"with --host {host} whoever reaches this machine can use the page")
         strategies = ", ".join(model.metadata.strategy for model in models)
         say(f"{strategies} answer on http://{name}:{listener.getsockname()[1]}/ until Ctrl-C")
         try:

@@ -95,7 +95,7 @@ def export(path: Path, name: str, output: Path) -> float:
     # Faint images keep a model undecided: a difference shows that full contrast would hide, where one class has it all.
     noise = np.random.default_rng(0).random((IMAGES, *model.preprocessing.shape))
     images = np.rint(noise * np.linspace(0, 255, IMAGES).reshape(-1, 1, 1, 1)).astype(np.uint8)
-    expected = model.probabilities(images)
+    expected = model.ask(images)[0]
     with tempfile.TemporaryDirectory() as folder:
         converted = Path(folder) / FORMATS[name][1]
         try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from transfer.console import UserError, shown, some
+from transfer.console import UserError, shown, some, warn
 
 MODELS = Path("models")  # of the study in this folder
-DEFAULT = MODELS / "best.keras"  # a copy of the recommended strategy's model
+BEST = "best.keras"  # a copy of the recommended strategy's model
+DEFAULT = MODELS / BEST
 
 
 def model_path(text: str) -> Path:
@@ -35,5 +35,4 @@ def warn_of_others(paths: Sequence[Path]) -> None:
         what, command = f"{some(others)} are", "dvc checkout"
         if len(others) == 1:
             what, command = f"{others[0]} is", f"dvc checkout {others[0]}"
-        warning = f"{what} not what dvc.lock records, as after `git switch`: run `{command}`, or `dvc repro`"
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
+        warn(f"{what} not what dvc.lock records, as after `git switch`: run `{command}`, or `dvc repro`")

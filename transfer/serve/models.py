@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
 
 from transfer.console import UserError
+from transfer.data.ground import CONTENT, background
 from transfer.data.preprocessing import Preprocessing
-from transfer.models.familiarity import DOUBTS, Familiarity, read_familiarity, with_features
+from transfer.models.familiarity import Familiarity, read_familiarity, with_features
 from transfer.models.metadata import Metadata, has_metadata, read_metadata
-from transfer.models.networks import load_model, predictor
+from transfer.models.networks import load_model
 from transfer.models.safety import read_model_file
+from transfer.serve.files import BEST
 
-BEST = "best.keras"  # a copy of the recommended strategy's model
+UNFAMILIAR = 0.05  # the largest p-value with which an image is called unfamiliar
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Model:
         preprocessing: of the images that it takes.
         familiarity: what its training images look like; None if it does not say.
         network: the Keras model.
-        ask: gives the probabilities, (n, classes) float32, of images in uint8, (n, height, width, channels), and, where
-            there is `familiarity`, their features; may be called from several threads at once.
+        ask: gives the probabilities, (n, classes) float32, of images in uint8, (n, height, width, channels), and their
+            features; may be called from several threads at once.
     """
 
     metadata: Metadata
@@ -40,30 +43,45 @@ class Model:
 
     @property
     def centres(self) -> bool:
-        """Whether content can be told from ground in its images, and so be centred."""
+        """Whether content can be told from the background in its images, and so be centred."""
         return self.preprocessing.channels == 1 and self.familiarity is not None and self.familiarity.plain
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Of images in uint8, (n, height, width, channels), as (n, classes) float32."""
-        return self.ask(images)[0]
-
-    def answer(self, images: np.ndarray, flag: str = "--") -> tuple[np.ndarray, np.ndarray, list[dict[str, str]]]:
-        """The same, and what is unlike the training images.
-
-        Args:
-            images: to be told.
-            flag: what stands before the words invert and centre where they are advised.
+    def answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
+        """What the model says of images in uint8, (n, height, width, channels), and what is unlike its training images.
 
         Returns:
-            Probabilities; which part of the training images is as far from every class, (n,), 1 if that is not known;
-            and of each image, by the keys of `familiarity.DOUBTS`, words that follow its name and "is".
+            Probabilities, (n, classes) float32; p-values, (n,), for `unfamiliar`, 1 where `familiarity` is None; and
+            what is doubtful of each image, in words that follow its name and "is".
         """
-        probabilities, *features = self.ask(images)
-        if self.familiarity is None:
-            return probabilities, np.ones(len(images)), [{} for _ in images]
-        found = self.familiarity.doubts(images, *features)
-        words = [{name: DOUBTS[name].format(flag) for name in each} for each in found]
-        return probabilities, self.familiarity.as_far(*features), words
+        probabilities, features = self.ask(images)
+        known = self.familiarity
+        if known is None:
+            return probabilities, np.ones(len(images)), [[] for _ in images]
+        grey = images.mean(axis=3, dtype=np.float32)
+        here, usual = background(grey), known.background
+        inverted = np.abs(255 - usual[50] - here) < np.abs(usual[50] - here)
+        other = (here < usual[0] - CONTENT / 2) | (here > usual[100] + CONTENT / 2)
+        shade = "light" if known.dark else "dark"
+        found = {
+            f"on a {shade} background, unlike the training images: invert it": inverted & known.plain,
+            "on another background than the training images: centre it": other & ~inverted & self.centres,
+            "nearly blank: its contrast is less than half of what 99 % of the training images have": (
+                grey.std(axis=(1, 2)) < known.contrast[1] / 2
+            ),
+        }
+        doubts = [[words for words, where in found.items() if where[row]] for row in range(len(images))]
+        return probabilities, known.p_values(features), doubts
+
+
+def unfamiliar(p_values: Sequence[float]) -> list[str]:
+    """The doubt that an image is of none of the classes, if there is: words that follow its name and "is".
+
+    Args:
+        p_values: of the image, one from every model that was asked; their harmonic mean counts (Wilson 2019).
+    """
+    if harmonic_mean(p_values) > UNFAMILIAR:
+        return []
+    return [f"further from every class than {1 - UNFAMILIAR:.0%} of the training images: perhaps it belongs to none"]
 
 
 def open_model(path: Path) -> Model:
@@ -80,10 +98,8 @@ def open_model(path: Path) -> Model:
             f"{path} was saved with preprocessing that is not known here: make it again by `dvc repro`"
         ) from None
     read_model_file(path)  # which lets no code through, whoever made the file
-    familiarity = read_familiarity(path)
     network = load_model(path)
-    ask = with_features(network) if familiarity else predictor(network)
-    return Model(metadata, preprocessing, familiarity, network, ask)
+    return Model(metadata, preprocessing, read_familiarity(path), network, with_features(network))
 
 
 def open_folder(folder: Path) -> tuple[list[Model], str]:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transfer.console import USER_ERROR, UserError, counted, shown
+from transfer.console import USER_ERROR, UserError, counted, shown, warn
 from transfer.serve.files import DEFAULT, check_there, model_path, warn_of_others
 
 DESCRIPTION = """\
@@ -33,13 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="classes to print for each file (default: %(default)s)"
     )
+    parser.add_argument("--invert", action="store_true", help="invert light and dark (dark ink on paper)")
     parser.add_argument(
-        "--invert", action="store_true", help="turn light and dark round first, as for photos of dark ink on paper"
-    )
-    parser.add_argument(
-        "--centre",
-        action="store_true",
-        help="first cut out what stands on plain ground, and give it the size and place that training images have",
+        "--centre", action="store_true", help="crop to the content, then scale and centre it as in training"
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON document in place of a table")
@@ -53,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from transfer.serve import reading
-    from transfer.serve.models import open_model, ranked
+    from transfer.serve.models import open_model, ranked, unfamiliar
 
     files = list_files(arguments.images)
     check_there(arguments.model)
@@ -75,9 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     images = read()
     answers: list[dict[str, Any]] = []
     while batch := list(islice(images, BATCH)):
-        probabilities, _, unlike = model.answer(np.stack([image for _, image, _ in batch]))
-        for (file, _, doubts), row, more in zip(batch, probabilities, unlike, strict=True):
-            doubts += more.values()
+        answered = model.answer(np.stack([image for _, image, _ in batch]))
+        for (file, _, doubts), row, p_value, unlike in zip(batch, *answered, strict=True):
+            doubts += [*unlike, *unfamiliar([p_value])]
             for doubt in doubts:
                 warn(f"{shown(file)} is {doubt}")
             predictions = ranked(row, metadata.classes, arguments.top)
@@ -92,11 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
     elif answers:
         print(table(f"{metadata.strategy}, {counted(metadata.shots, 'label')} per class", answers), end="", flush=True)
     return USER_ERROR if failures else 0
-
-
-def warn(line: str) -> None:
-    """Say what is doubtful, beside the answers."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def list_files(named: Sequence[Path]) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,8 +32,8 @@ class Run:
         trainable_parameters: numbers that training changed.
         gradient_steps: updates of the weights.
         examples_seen: images that went through training, repeats counted.
-        unlabelled_images: images without labels that training used.
         train_seconds, predict_seconds: on this machine, beside other runs; `training/seconds.py` says of what.
+        unlabelled_images: images without labels that training used.
     """
 
     probabilities: np.ndarray
@@ -41,10 +41,9 @@ class Run:
     trainable_parameters: int
     gradient_steps: int
     examples_seen: int
-    unlabelled_images: int = 0
-    _: KW_ONLY
     train_seconds: float
     predict_seconds: float
+    unlabelled_images: int = 0
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The same as named arrays."""
@@ -57,9 +56,9 @@ class Run:
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
         """What `arrays` gave."""
         weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight")]
-        train, predict = arrays["seconds"].tolist()
-        counts = arrays["counts"].tolist()
-        return cls(arrays["probabilities"], weights, *counts, train_seconds=train, predict_seconds=predict)
+        *counts, unlabelled = arrays["counts"].tolist()
+        numbers = [*counts, *arrays["seconds"].tolist(), unlabelled]
+        return cls(arrays["probabilities"], weights, *numbers)
 
 
 Export = Callable[[list[np.ndarray], Path], None]
@@ -106,8 +105,11 @@ def train_runs(
         runs[number] = run if draws[number].seed == 0 else replace(run, weights=[])
         cache.write(draws[number], runs[number].arrays())
     cache.trim()
-    seconds = {n: (run.train_seconds, 1000 * run.predict_seconds / len(run.probabilities)) for n, run in runs.items()}
-    keep_seconds(strategy, [(draws[n].shots, draws[n].seed, *seconds[n]) for n in sorted(runs)])
+    done = [
+        (draws[n].shots, draws[n].seed, run.train_seconds, 1000 * run.predict_seconds / len(run.probabilities))
+        for n, run in sorted(runs.items())
+    ]
+    keep_seconds(strategy, done)
 
     model, largest = Path("models", f"{strategy}.keras"), order[0]
     export(runs[largest].weights, model)

@@ -78,7 +78,7 @@ function prepared() {
   const side = Math.max(...sides.map((each) => Math.max(...each) - Math.min(...each)));
   const fitting = Math.min(Math.max((side * STROKE) / (1 - STROKE), LONG * THIN), LONG * PEN * 2);
   paint(brush, spare && side > LONG * PEN ? fitting : LONG * PEN, spare);
-  if ((main.dataset.ground === "light") !== (main.dataset.polarity === "inverted")) {
+  if ((main.dataset.background === "light") !== (main.dataset.polarity === "inverted")) {
     brush.globalCompositeOperation = "difference";
     brush.fillStyle = "#fff";
     brush.fillRect(0, 0, image.width, image.height);
@@ -140,9 +140,7 @@ function tell({ answers, warnings, unfamiliar, seen }, name) {
   find("#summary").textContent = unfamiliar
     ? `This looks unlike everything that the models were trained on. The nearest is ${sorted.map(([each]) => each).join(" or ")}`
     : one ? `${models > 1 ? `All ${models} models say` : "The model says"} ${sorted[0][0]}` : `They differ: ${differing}`;
-  const lines = warnings.map((each) => `The image is ${each}.`);
-  if (unfamiliar) lines.unshift("No more than 5 % of the training images are as far from every class that the models know.");
-  warn(lines);
+  warn(warnings.map((each) => `The image is ${each}.`));
 }
 
 function warn(lines) {
