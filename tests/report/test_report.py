@@ -191,7 +191,7 @@ def test_advice_where_transfer_wins() -> None:
     comparison = comparison_of({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.5})
     assert advice.headline(comparison) == [
         "**Use dense_head with 1 to 10 labels per class.**",
-        "A source model pays with 1 to 10 labels per class.",
+        "A source model helps with 1 to 10 labels per class.",
     ]
     first = advice.advise(comparison, 1)
     assert first.startswith("With 1 label per class use dense_head: ")
@@ -237,7 +237,7 @@ def test_what_is_undecided_is_told_with_the_draws_that_would_tell() -> None:
     best = comparison.best(1)
     assert comparison.recommended(1).strategy == best.strategy
     if best.strategy != "scratch":
-        assert "may or may not pay" in advice.headline(comparison)[1]
+        assert "may help" in advice.headline(comparison)[1]
     assert advice.more_draws(1) == "about 1 more draw would tell"
 
 
@@ -255,8 +255,8 @@ def test_the_headline_answers_without_unlabelled_images_too(ten: Study) -> None:
     comparison = ten.comparison
     assert advice.headline(comparison) == [
         "**Use self_training with 1 to 10 labels per class.**",
-        "A source model pays with 1 to 10 labels per class. Without unlabelled images use end_to_end with 1 to 10 "
-        "labels per class; there a source model pays with 1 to 10 labels per class.",
+        "Unlabelled images help with 1 to 10 labels per class. Without them use end_to_end with 1 to 10 labels per "
+        "class; a source model helps with 1 to 10 labels per class.",
     ]
     other = comparison.results.query("strategy == 'end_to_end' and shots == 1")
     accuracy = f"{100 * other['accuracy'].item():.2f} ± {100 * other['margin'].item():.2f} %"

@@ -25,15 +25,14 @@ def headline(comparison: Comparison) -> list[str]:
             "One draw says nothing about the next: there are no intervals and no verdicts. Set `split.seeds` to 6 or "
             "more, or to 10 to detect differences of about one standard deviation.",
         ]
-    sentences = []
-    if pays := _source_model(comparison):
-        sentences.append(f"A source model {pays}.")
+    use = f"**Use {_recommended(comparison)}.**"
     alone = comparison.without(UNLABELLED)
-    if alone and len(alone.strategies) < len(comparison.strategies):
-        pays = _source_model(alone)
-        there = f"; there a source model {pays}" if pays else ""
-        sentences.append(f"Without unlabelled images use {_recommended(alone)}{there}.")
-    return [f"**Use {_recommended(comparison)}.**", *([" ".join(sentences)] if sentences else [])]
+    if alone is None or not comparison.needing(UNLABELLED):
+        source_model = _helps(comparison, SOURCE_MODEL, "A source model", ONE)
+        return [use, f"{source_model}."] if source_model else [use]
+    source_model = _helps(alone, SOURCE_MODEL, "; a source model", ONE)
+    said = f"{_helps(comparison, UNLABELLED, 'Unlabelled images', MANY)}. Without them use {_recommended(alone)}"
+    return [use, f"{said}{source_model}."]
 
 
 def _recommended(comparison: Comparison) -> str:
@@ -41,22 +40,34 @@ def _recommended(comparison: Comparison) -> str:
     return by_budget({shots: str(comparison.recommended(shots).strategy) for shots in comparison.shots})
 
 
-def _source_model(comparison: Comparison) -> str:
-    """Where a source model pays; empty if only strategies with one, or only such without, were measured."""
-    others = comparison.without(SOURCE_MODEL)
-    if others is None or not comparison.needing(SOURCE_MODEL):
+ONE, MANY = ("helps", "may help", "is not needed"), ("help", "may help", "are not needed")
+
+
+def _helps(comparison: Comparison, need: str, what: str, words: tuple[str, str, str]) -> str:
+    """Where something that strategies need helps; empty if only such, or no such strategies were measured.
+
+    Args:
+        comparison: of the strategies.
+        need: which of their needs.
+        what: how the sentence begins.
+        words: for where the recommended strategy needs it and is better than the best without it; where that is
+            undecided; and where the recommended strategy does not need it.
+    """
+    others = comparison.without(need)
+    if others is None or not comparison.needing(need):
         return ""
 
     def kind(shots: int) -> str:
         chosen, other = comparison.recommended(shots), others.best(shots)
         if chosen.failed:
             return ""
-        if SOURCE_MODEL not in comparison.needs[chosen.strategy]:
-            return "is not needed"
-        pays = other.failed or comparison.verdict(chosen.strategy, other.strategy, shots) == BETTER
-        return "pays" if pays else "may or may not pay"
+        if need not in comparison.needs[chosen.strategy]:
+            return words[2]
+        better = other.failed or comparison.verdict(chosen.strategy, other.strategy, shots) == BETTER
+        return words[0] if better else words[1]
 
-    return by_budget({shots: kind(shots) for shots in comparison.shots})
+    said = by_budget({shots: kind(shots) for shots in comparison.shots})
+    return f"{what} {said}" if said else ""
 
 
 def needs(comparison: Comparison, strategy: str) -> str:

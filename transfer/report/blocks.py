@@ -27,8 +27,8 @@ class Entry(NamedTuple):
 
 
 MARKS = {  # signs behind an entry, and what they mean
-    "recommended": ("✓", "recommended, as it needs least of the highest and those equal to it"),
-    "best": ("★", "highest, and needs more"),
+    "recommended": ("✓", "recommended: the highest, or what is equal to it and needs less"),
+    "best": ("★", "highest, but needs more than the recommended"),
     "failed": ("†", "training failed: nearly every image gets the same class; compared with nothing"),
     "better": ("▲", "better"),
     "worse": ("▼", "worse"),

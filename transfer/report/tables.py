@@ -41,12 +41,19 @@ def ranking(comparison: Comparison) -> Table:
         mark = next((name for name, is_so in marks.items() if is_so), result.versus_best.replace(WORSE, ""))
         return Entry(percent(result.accuracy), result.accuracy, mark)
 
-    rows = [[plain(name), *map(entry, comparison.of(name)), plain(needs(comparison, name))] for name in order]
+    rows = [
+        [
+            *(plain(name), *map(entry, comparison.of(name)), plain(needs(comparison, name))),
+            plain(int(comparison.of(name)[-1].trainable_parameters)),
+        ]
+        for name in order
+    ]
     used = {entry.mark for row in rows for entry in row}
     signs = [key(mark) for mark in ("recommended", "best", EQUAL, UNDECIDED, "failed") if mark in used]
     note = f"{'; '.join([*signs, 'no mark: worse than the highest']) if many else 'One draw: no verdicts'}."
     note += f" Equal in practice: within {in_points(comparison.within)}." if EQUAL in used else ""
-    head = ["strategy", *(f"{shots:,}" for shots in comparison.shots), "needs"]
+    note += " Highest mean over all columns first."
+    head = ["strategy", *(f"{shots:,}" for shots in comparison.shots), "needs", "trained parameters"]
     return Table("Accuracy in % by labelled images per class", head, rows, note=note)
 
 
