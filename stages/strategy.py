@@ -58,6 +58,7 @@ def run_strategy(strategy: ModuleType) -> None:
         task.target,
         cache=RunCache(prepared.start, compute.remember),
         params=params,
+        summary=strategy.SUMMARY,
         needs=strategy.NEEDS,
         precision=chosen if networks else None,
         draws=prepared.draws,

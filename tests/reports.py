@@ -52,7 +52,10 @@ def outcomes_of(
         confidence.append(rng.uniform(0.4, 1, images))
     names, budgets, seed_of = (list(column) for column in zip(*grid, strict=True))
     versions = {"versions": {"keras": "3"}, "params": {"layer": "block2"}, "precision": "float32"}
-    made_with = {name: versions | {"needs": NEEDS.get(name, ["labels", "source model"])} for name in means}
+    made_with = {
+        name: versions | {"summary": f"do as {name} does", "needs": NEEDS.get(name, ["labels", "source model"])}
+        for name in means
+    }
     return Outcomes(
         strategy=np.array(names),
         shots=np.array(budgets, np.int32),

@@ -253,7 +253,7 @@ def test_seconds_beside_the_page_are_shown_and_sorted(opened: Open) -> None:
     page = opened()
     first = page.locator("#which table")
     head = first.locator("thead th").last
-    assert re.sub(r"\s+", " ", head.inner_text()) == "seconds to train, 10 labels"
+    assert re.sub(r"\s+", " ", head.inner_text()) == "seconds to train, 10 labels per class"
     head.locator("button").click()
     names, taken = first.locator("tbody th").all_inner_texts(), first.locator("tbody td:last-child").all_inner_texts()
     assert names[:2] == ["dense_head", "scratch"]

@@ -259,7 +259,7 @@ EDGE = ((0.1, 0.2), (0.1, 0.8))  # a stroke on the left
 
 def test_a_drawing_is_answered_by_every_strategy(opened: Open) -> None:
     page = opened()
-    assert page.locator("#answers h3").all_inner_texts() == ["end_to_end ★ best", "scratch"]
+    assert page.locator("#answers h3").all_inner_texts() == ["end_to_end ✓ recommended", "scratch"]
     assert "1,000 labels" in page.locator("#answers li").first.inner_text()
     draw(page, *EDGE)
     says(page, "All 2 models say left")

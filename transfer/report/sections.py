@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -47,8 +48,11 @@ def _which_to_use(study: Study) -> Section:
         noted = counted(len(study.notes), "warning")
         said.append(f"The section Data has {noted}: read that before you rely on this.")
     words = [advise(comparison, shots) for shots in comparison.shots] + negative_transfer(comparison)
-    blocks = [*map(Text, filter(None, said)), ranking(comparison)]
-    return Section("which", "Which to use", [*blocks, Details("Every number of labels in words", [Bullets(words)])])
+    blocks: list[Any] = [*map(Text, filter(None, said)), ranking(comparison)]
+    what = [f"`{name}`: {study.made_with[name]['summary']}." for name in comparison.strategies]
+    folded = {"What each strategy does": what, "Every number of labels in words": words}
+    blocks += [Details(name, [Bullets(items)]) for name, items in folded.items()]
+    return Section("which", "Which to use", blocks)
 
 
 def _learning_curves(study: Study) -> Section:

@@ -140,7 +140,7 @@ def answer(models: Sequence[Model], content: bytes, *, invert: bool, centre: boo
         doubted |= dict.fromkeys([*doubts, *unlike])
     strange = unfamiliar(p_values)
     seen = png_address(read_as[models[0].metadata.preprocessing][0])
-    return {"answers": answers, "warnings": [*strange, *doubted], "unfamiliar": bool(strange), "seen": seen}
+    return {"answers": answers, "warnings": [*doubted, *strange], "unfamiliar": bool(strange), "seen": seen}
 
 
 async def refuse(_: Request, error: Exception) -> Response:

@@ -63,7 +63,9 @@ class Model:
         other = (here < usual[0] - CONTENT / 2) | (here > usual[100] + CONTENT / 2)
         shade = "light" if known.dark else "dark"
         found = {
-            f"on a {shade} background, unlike the training images: invert it": inverted & known.plain,
+            f"on a {shade} background, unlike the training images: invert it, or leave it as it was": (
+                inverted & known.plain
+            ),
             "on another background than the training images: centre it": other & ~inverted & self.centres,
             "nearly blank: its contrast is less than half of what 99 % of the training images have": (
                 grey.std(axis=(1, 2)) < known.contrast[1] / 2

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     while batch := list(islice(images, BATCH)):
         answered = model.answer(np.stack([image for _, image, _ in batch]))
         for (file, _, doubts), row, p_value, unlike in zip(batch, *answered, strict=True):
-            doubts += [*unlike, *unfamiliar([p_value])]
+            doubts += unlike or unfamiliar([p_value])  # one word for one cause
             for doubt in doubts:
                 warn(f"{shown(file)} is {doubt}")
             predictions = ranked(row, metadata.classes, arguments.top)

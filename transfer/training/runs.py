@@ -72,6 +72,7 @@ def train_runs(
     *,
     cache: RunCache,
     params: Section,
+    summary: str = "",
     needs: Sequence[str] = (),
     precision: str | None = None,
     draws: Sequence[Draw] | None = None,
@@ -85,6 +86,7 @@ def train_runs(
         target: gives the draws.
         cache: of runs that were trained before.
         params: the strategy's section, to be kept with its predictions.
+        summary: what the strategy does, likewise.
         needs: what the strategy learns from, likewise.
         precision: what networks are trained in, to be kept with the predictions; None where none are.
         draws: what is trained on in the place of `target.runs()`, in its order.
@@ -115,7 +117,8 @@ def train_runs(
     export(runs[largest].weights, model)
     metadata = Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
     write_metadata(model, metadata, Familiarity.of(model, target.images, draws[largest].rows))
-    made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model), "needs": list(needs)}
+    made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
+    made |= {"summary": summary, "needs": list(needs)}
     predictions = gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
     if count := int(predictions.collapsed.sum()):
         say(

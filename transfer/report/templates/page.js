@@ -19,7 +19,7 @@ function addSeconds(table, title, budget, shown) {
 const timed = document.querySelector("#seconds");
 if (timed && budgets.length) {
   const most = budgets.at(-1);
-  addSeconds(document.querySelector("#which table"), `seconds to\u00a0train, ${spelled(most)}\u00a0labels`, most, 1);
+  addSeconds(document.querySelector("#which table"), `seconds to\u00a0train, ${spelled(most)}\u00a0labels per\u00a0class`, most, 1);
   for (const budget of budgets) addSeconds(timed.querySelector("table"), spelled(budget), budget, 2);
   timed.hidden = false;
 }
