@@ -50,29 +50,26 @@ def _helps(comparison: Comparison, need: str, what: str, words: tuple[str, str, 
         comparison: of the strategies.
         need: which of their needs.
         what: how the sentence begins.
-        words: for where the recommended strategy needs it and is better than the best without it; where that is
-            undecided; and where the recommended strategy does not need it.
+        words: for where the recommended strategy needs it and is better than all without it; where it is not better
+            than all; and where it does not need it.
     """
     others = comparison.without(need)
     if others is None or not comparison.needing(need):
         return ""
 
     def kind(shots: int) -> str:
-        chosen, other = comparison.recommended(shots), others.best(shots)
+        chosen = comparison.recommended(shots)
         if chosen.failed:
             return ""
         if need not in comparison.needs[chosen.strategy]:
             return words[2]
-        better = other.failed or comparison.verdict(chosen.strategy, other.strategy, shots) == BETTER
-        return words[0] if better else words[1]
+        verdicts = {
+            comparison.verdict(chosen.strategy, other.strategy, shots) for other in others.at(shots) if not other.failed
+        }
+        return words[0] if verdicts <= {BETTER} else words[1]
 
     said = by_budget({shots: kind(shots) for shots in comparison.shots})
     return f"{what} {said}" if said else ""
-
-
-def needs(comparison: Comparison, strategy: str) -> str:
-    """What a strategy needs, as in `labels and source model`."""
-    return listed(comparison.needs[strategy])
 
 
 def advise(comparison: Comparison, shots: int) -> str:
@@ -84,7 +81,7 @@ def advise(comparison: Comparison, shots: int) -> str:
     sentences = [f"With {per_class(shots)} use {chosen.strategy}: {accuracy}"]
     if chosen.verdict == BETTER:
         sentences[0] += f", {number(100 * chosen.gain)} points above {BASELINE}"
-    sentences.append(f"It needs {needs(comparison, chosen.strategy)}")
+    sentences.append(f"It needs {listed(comparison.needs[chosen.strategy])}")
     if not chosen.best:
         sentences.append(f"{best.strategy} is highest, at {percent(best.accuracy)} %, but needs more")
     every = comparison.at(shots)

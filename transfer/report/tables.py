@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from transfer.evaluation.comparison import UNLABELLED, Comparison, rows_of
+from transfer.evaluation.comparison import LABELS, UNLABELLED, Comparison, rows_of
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import EQUAL, UNDECIDED, VERDICTS, WORSE
 from transfer.report import charts
-from transfer.report.advice import equivalence, needs
+from transfer.report.advice import equivalence
 from transfer.report.blocks import Details, Entry, Section, Table, Text, key, plain, table_of
 from transfer.report.words import in_points, listed, percent, points
 
@@ -43,7 +43,7 @@ def ranking(comparison: Comparison) -> Table:
 
     rows = [
         [
-            *(plain(name), *map(entry, comparison.of(name)), plain(needs(comparison, name))),
+            *(plain(name), *map(entry, comparison.of(name)), plain(_needs(comparison.needs[name]))),
             plain(int(comparison.of(name)[-1].trainable_parameters)),
         ]
         for name in order
@@ -53,8 +53,14 @@ def ranking(comparison: Comparison) -> Table:
     note = f"{'; '.join([*signs, 'no mark: worse than the highest']) if many else 'One draw: no verdicts'}."
     note += f" Equal in practice: within {in_points(comparison.within)}." if EQUAL in used else ""
     note += " Highest mean over all columns first."
-    head = ["strategy", *(f"{shots:,}" for shots in comparison.shots), "needs", "trained parameters"]
+    head = ["strategy", *(f"{shots:,}" for shots in comparison.shots), "needs beside labels", "trained parameters"]
     return Table("Accuracy in % by labelled images per class", head, rows, note=note)
+
+
+def _needs(needed: Sequence[str]) -> str:
+    """What a strategy needs beside labels."""
+    others = ", ".join(need for need in needed if need != LABELS) or "–"
+    return others if LABELS in needed else f"{others}, no labels"
 
 
 def spread(comparison: Comparison) -> Table:

@@ -5,7 +5,7 @@ const root = document.documentElement;
 // Seconds of one run, where the pipeline measured them: a file beside the page, which may be absent.
 const seconds = window.SECONDS ?? {};
 const budgets = Object.keys(Object.assign({}, ...Object.values(seconds))); // numbers, so in their order
-const spelled = (number) => Number(number).toLocaleString("en", { maximumSignificantDigits: 3 });
+const spelled = (number, digits) => Number(number).toLocaleString("en", { maximumSignificantDigits: digits });
 function addSeconds(table, title, budget, shown) {
   table.tHead.rows[0].insertAdjacentHTML("beforeend", `<th scope="col" class="number"><button type="button">${title}</button></th>`);
   for (const row of table.tBodies[0].rows) {
@@ -13,7 +13,7 @@ function addSeconds(table, title, budget, shown) {
     const cell = row.insertCell();
     cell.className = "number";
     cell.dataset.value = taken?.[0] ?? "-inf";
-    cell.textContent = taken?.slice(0, shown).map(spelled).join("\u00a0/ ") ?? "–";
+    cell.textContent = taken?.slice(0, shown).map((each) => spelled(each, 2)).join("\u00a0/ ") ?? "–";
   }
 }
 const timed = document.querySelector("#seconds");
