@@ -7,7 +7,7 @@ import pandas as pd
 from transfer.console import UserError, counted, run, say
 from transfer.data.predictions import Predictions
 from transfer.evaluation.outcomes import Probes
-from transfer.evaluation.scores import check_predictions, correct_of, headline, outcomes_of, score_probes, score_runs
+from transfer.evaluation.scores import check_predictions, headline, outcomes_of, score_probes, score_runs
 from transfer.files import read_arrays, read_facts, read_record, write_json, write_record, write_text
 
 RESULTS = Path("results")
@@ -28,7 +28,6 @@ def main() -> None:
     runs = pd.concat([score_runs(name, given, labels) for name, given in predictions.items()], ignore_index=True)
 
     write_table("cells", runs)
-    write_record(RESULTS / "correct.npz", correct_of(predictions, labels))
     write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels))
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))

@@ -10,7 +10,7 @@ from transfer.console import UserError, counted, run, say
 from transfer.evaluation.comparison import compare
 from transfer.evaluation.outcomes import Correct, Outcomes, Probes
 from transfer.evaluation.selection import Params, choose_strategies
-from transfer.files import digest, read_arrays, read_facts, read_record, write_text, write_whole
+from transfer.files import digest, read_arrays, read_facts, read_record, write_record, write_text, write_whole
 from transfer.params import read_section
 from transfer.report import pages
 from transfer.report.sections import charts_of, write_report
@@ -24,7 +24,8 @@ def main() -> None:
     """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
-    correct = read_record(RESULTS / "correct.npz", Correct)
+    correct = Correct.of(outcomes)
+    write_record(RESULTS / "correct.npz", correct)
     runs = pd.read_csv(RESULTS / "cells.csv")
     strategies = choose_strategies(runs, None if params.strategies == "all" else params.strategies)
     say(f"report: {counted(len(runs), 'run')}; {', '.join(strategies)}")

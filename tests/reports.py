@@ -60,6 +60,7 @@ def outcomes_of(
         strategy=np.array(names),
         shots=np.array(budgets, np.int32),
         seed=np.array(seed_of, np.int32),
+        collapsed=np.zeros(len(names), bool),
         predicted=np.array(predicted, np.int16),
         confidence=np.array(confidence, np.float32),
         scaled=np.array(confidence, np.float32) ** 1.1,
@@ -91,23 +92,7 @@ def side(title: str, classes: list[str]) -> dict[str, Any]:
     return {"title": title, "classes": classes, "raw": {"images": {"shape": [4, 28, 28], "sha256": "abc"}}} | counts
 
 
-def correct_of(outcomes: Outcomes, collapsed: np.ndarray | None = None) -> Correct:
-    """What is kept in Git of these outcomes."""
-    needs = {name: made["needs"] for name, made in json.loads(str(outcomes.made_with)).items()}
-    return Correct(
-        strategy=outcomes.strategy,
-        shots=outcomes.shots,
-        seed=outcomes.seed,
-        collapsed=np.zeros(len(outcomes.seed), bool) if collapsed is None else collapsed,
-        images=np.array(len(outcomes.labels)),
-        bits=np.packbits(outcomes.predicted == outcomes.labels, axis=1),
-        needs=np.array(json.dumps(needs)),
-    )
-
-
-def study_of(
-    outcomes: Outcomes, strategies: list[str] | None = None, collapsed: np.ndarray | None = None, within: float = 0.005
-) -> Study:
+def study_of(outcomes: Outcomes, strategies: list[str] | None = None, within: float = 0.005) -> Study:
     """All that a report of these outcomes is made from."""
     runs, rng = runs_of(outcomes), np.random.default_rng(3)
     seeds = int(outcomes.seed.max()) + 1
@@ -119,7 +104,7 @@ def study_of(
         notes=np.array([], np.str_),
     )
     return Study(
-        comparison=compare(runs, correct_of(outcomes, collapsed), choose_strategies(runs, strategies), within),
+        comparison=compare(runs, Correct.of(outcomes), choose_strategies(runs, strategies), within),
         runs=runs,
         outcomes=outcomes,
         probes=probes,

@@ -158,7 +158,7 @@ STUDY, OTHER = (reports.outcomes_of(reports.MEANS | {"dense_head": mean}) for me
 
 def study(outcomes: Outcomes, seeds: Sequence[int] = range(8)) -> Revision:
     """A study of which it is known which test images are right; some of its seeds."""
-    runs, correct = reports.runs_of(outcomes), reports.correct_of(outcomes)
+    runs, correct = reports.runs_of(outcomes), Correct.of(outcomes)
     own = np.isin(correct.seed, seeds)
     by_run = {name: getattr(correct, name)[own] for name in ("strategy", "shots", "seed", "collapsed", "bits")}
     return revision(runs[own].reset_index(drop=True), 0.5, replace(correct, **by_run))
@@ -177,7 +177,7 @@ def judged(base: Revision, other: Revision, metric: str = "accuracy", tolerance:
 
 
 def test_a_cell_has_the_interval_of_the_report() -> None:
-    comparison = report.compare(reports.runs_of(STUDY), reports.correct_of(STUDY), list(reports.MEANS), 0.005)
+    comparison = report.compare(reports.runs_of(STUDY), Correct.of(STUDY), list(reports.MEANS), 0.005)
     cells = comparison.results.set_index(["strategy", "shots"])
     for change in compare(study(STUDY), study(OTHER), [METRICS["accuracy"]]).itertuples():
         cell = cells.loc[change.strategy, change.shots]

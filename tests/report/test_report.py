@@ -410,7 +410,7 @@ def test_long_names_of_emoji_are_drawn() -> None:
 def test_nothing_is_concluded_from_trainings_that_failed() -> None:
     outcomes = outcomes_of({"dense_head": 0.7, "end_to_end": 0.6, "scratch": 0.2})
     dead = (outcomes.strategy == "scratch") & (outcomes.shots == 1) & (outcomes.seed == 3)
-    page = page_of(study_of(outcomes, collapsed=dead))
+    page = page_of(study_of(dataclasses.replace(outcomes, collapsed=dead)))
     assert "Training failed: scratch with 1 label per class." in page
     tables = tables_in(page)
     gains = tables["Gain over scratch in percentage points, by labelled images per class"]
@@ -421,10 +421,10 @@ def test_nothing_is_concluded_from_trainings_that_failed() -> None:
     assert "†" not in accuracy["10"]["scratch"]
     pairs = tables["Every pair"]
     assert not (pairs["labels per class"].eq("1") & pairs["second"].eq("scratch")).any()
-    every = study_of(outcomes, collapsed=np.ones(len(dead), bool))
+    every = study_of(dataclasses.replace(outcomes, collapsed=np.ones(len(dead), bool)))
     assert "With 1 label per class no strategy learnt anything." in page_of(every)
     assert not tables_in(page_of(every))["What one training costs"]["effort"].str.contains("◆").any()
     late = (outcomes.strategy == "scratch") & (outcomes.shots == 10)
-    failed = study_of(outcomes, collapsed=late)
+    failed = study_of(dataclasses.replace(outcomes, collapsed=late))
     assert "more than half of the 16 models trained on 10 labels per class" in page_of(failed)  # 8 draws, 2 strategies
     assert "**Warning.** Its training failed" in pages.markdown("Card", write_card(every))

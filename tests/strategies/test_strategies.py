@@ -196,5 +196,5 @@ def test_runs_are_trained_largest_first_and_come_back_in_order(
     assert exported(model) == "2 0"  # the run of the most shots and seed 0
     assert done.model_bytes.tolist() == [model.stat().st_size] * 4
     made = json.loads(str(done.made_with))
-    assert set(made) == {"params", "versions", "model", "needs"}
+    assert set(made) == {"params", "versions", "model", "summary", "needs"}
     assert made["model"] == hashlib.sha256(model.read_bytes()).hexdigest()

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 # Counts, of every run.
 COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "unlabelled_images", "model_bytes")
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The runs of every strategy, image by image; made by `evaluate`, and for `report` alone, as the labels are in it.
+
+    Attributes:
+        strategy: of each run, (runs,) str.
+        shots: labelled images per class of each run, (runs,) int32.
+        seed: of each run's draw, (runs,) int32.
+        collapsed: whether it gives nearly every image the same class, (runs,) bool.
+        predicted: the most probable class, (runs, test images) int16.
+        confidence: its probability, (runs, test images) float32.
+        scaled: the same after temperature scaling, NaN without a temperature, (runs, test images) float32.
+        labels: true classes of the test images, (test images,) int32.
+        classes: what the user calls the classes, (classes,).
+        made_with: parameters and versions of every strategy, by its name, as JSON, () str.
+    """
+
+    strategy: np.ndarray
+    shots: np.ndarray
+    seed: np.ndarray
+    collapsed: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+    scaled: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray
+    made_with: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,6 +63,18 @@ class Correct:
     bits: np.ndarray
     needs: np.ndarray
 
+    @classmethod
+    def of(cls, outcomes: Outcomes) -> Self:
+        """The part of what evaluation found that is kept in Git."""
+        needs = {name: made["needs"] for name, made in json.loads(str(outcomes.made_with)).items()}
+        right = outcomes.predicted == outcomes.labels
+        return cls(
+            *(outcomes.strategy, outcomes.shots, outcomes.seed, outcomes.collapsed),
+            images=np.array(len(outcomes.labels)),
+            bits=np.packbits(right, axis=1),
+            needs=np.array(json.dumps(needs)),
+        )
+
     def runs_of(self, strategy: str, shots: int) -> np.ndarray:
         """The rows of the runs of a strategy and budget, by ascending seed, (draws,) int64."""
         rows = np.flatnonzero((self.strategy == strategy) & (self.shots == shots))
@@ -40,33 +83,6 @@ class Correct:
     def right(self, rows: np.ndarray) -> np.ndarray:
         """1 where the runs of some rows are right and 0 where wrong, (rows, images) int8."""
         return np.unpackbits(self.bits[rows], axis=1, count=int(self.images)).astype(np.int8)
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """The runs of every strategy, image by image; made by `evaluate`, and for `report` alone, as the labels are in it.
-
-    Attributes:
-        strategy: of each run, (runs,) str.
-        shots: labelled images per class of each run, (runs,) int32.
-        seed: of each run's draw, (runs,) int32.
-        predicted: the most probable class, (runs, test images) int16.
-        confidence: its probability, (runs, test images) float32.
-        scaled: the same after temperature scaling, NaN without a temperature, (runs, test images) float32.
-        labels: true classes of the test images, (test images,) int32.
-        classes: what the user calls the classes, (classes,).
-        made_with: parameters and versions of every strategy, by its name, as JSON, () str.
-    """
-
-    strategy: np.ndarray
-    shots: np.ndarray
-    seed: np.ndarray
-    predicted: np.ndarray
-    confidence: np.ndarray
-    scaled: np.ndarray
-    labels: np.ndarray
-    classes: np.ndarray
-    made_with: np.ndarray
 
 
 @dataclass(frozen=True)

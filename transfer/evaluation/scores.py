@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import pandas as pd
 from transfer.console import UserError
 from transfer.data.predictions import Predictions
 from transfer.evaluation import metrics
-from transfer.evaluation.outcomes import COSTS, Correct, Outcomes, Probes
+from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
 
 SCORES = {
     "accuracy": metrics.accuracy,
@@ -99,44 +98,17 @@ def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, clas
     """
     every = list(predictions.values())
     return Outcomes(
-        **_runs_of(predictions),
+        strategy=np.repeat(list(predictions), [len(given.shots) for given in every]),
+        shots=np.concatenate([given.shots for given in every]),
+        seed=np.concatenate([given.seed for given in every]),
+        collapsed=np.concatenate([given.collapsed for given in every]),
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
         scaled=np.concatenate([temperature_scale(given)[1].max(axis=-1).astype(np.float32) for given in every]),
         labels=labels,
         classes=classes,
-        made_with=np.array(json.dumps(_made_with(predictions))),
+        made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
     )
-
-
-def correct_of(predictions: Mapping[str, Predictions], labels: np.ndarray) -> Correct:
-    """Which test images every run of every strategy gets right.
-
-    Args:
-        predictions: by strategy.
-        labels: true classes of the test images, (test images,) int32.
-    """
-    every = list(predictions.values())
-    return Correct(
-        **_runs_of(predictions),
-        collapsed=np.concatenate([given.collapsed for given in every]),
-        images=np.array(len(labels)),
-        bits=np.concatenate([np.packbits(given.probabilities.argmax(axis=-1) == labels, axis=1) for given in every]),
-        needs=np.array(json.dumps({name: made["needs"] for name, made in _made_with(predictions).items()})),
-    )
-
-
-def _runs_of(predictions: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
-    """Strategy, shots and seed of every run, (runs,) each."""
-    every = list(predictions.values())
-    names = np.repeat(list(predictions), [len(given.shots) for given in every])
-    return {"strategy": names} | {
-        name: np.concatenate([getattr(given, name) for given in every]) for name in ("shots", "seed")
-    }
-
-
-def _made_with(predictions: Mapping[str, Predictions]) -> dict[str, Any]:
-    return {name: json.loads(str(given.made_with)) for name, given in predictions.items()}
 
 
 def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
