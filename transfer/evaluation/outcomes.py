@@ -67,11 +67,13 @@ class Correct:
     def of(cls, outcomes: Outcomes) -> Self:
         """The part of what evaluation found that is kept in Git."""
         needs = {name: made["needs"] for name, made in json.loads(str(outcomes.made_with)).items()}
-        right = outcomes.predicted == outcomes.labels
         return cls(
-            *(outcomes.strategy, outcomes.shots, outcomes.seed, outcomes.collapsed),
+            strategy=outcomes.strategy,
+            shots=outcomes.shots,
+            seed=outcomes.seed,
+            collapsed=outcomes.collapsed,
             images=np.array(len(outcomes.labels)),
-            bits=np.packbits(right, axis=1),
+            bits=np.packbits(outcomes.predicted == outcomes.labels, axis=1),
             needs=np.array(json.dumps(needs)),
         )
 
