@@ -62,7 +62,10 @@ def take_back(study: Study, *files: str) -> None:
     study.run("git", "checkout", "-q", *files)
     assert study.repro("evaluate") == []
     changed = study.run("git", "status", "--porcelain").stdout.split()[1::2]
-    assert all(name == "dvc.lock" or name.startswith(("results/report.md", "results/correct.npz", "results/charts/")) for name in changed)
+    assert all(
+        name == "dvc.lock" or name.startswith(("results/report.md", "results/correct.npz", "results/charts/"))
+        for name in changed
+    )
     study.run("git", "checkout", "-q", ".")
     study.run("dvc", "checkout", "-q", "report")
     assert study.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
