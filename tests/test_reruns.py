@@ -113,7 +113,7 @@ def test_more_seeds_and_shots_train_the_new_runs_alone_and_give_the_bytes_of_one
     page, cells = study.read("results/report.md").decode(), pd.read_csv(study.root / "results/cells.csv")
     assert len(cells) == 2 * len(TRAINING[1:])
     assert "±" not in page.split("## How it was measured")[0]
-    assert "One label draw says nothing about the next" in page
+    assert "One draw says nothing about the next" in page
     check_numbers(page, cells)
     check_sentences(page, cells)
 

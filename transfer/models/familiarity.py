@@ -59,7 +59,7 @@ class Familiarity:
     @classmethod
     @threadpool_limits.wrap(limits=1)  # with more, sums have other bits
     def of(cls, path: Path, images: np.ndarray, fitted: np.ndarray) -> Self | None:
-        """What images look like to a model; None where there are too few to tell.
+        """What images look like to a model; None where there are too few, or too few features, to tell.
 
         Args:
             path: of the model, from raw images to probabilities.
@@ -74,6 +74,8 @@ class Familiarity:
             return None
         sample = images[rows]
         probabilities, features = with_features(load_model(path))(sample)
+        if features.shape[1] < 2:
+            return None
         half = len(rows) // 2
         found, classes = np.unique(probabilities[:half].argmax(axis=1), return_inverse=True)
         near = unit_length(features[:half])

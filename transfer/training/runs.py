@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +16,7 @@ import numpy as np
 from transfer.console import counted, progress, say
 from transfer.data.predictions import Predictions
 from transfer.data.target import Draw, Target
-from transfer.files import digest
+from transfer.files import digest, write_whole
 from transfer.models.familiarity import Familiarity
 from transfer.models.metadata import Metadata, write_metadata
 from transfer.models.versions import made_with
@@ -114,9 +117,12 @@ def train_runs(
     keep_seconds(strategy, done)
 
     model, largest = Path("models", f"{strategy}.keras"), order[0]
-    export(runs[largest].weights, model)
     metadata = Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
-    write_metadata(model, metadata, Familiarity.of(model, target.images, draws[largest].rows))
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder, model.name)
+        export(runs[largest].weights, whole)
+        write_metadata(whole, metadata, Familiarity.of(whole, target.images, draws[largest].rows))
+        write_whole(model, partial(shutil.copyfile, whole))
     made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
     made |= {"summary": summary, "needs": list(needs)}
     predictions = gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
