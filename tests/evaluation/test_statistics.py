@@ -67,9 +67,9 @@ def of_trial(samples: list[Sample], trial: int) -> dict[str, Sample]:
     return {name: Sample(sample.values[trial]) for name, sample in zip(NAMES, samples, strict=False)}
 
 
-def sample_of(seed: object, mean: float, draws: int = 6, images: int = 40) -> Sample:
+def sample_of(seed: int | list[int], mean: float, draws: int = 6, images: int = 40) -> Sample:
     """One with luck of draws and of images."""
-    rng = np.random.default_rng(seed)  # type: ignore[arg-type]
+    rng = np.random.default_rng(seed)
     ease = mean + rng.normal(0, 0.05, (draws, 1)) + rng.normal(0, 0.2, images)
     return Sample((rng.uniform(size=(draws, images)) < ease).astype(np.int8))
 

@@ -295,6 +295,7 @@ def test_one_table_ranks_all_strategies_and_says_what_they_need(ten: Study, page
         "unlabelled images, source model",
     ]
     assert page_of_ten.index(ACCURACY) < page_of_ten.index("## Learning curves")
+    assert "- `self_training`: do as self_training does.\n" in page_of_ten
     assert "in some runs, by labels per class: 3 of 8 with 10." in page_of_ten
     assert "used no unlabelled images" not in PAGE
 

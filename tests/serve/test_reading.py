@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -124,8 +125,8 @@ def test_a_recording_is_neither_inverted_nor_centred(model: Model) -> None:
     assert np.array_equal(read(recording(), model)[0], read(recording(), model, invert=True, centre=True)[0])
 
 
-def test_content_is_not_centred_for_models_of_colour_or_without_plain_ground(tmp_path: Path) -> None:
+def test_content_is_not_centred_for_models_of_colour_or_without_plain_background(tmp_path: Path) -> None:
     colour = write_familiar(tmp_path / "a.keras", preprocessing=replace(PREPROCESSING, channels=3))
     for path in (colour, write_sides(tmp_path / "b.keras")):
-        opened = open_model(path)
-        refused(lambda: read(png(bars(1)[0, ..., 0]), opened, centre=True), "centring needs grey training images")  # noqa: B023
+        centre = partial(read, png(bars(1)[0, ..., 0]), open_model(path), centre=True)
+        refused(centre, "centring needs grey training images")
