@@ -48,7 +48,7 @@ def main() -> None:
 
         return partial(fit, trainer=trainer, initial=initial)
 
-    shots = [count for count in (1, 10, 1000) if count <= target.shots.max()]
+    shots = [count for count in (1, 10, 1000) if count <= target.largest]
     draws = [target.draw(count, seed) for count in shots for seed in range(len(target.draws))]
     found = [100 * metrics.accuracy(each.probabilities, labels) for each in run_in_threads(start, draws)]
     print(json.dumps(dict(zip(shots, np.reshape(found, (len(shots), -1)).mean(axis=1).round(2), strict=True))))

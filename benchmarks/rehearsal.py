@@ -24,7 +24,7 @@ from scipy.stats import t
 
 from benchmarks.tasks import STRATEGIES, TEACHERS, predict, write_task
 from transfer.console import UserError, counted, progress, run, say
-from transfer.data.target import few_shot
+from transfer.data.target import every_run, few_shot
 from transfer.files import read_arrays
 from transfer.models import cnn
 from transfer.params import parse_section, read_params, read_section
@@ -140,7 +140,12 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int], workers
     images, labels = images_of("train", digits)
     test_images, test_labels = images_of("validation", digits)
     target = few_shot(images, labels, [*map(str, digits)], shots, 1 + seeds[-1])
-    own = replace(target, draws=target.draws[list(seeds)])
+    own = replace(
+        target,
+        draws=target.draws[list(seeds)],
+        labels=target.labels[list(seeds)],
+        wanted=every_run(shots, range(len(seeds))),
+    )
     concerned = {key: each for key, each in table.items() if each.pretraining == pretraining}
     scores = {}
     with tempfile.TemporaryDirectory() as name:

@@ -19,10 +19,6 @@ def main() -> None:
     params = read_section("split", split.Params)
     pools = {side: split.read_pool(DATA / "images" / side) for side in ("source", "target")}
     source, target = pools.values()
-    draws = f"{counted(params.seeds, 'draw')} of up to {counted(max(params.shots), 'label')} per class"
-    classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))
-    say(f"split: {' → '.join(classes)}; {draws}")
-
     parts = {"target": split.divide(target, params, "data.target")}
     parts["source"] = split.divide(source, params, "data.source", parts["target"].known)
     facts = read_facts(DATA / "images" / "about.json", "source", "target", "notes")
@@ -42,9 +38,24 @@ def main() -> None:
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
     task = split.split_target(target, parts["target"], params)
     write_target(DATA / "target_train", replace(task, images=np.concatenate([task.images, unlabelled[added]])))
-    test = parts["target"].test
+    train, test = parts["target"].train, parts["target"].test
+    write_arrays(DATA / "target_train_labels.npz", labels=target.labels[train])
     write_arrays(DATA / "target_test_images.npz", images=target.images[test])
-    write_arrays(DATA / "target_test_labels.npz", labels=target.labels[test], classes=target.classes)
+    folds = split.cross_validation(target, parts["target"], params)
+    looks = np.array([len(folds)] if len(folds) else params.draws, np.int32)
+    write_arrays(
+        DATA / "target_test_labels.npz",
+        labels=target.labels[test],
+        classes=target.classes,
+        looks=looks,
+        folds=folds,
+    )
+    if len(folds):
+        how = f"{counted(len(folds), 'repetition')} of {int(folds.max()) + 1} folds"
+    else:
+        how = counted(params.draws[-1], "draw")
+    classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))
+    say(f"split: {' → '.join(classes)}; {how} of up to {counted(task.largest, 'label')} per class")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from conftest import SMALL, synthetic_digits
 
-from transfer.data.target import Draw, Target, few_shot
+from transfer.data.target import Draw, Target, every_run, few_shot
 from transfer.models import cnn
 from transfer.models.features import Features
 from transfer.models.networks import fresh_weights, without_head
@@ -53,8 +53,9 @@ def study() -> tuple[Target, Callable[[str], Callable[[], Callable[[Draw], Run]]
 TARGET = Target(
     images=np.zeros((6, 2, 2, 1), np.uint8),
     classes=np.array(["5", "6"]),
-    shots=np.array([1, 2], np.int32),
-    draws=np.array([[[0, 1, 2], [3, 4, 5]], [[1, 2, 0], [4, 5, 3]]], np.int32),
+    draws=np.array([[0, 3, 1, 4, 2, 5], [1, 4, 2, 5, 0, 3]], np.int32),
+    labels=np.array([[0, 1, 0, 1, 0, 1]] * 2, np.int32),
+    wanted=every_run([1, 2], range(2)),
     calibration_rows=np.array([[2, 0], [3, 5]], np.int32),
     preprocessing=np.array(""),
 )

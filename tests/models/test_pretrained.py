@@ -28,7 +28,7 @@ layers = keras.layers
 SCHEDULE = {"steps": 3, "steps_growth": 0, "batch": 4, "peak_rate": 0.01, "warmup": 0, "beta_1": 0.9, "beta_2": 0.99}
 TUNING = fine_tuning.Params(shift=1, **SCHEDULE)
 LABELS = np.arange(8, dtype=np.int32) % 2
-DRAW = Draw(4, 0, np.arange(8), LABELS)
+DRAW = Draw(4, 0, np.arange(8), LABELS, 2)
 
 
 def images(*shape: int) -> np.ndarray:

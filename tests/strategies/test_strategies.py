@@ -42,7 +42,7 @@ def task(classes: int, images: int = 60) -> tuple[Features, np.ndarray]:
 def draw(labels: np.ndarray, shots: int, seed: int = 0) -> Draw:
     classes = labels.max() + 1
     rows = np.concatenate([np.flatnonzero(labels == name)[:shots] for name in range(classes)]).astype(np.int32)
-    return Draw(shots, seed, rows, labels[rows].astype(np.int32))
+    return Draw(shots, seed, rows, labels[rows].astype(np.int32), int(classes))
 
 
 def probe(given: Draw, features: Features, **params: Any) -> Run:

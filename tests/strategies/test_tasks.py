@@ -129,10 +129,10 @@ def test_nothing_is_learnt_from_test_images_nor_from_labels_for_calibration(trie
 def test_the_labels_of_the_pool_are_nowhere_that_a_strategy_reads() -> None:
     """But for those of draws and for calibration, which are as many of every class: nor are the pool's class sizes."""
     target = target_of([1, 2])
-    told = ("classes", "shots", "draws", "calibration_rows")
+    told = ("classes", "draws", "labels", "wanted", "calibration_rows")
     assert {field.name for field in fields(Target)} == {"images", "preprocessing", *told}
     unbalanced = few_shot(target.images[:50], digits(NAMES, 20, seed=0)[1][:50], NAMES, [1, 2], 1)
-    assert unbalanced.draws.shape == target.draws.shape == (1, 3, 2)
+    assert unbalanced.draws.shape == target.draws.shape == unbalanced.labels.shape == (1, 6)
     assert unbalanced.pool().tolist() == [*range(50)]  # whatever the labels
 
 

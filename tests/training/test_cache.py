@@ -20,7 +20,7 @@ from conftest import ROOT, flipped
 from small_runs import TARGET, exported, fake_export, fake_run, study
 
 from transfer.data.predictions import Predictions
-from transfer.data.target import Draw, Target
+from transfer.data.target import Draw, Target, every_run
 from transfer.models.features import Features
 from transfer.params import Section
 from transfer.training import cache
@@ -157,9 +157,14 @@ def test_a_second_run_trains_nothing_and_gives_the_same_bytes(folder: Path, caps
 @pytest.mark.usefixtures("folder")
 def test_more_shots_and_seeds_train_the_new_runs_alone() -> None:
     run()
-    larger = replace(TARGET, shots=np.array([1, 2, 3], np.int32))
+    larger = replace(TARGET, wanted=every_run([1, 2, 3], range(2)))
     assert run(larger)[1] == [(3, 0), (3, 1)]
-    more = replace(larger, draws=np.concatenate([TARGET.draws, TARGET.draws[:1, :, ::-1]]))
+    more = replace(
+        TARGET,
+        draws=np.concatenate([TARGET.draws, TARGET.draws[:1, ::-1]]),
+        labels=np.concatenate([TARGET.labels, TARGET.labels[:1, ::-1]]),
+        wanted=every_run([1, 2, 3], range(3)),
+    )
     assert run(more)[1] == [(3, 2), (2, 2), (1, 2)]
     assert exported(Path("models/x.keras")) == "3 0"
     assert run()[1] == []
@@ -169,7 +174,7 @@ def test_what_is_damaged_or_gone_is_trained_again_and_is_never_another_number(fo
     cold, _ = run()
     files = sorted(folder.iterdir())
     whole = [file.read_bytes() for file in files]
-    wrong = [b"", b"PK\x05\x06" + bytes(18), whole[2][:-1], flipped(whole[3], 8 * len(whole[3]) // 2)]
+    wrong = [b"", b"PK\x05\x06" + bytes(18), whole[2][:-1], flipped(whole[3], 8 * whole[3].index(b"NUMPY"))]
     for file, content in zip(files, wrong, strict=True):
         file.write_bytes(content)
     again, trained = run()

@@ -134,7 +134,7 @@ def test_the_graph_is_used_only_where_it_tells_held_out_labels(misled: bool) -> 
 
 
 def test_labels_of_the_draw_are_certain_and_rows_are_once_and_in_order() -> None:
-    own = Draw(1, 0, np.array([7, 2], np.int32), np.array([0, 1], np.int32))
+    own = Draw(1, 0, np.array([7, 2], np.int32), np.array([0, 1], np.int32), 2)
     given = with_pool(own, np.array([1, 2, 5]), np.array([0, 0, 1]))
     assert given.rows.tolist() == [1, 2, 5, 7]
     assert given.labels.tolist() == [0, 1, 1, 0]  # the first and the third by others

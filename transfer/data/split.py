@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,29 +12,43 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from transfer.console import UserError, counted
-from transfer.data.target import Target, few_shot
+from transfer.data.target import Target, cross_validated, every_run, few_shot
 from transfer.files import read_folder
 from transfer.params import Section
 
 TRAIN, TEST, EITHER = range(3)
 Part = Annotated[float, Field(ge=1e-6, le=0.999)]
+Seeds = Annotated[int, Field(ge=1, le=1000)]
+USUAL_PART = 0.2  # that `test: auto` holds out ...
+ENOUGH = 500  # ... where there are as many images; fewer are cross-validated
+FOLDS = 5
 
 
 class Params(Section):
     """The `split` section: what is held out, and the numbers of shots and draws of the study."""
 
-    test: Part
+    test: Literal["auto"] | Part
     test_seed: Annotated[int, Field(ge=0, lt=2**31)]
     duplicates: Literal["drop", "refuse"]
     source_validation: Part
     shots: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=100)]
-    seeds: Annotated[int, Field(ge=1, le=1000)]
+    seeds: Seeds
+    looks: Literal["none"] | Annotated[list[Seeds], Field(min_length=2, max_length=10)]
+    draw: Literal["random", "chosen"]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.shots != sorted(set(self.shots)):
-            raise ValueError(f"shots must ascend without repetition, as in {sorted(set(self.shots))}")
+        for name, given in (("shots", self.shots), ("looks", self.looks)):
+            if given != "none" and given != sorted(set(given)):
+                raise ValueError(f"{name} must ascend without repetition, as in {sorted(set(given))}")
+        if self.looks != "none" and self.draw == "chosen":
+            raise ValueError("looks and draw: chosen cannot be combined yet: set looks to none, or draw to random")
         return self
+
+    @property
+    def draws(self) -> list[int]:
+        """How many label draws there are at each look; without looks, all at once."""
+        return [self.seeds] if self.looks == "none" else self.looks
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class Parts:
         dropped: how many images were left out, as they are there before, or are test images, or others'.
         how: where the test images come from, in words.
         known: digests of the whole pool, as `digests` gives them.
+        crossed: whether the test images are those to train on, to be cross-validated.
     """
 
     train: np.ndarray
@@ -90,12 +105,14 @@ class Parts:
     dropped: int
     how: str
     known: np.ndarray
+    crossed: bool = False
 
 
 def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
     """Divide a pool: by what the data say, else by the seed, class by class, and groups whole.
 
-    To train on, each image is there once, and not if it is a test image; the same are those with the same pixels.
+    Of few target images without test images all are for both, to be cross-validated. To train on, each image is there
+    once, and not if it is a test image; the same are those with the same pixels.
 
     Args:
         pool: to divide.
@@ -110,8 +127,14 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
     if len(known) == 0:
         return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", known)
     first = np.sort(np.unique(known, return_index=True)[1])  # of each image that is there more than once
-    if np.any(pool.part == EITHER):
-        held = hold_out(pool, first, params.test, params.test_seed, f"{key}, split.test")
+    crossed = params.test == "auto" and key == "data.target" and len(first) < ENOUGH and pool.part[0] == EITHER
+    if crossed:
+        train = test = first
+        how = "all labelled images, cross-validated"
+        among = len(known)
+    elif np.any(pool.part == EITHER):
+        fraction = USUAL_PART if params.test == "auto" else params.test
+        held = hold_out(pool, first, fraction, params.test_seed, f"{key}, split.test")
         train, test = (first[part] for part in held)
         how = f"{len(test) / len(first):.0%} of the images, by seed {params.test_seed}"
         how += ", groups kept whole" if pool.grouped else ""
@@ -122,7 +145,8 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         if shared := set(pool.groups[train]) & set(pool.groups[test]) - {-1}:
             both = f"{counted(len(shared), 'group')} with both training and test images"
             raise UserError(f"{key}: {both}: put each on one side")
-    hidden = known[test] if others is None else np.concatenate([known[test], others])
+    hidden = known[[] if crossed else test]
+    hidden = hidden if others is None else np.concatenate([hidden, others])
     train = train[np.sort(np.unique(known[train], return_index=True)[1])]
     train = train[~np.isin(known[train], hidden)]
     dropped = among - len(train)
@@ -140,7 +164,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
                 f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
                 f"out of {key}.classes"
             )
-    return Parts(train, test, dropped, how, known)
+    return Parts(train, test, dropped, how, known, crossed)
 
 
 def further(images: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -191,14 +215,20 @@ def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
+def ungrouped_apart(groups: np.ndarray) -> np.ndarray:
+    """Groups in which every image that has none is one of its own, (n,) int64."""
+    alone = np.flatnonzero(groups < 0)
+    every = groups.astype(np.int64)
+    every[alone] = groups.max() + 1 + np.arange(len(alone))
+    return every
+
+
 def _hold_out_groups(
     labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
 
-    alone = np.flatnonzero(groups < 0)
-    every = groups.astype(np.int64)
-    every[alone] = groups.max() + 1 + np.arange(len(alone))
+    every = ungrouped_apart(groups)
 
     def division(folds: int) -> tuple[np.ndarray, np.ndarray] | None:
         splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -234,6 +264,46 @@ def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarr
 
 
 def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
-    """The target task: the images to draw from, and the draws; no test image, no other label."""
+    """The target task: the images to draw from, and the draws; no test image, no other label.
+
+    Only the first look's runs are wanted.
+    """
     images, labels = np.asarray(pool.images[parts.train]), pool.labels[parts.train]
-    return few_shot(images, labels, pool.classes.tolist(), params.shots, params.seeds, str(pool.preprocessing))
+    classes, preprocessing = pool.classes.tolist(), str(pool.preprocessing)
+    if parts.crossed:
+        folds = cross_validation(pool, parts, params)
+        return cross_validated(images, labels, classes, params.shots, folds, preprocessing)
+    target = few_shot(images, labels, classes, params.shots, params.draws[-1], preprocessing)
+    return replace(target, wanted=every_run(params.shots, range(params.draws[0])))
+
+
+def cross_validation(pool: Pool, parts: Parts, params: Params) -> np.ndarray:
+    """The fold in which every image is tested, in each of as many repetitions as there are seeds.
+
+    Folds have the classes in the same proportions, as far as that goes, and keep groups whole.
+
+    Returns:
+        (repetitions, images) int32; no repetition where images are held out.
+
+    Raises:
+        UserError: if there are too few images or groups, or the study is to be made in another way.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
+
+    if not parts.crossed:
+        return np.zeros((0, len(parts.test)), np.int32)
+    few = f"data.target has {counted(len(parts.test), 'labelled image')} and no test images, so it is cross-validated"
+    if params.looks != "none" or params.draw == "chosen":
+        given = "split.looks" if params.looks != "none" else "split.draw: chosen"
+        raise UserError(f"{few}, and {given} needs test images: set split.test to a part to hold out, such as 0.2")
+    labels, groups = pool.labels[parts.test], ungrouped_apart(pool.groups[parts.test])
+    count = min(FOLDS, int(np.bincount(labels).max()), len(np.unique(groups)))
+    if count < 2:
+        raise UserError(f"{few}, but no class has two images or all are of one group: label more images")
+    folds = np.empty((params.seeds, len(labels)), np.int32)
+    for seed, fold in enumerate(folds):
+        division = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+        with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds
+            for number, (_, held) in enumerate(division.split(labels, labels, groups)):
+                fold[held] = number
+    return folds

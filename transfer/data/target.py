@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from transfer.console import UserError
 from transfer.files import read_folder, write_folder
@@ -22,16 +24,23 @@ class Draw:
     """The labelled images of one run.
 
     Attributes:
-        shots: labelled images per class.
+        shots: labelled images per class, in the mean over all classes.
         seed: of the draw; every strategy gets the same draw for the same seed.
         rows: which target images are labelled, (shots × classes,) int32; more of them, where some have pseudo-labels.
         labels: their classes as 0 … classes - 1, likewise.
+        classes: how many there are; some may have no label.
     """
 
     shots: int
     seed: int
     rows: np.ndarray
     labels: np.ndarray
+    classes: int
+
+    @property
+    def fewest(self) -> int:
+        """The least number of labels that a class has, of those that have any."""
+        return int(np.unique(self.labels, return_counts=True)[1].min())
 
 
 @dataclass(frozen=True)
@@ -42,30 +51,39 @@ class Target:
         images: those to draw from, and then those that the user has no labels of, (n, height, width, channels) uint8;
             in their file, where the task was read from one.
         classes: what the user calls the classes, (classes,) str; class i is `classes[i]`.
-        shots: the study's numbers of labelled images per class, ascending, (k,) int32.
-        draws: rows of `images`, (seeds, classes, largest number of shots) int32. The draw of n shots is
-            `draws[seed, :, :n]`: class-balanced, and nested in the larger draws of the same seed.
+        draws: rows of `images` in the order in which they are labelled, (seeds, images) int32. The draw of n shots are
+            the first n × classes, so it is nested in the larger draws of the same seed.
+        labels: their classes, 0 … classes - 1, likewise.
+        wanted: number of shots and seed of every run, (runs, 2) int32.
         calibration_rows: of images that are labelled to fit a temperature on, (classes, images) int32. They depend on
-            no number of shots and no seed, so that more of either leave a run's predictions as they were.
+            no number of shots and no seed, so that more of either leave a run's predictions as they were. There are
+            none in cross-validation.
         preprocessing: of raw files, as `Preprocessing.to_text` gives it, () str; empty where there are none.
     """
 
     images: np.ndarray
     classes: np.ndarray
-    shots: np.ndarray
     draws: np.ndarray
+    labels: np.ndarray
+    wanted: np.ndarray
     calibration_rows: np.ndarray
     preprocessing: np.ndarray
 
+    @property
+    def largest(self) -> int:
+        """The largest number of shots that every seed has."""
+        return int(self.wanted[self.wanted[:, 1] == self.wanted[:, 1].max(), 0].max())
+
     def draw(self, shots: int, seed: int) -> Draw:
         """The labelled images of one run, class by class."""
-        rows = self.draws[seed, :, :shots]
-        labels = np.repeat(np.arange(len(self.classes), dtype=np.int32), shots)
-        return Draw(shots, seed, rows.ravel(), labels)
+        count = shots * len(self.classes)
+        labels = self.labels[seed, :count]
+        order = np.argsort(labels, kind="stable")
+        return Draw(shots, seed, self.draws[seed, :count][order], labels[order], len(self.classes))
 
     def runs(self) -> list[Draw]:
-        """Every run's draw, by number of shots and then by seed."""
-        return [self.draw(int(shots), seed) for shots in self.shots for seed in range(len(self.draws))]
+        """Every run's draw."""
+        return [self.draw(shots, seed) for shots, seed in self.wanted.tolist()]
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray]:
         """Labelled images on which a temperature can be fitted without test labels.
@@ -96,7 +114,7 @@ def few_shot(
     seeds: int,
     preprocessing: str = "",
 ) -> Target:
-    """A target task: images with the labels of the draws and of those for calibration, and of no other image.
+    """A target task of class-balanced draws; it holds the labels of these and of those for calibration, and no other.
 
     Args:
         images: to draw from, (n, height, width, channels) uint8.
@@ -109,16 +127,71 @@ def few_shot(
     Raises:
         UserError: as `nested_draws` does.
     """
-    draws = nested_draws(labels, max(shots), seeds)
+    draws = nested_draws(labels, max(shots), seeds).transpose(0, 2, 1).reshape(seeds, -1)
     of_smallest = int(np.bincount(labels).min())
     return Target(
         images=images,
         classes=np.array(classes, dtype=np.str_),
-        shots=np.array(shots, np.int32),
         draws=draws,
+        labels=labels[draws],
+        wanted=every_run(shots, range(seeds)),
         calibration_rows=_draw(labels, min(CALIBRATION_IMAGES, of_smallest), CALIBRATION_SEED),
         preprocessing=np.array(preprocessing),
     )
+
+
+def cross_validated(
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    shots: Sequence[int],
+    folds: np.ndarray,
+    preprocessing: str = "",
+) -> Target:
+    """A target task whose labelled images are all tested, by models that were trained on those of the other folds.
+
+    Draw `repetition × folds + fold` has the images outside a fold, classes in turn and so balanced as far as there are
+    images, and those inside only thereafter. The largest number of shots takes all outside the largest fold. A further
+    run, the one that is shipped, is trained on all images: more shots than any other, and seed 0.
+
+    Args:
+        images, labels, classes, preprocessing: as of `few_shot`.
+        shots: of these, the numbers for which there are enough images.
+        folds: in which fold each image is tested, (repetitions, images) int32.
+
+    Raises:
+        UserError: if there are fewer images outside a fold than classes.
+    """
+    count = int(folds.max()) + 1
+    largest = int(min(np.count_nonzero(fold != held) for fold in folds for held in range(count))) // len(classes)
+    if largest < 1:
+        raise UserError(
+            f"data.target has {len(labels)} labelled images of {len(classes)} classes, too few to be cross-validated: "
+            "label more"
+        )
+    draws = []
+    for seed, (fold, held) in enumerate((fold, held) for fold in folds for held in range(count)):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        frame = pd.DataFrame({"held": fold[order] == held, "label": labels[order]})
+        frame["turn"] = frame.groupby(["held", "label"]).cumcount()
+        draws.append(order[frame.sort_values(["held", "turn", "label"]).index])
+    draws_of_rows = np.array(draws, np.int32)
+    budgets = [each for each in shots if each < largest] + [largest]
+    whole = [[-(-len(labels) // len(classes)), 0]]
+    return Target(
+        images=images,
+        classes=np.array(classes, dtype=np.str_),
+        draws=draws_of_rows,
+        labels=labels[draws_of_rows],
+        wanted=np.concatenate([every_run(budgets, range(len(draws))), np.array(whole, np.int32)]),
+        calibration_rows=np.zeros((len(classes), 0), np.int32),
+        preprocessing=np.array(preprocessing),
+    )
+
+
+def every_run(shots: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
+    """Every number of shots with every seed, by the first and then by the second, (runs, 2) int32."""
+    return np.array(list(product(shots, seeds)), np.int32)
 
 
 def nested_draws(labels: np.ndarray, largest: int, seeds: int) -> np.ndarray:

@@ -50,8 +50,8 @@ def probe_layers(
         params: the number of shots and the penalty.
         notes: to be kept with the probes.
     """
-    shots = min(params.shots, target.draws.shape[2])
-    labelled = np.unique(target.draws[:, :, :shots])
+    shots = min(params.shots, target.largest)
+    labelled = np.unique(target.draws[:, : shots * len(target.classes)])
     sample = np.sort(np.random.default_rng(0).permutation(len(test_images))[: params.images])
     predict = predictor(backbone(source, *layers))
     train, test = predict(np.asarray(target.images[labelled])), predict(test_images[sample])

@@ -51,7 +51,7 @@ def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: i
         return joblib.delayed(classifier(draw, params).fit)(features.train[draw.rows], draw.labels)
 
     def finish(draw: Draw, search: LogisticRegression | GridSearchCV) -> Linear:
-        return Linear.of(getattr(search, "best_estimator_", search), len(draw.rows))
+        return Linear.of(getattr(search, "best_estimator_", search), draw.classes, len(draw.rows))
 
     return linear.fit(draws, features, fitting, finish, workers)
 
@@ -60,10 +60,10 @@ def classifier(draw: Draw, params: Params) -> LogisticRegression | GridSearchCV:
     """Logistic regression, to be fitted with the l2 penalty of least cross-validated log loss inside a draw.
 
     Args:
-        draw: gives the number of images and the folds. With fewer than 3 shots the penalty is `l2_default`.
+        draw: gives the number of images and the folds. With fewer than 3 labels of a class the penalty is `l2_default`.
         params: the penalties.
     """
-    penalties = sorted(params.l2, reverse=True) if draw.shots >= 3 else [params.l2_default]
+    penalties = sorted(params.l2, reverse=True) if draw.fewest >= 3 else [params.l2_default]
     regressions = [params.regression(l2, len(draw.rows)) for l2 in penalties]
     if len(regressions) == 1:
         return regressions[0]

@@ -28,7 +28,7 @@ ENGINE = "scikit-learn"
 SUMMARY = "spread labels over a graph of all target images, and fit a linear classifier on frozen features to them"
 NEEDS = ["labels", "unlabelled images", "source model"]
 
-CHECKED_FROM = 5  # shots; fewer labels cannot tell whether the graph helps
+CHECKED_FROM = 5  # labels of every class; fewer cannot tell whether the graph helps
 
 
 class Params(linear.Fitting):
@@ -82,7 +82,7 @@ def fit(
     graph = laplacian(features.train[nodes], params.neighbours, params.components)
 
     def fitting(draw: Draw) -> Job:
-        checked = params.gate == "cross_validation" and draw.shots >= CHECKED_FROM
+        checked = params.gate == "cross_validation" and draw.fewest >= CHECKED_FROM
         return joblib.delayed(classify)(
             features.train,
             draw.rows,
@@ -94,7 +94,8 @@ def fit(
             splits=params.splits(draw) if checked else [],
         )
 
-    def finish(_draw: Draw, found: tuple[LogisticRegression, int, int]) -> Linear:
-        return Linear.of(*found)
+    def finish(draw: Draw, found: tuple[LogisticRegression, int, int]) -> Linear:
+        fitted, examples, unlabelled = found
+        return Linear.of(fitted, draw.classes, examples, unlabelled)
 
     return linear.fit(draws, features, fitting, finish, workers)

@@ -67,7 +67,7 @@ def fit(draws: Sequence[Draw], *, features: Features, params: Params, workers: i
         best = search.best_estimator_["classifier"] if isinstance(search, GridSearchCV) else search
         if isinstance(best, NearestCentroid):
             return linear.nearest_mean(draw, features.train)
-        return Linear.of(best, len(draw.rows))
+        return Linear.of(best, draw.classes, len(draw.rows))
 
     return linear.fit(draws, features, fitting, finish, workers)
 
@@ -76,11 +76,11 @@ def classifier(draw: Draw, params: Params) -> LogisticRegression | GridSearchCV:
     """The nearest class mean or logistic regression, whichever cross-validation inside a draw finds more accurate.
 
     Args:
-        draw: gives the number of images and the folds. With fewer than 3 shots, too few to tell, it is a logistic
-            regression with the penalty `l2_default`.
+        draw: gives the number of images and the folds. With fewer than 3 labels of a class, too few to tell, it is a
+            logistic regression with the penalty `l2_default`.
         params: the penalties to choose from.
     """
-    if draw.shots < 3:
+    if draw.fewest < 3:
         return params.regression(params.l2_default, len(draw.rows))
     regressions = [params.regression(l2, len(draw.rows)) for l2 in sorted(params.l2, reverse=True)]
     choices = {"classifier": [NearestCentroid(), *regressions]}

@@ -53,5 +53,5 @@ def fit(
         examples_seen=plan.examples_seen,
         train_seconds=train_seconds,
         predict_seconds=predict_seconds,
-        unlabelled_images=len(draw.rows) - draw.shots * trainer.model.output.shape[-1],
+        unlabelled_images=max(0, len(draw.rows) - draw.shots * draw.classes),
     )

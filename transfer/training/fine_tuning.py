@@ -89,9 +89,11 @@ def under_probe(trainer: Trainer, weights: list[np.ndarray], images: np.ndarray)
 
     def initial(draw: Draw) -> list[np.ndarray]:
         trainer.reset(weights, draw.seed)
+        if draw.labels.min() == draw.labels.max():  # one class is nothing to tell apart
+            return weights
         [features] = features_of(images[draw.rows])
         probe = LogisticRegression(C=1 / (PROBE_L2 * len(draw.rows))).fit(features, draw.labels)
-        found = Linear.of(probe, len(draw.rows))
+        found = Linear.of(probe, draw.classes, len(draw.rows))
         return [*weights[:-2], found.kernel, found.bias]
 
     return initial

@@ -28,6 +28,7 @@ QUIET = (  # joblib's warning after Ctrl-C, and that of `NearestCentroid` of pix
     "ignore:resource_tracker:UserWarning,ignore:self.within_class_std_dev_:UserWarning"
 )
 SHARPNESS = 10  # of the probabilities of class means: of lowest log loss at 1 shot on source digits
+ABSENT = -1e9  # the bias of a class without labels, whose probability is 0 then
 Penalty = Annotated[float, Field(ge=1e-9, le=1e9)]
 Job = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # what `joblib.delayed` returns
 
@@ -46,11 +47,11 @@ class Fitting(Section):
         return LogisticRegression(C=c, tol=self.tolerance, max_iter=self.max_iterations)
 
     def splits(self, draw: Draw) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Folds inside a draw's labels, at most as many as it has shots: where to fit, and what is held out.
+        """Folds inside a draw's labels, at most as many as every class has: where to fit, and what is held out.
 
         No further fold is made once enough images were held out.
         """
-        folds = StratifiedKFold(min(self.folds, draw.shots), shuffle=True, random_state=draw.seed)
+        folds = StratifiedKFold(min(self.folds, draw.fewest), shuffle=True, random_state=draw.seed)
         enough = -(-self.enough_held_out * folds.n_splits // len(draw.rows))  # folds
         return list(folds.split(draw.labels, draw.labels))[:enough]
 
@@ -74,14 +75,14 @@ class Linear:
     unlabelled_images: int = 0
 
     @classmethod
-    def of(cls, fitted: LogisticRegression, examples: int, unlabelled_images: int = 0) -> Linear:
-        """That of a logistic regression; of two classes it fits the difference of their logits alone."""
+    def of(cls, fitted: LogisticRegression, classes: int, examples: int, unlabelled_images: int = 0) -> Linear:
+        """That of a logistic regression on some of the classes; of two it fits the difference of their logits alone."""
         coefficients, intercept = fitted.coef_, fitted.intercept_
         if len(coefficients) == 1:
             coefficients, intercept = (
                 np.concatenate([np.zeros_like(part), part]) for part in (coefficients, intercept)
             )
-        kernel, bias = coefficients.T.astype(np.float32), intercept.astype(np.float32)
+        kernel, bias = over_all(coefficients, intercept, fitted.classes_, classes)
         return cls(kernel, bias, int(fitted.n_iter_[0]), examples, unlabelled_images)
 
     def run(self, features: Features, seconds: float) -> Run:
@@ -97,6 +98,22 @@ class Linear:
             predict_seconds=predict_seconds,
             unlabelled_images=self.unlabelled_images,
         )
+
+
+def over_all(
+    coefficients: np.ndarray, intercept: np.ndarray, present: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of all classes, (width, classes) and (classes,) float32, from those that have labels.
+
+    Args:
+        coefficients: (present classes, width).
+        intercept: (present classes,).
+        present: which these are, ascending.
+        classes: how many there are.
+    """
+    kernel, bias = np.zeros((coefficients.shape[1], classes), np.float32), np.full(classes, ABSENT, np.float32)
+    kernel[:, present], bias[present] = coefficients.T, intercept
+    return kernel, bias
 
 
 def fit(
@@ -124,11 +141,17 @@ def fit(
     os.environ.setdefault("PYTHONWARNINGS", QUIET)
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the processes, which end with this one
-        jobs = ((timed, (call, *args), kwargs) for call, args, kwargs in map(fitting, draws))
-        fitted = joblib.Parallel(workers or -1, return_as="generator")(jobs)
+        several = [draw for draw in draws if draw.labels.min() < draw.labels.max()]
+        jobs = ((timed, (call, *args), kwargs) for call, args, kwargs in map(fitting, several))
+        fitted = iter(joblib.Parallel(workers or -1, return_as="generator")(jobs))
         signal.signal(signal.SIGINT, handler)
-        for draw, (returned, seconds) in zip(draws, fitted, strict=True):
-            yield finish(draw, returned).run(features, seconds)
+        for draw in draws:
+            if draw.labels.min() < draw.labels.max():
+                returned, seconds = next(fitted)
+                yield finish(draw, returned).run(features, seconds)
+            else:  # of one class there is nothing to fit
+                found, seconds = timed(nearest_mean, draw, features.train)
+                yield found.run(features, seconds)
 
 
 def nearest_mean(draw: Draw, features: np.ndarray) -> Linear:
@@ -137,9 +160,10 @@ def nearest_mean(draw: Draw, features: np.ndarray) -> Linear:
     Terms that all classes share are left out, which leaves a linear classifier (Snell et al. 2017, section 2.4).
     """
     labelled = features[draw.rows]
-    means = np.stack([labelled[draw.labels == name].mean(axis=0) for name in np.unique(draw.labels)])
+    present = np.unique(draw.labels)
+    means = np.stack([labelled[draw.labels == name].mean(axis=0) for name in present])
     factor = SHARPNESS / means.shape[1]
-    kernel, bias = factor * means.T, -factor / 2 * (means**2).sum(axis=1)
+    kernel, bias = over_all(factor * means, -factor / 2 * (means**2).sum(axis=1), present, draw.classes)
     return Linear(kernel, bias, 1, len(draw.rows))
 
 
