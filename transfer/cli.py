@@ -13,6 +13,7 @@ from transfer.console import UserError, run
 
 COMMANDS = {  # the module of each, and what it does
     "compare": ("transfer.compare.command", "compare the results of revisions"),
+    "label": ("transfer.serve.label", "open a page where you say what your images show"),
     "predict": ("transfer.serve.predict", "say what images show"),
     "export": ("transfer.serve.export", "write a model as ONNX, TFLite or SavedModel"),
     "serve": ("transfer.serve.command", "open a page where models answer what you draw or drop"),

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 from small_models import SIDES, side_image, write_sides
 
-from transfer.serve import app
+from transfer.serve import app, page
 from transfer.serve.command import bind, server_of
 from transfer.serve.models import open_folder
 
@@ -199,7 +199,7 @@ def test_200_hanging_clients_keep_no_honest_one_from_its_answer(port: int, what:
 
 
 def test_an_image_that_does_not_arrive_is_not_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "PATIENCE", 0.5)
+    monkeypatch.setattr(page, "PATIENCE", 0.5)
     with connect(port) as connection:
         connection.sendall(HANGING["an image"])
         said = b"".join(iter(lambda: connection.recv(1 << 16), b""))

@@ -130,11 +130,16 @@ def check_classes(labels: Iterable[str], where: str) -> None:
     """Check the labels of one's own; raises a `UserError` if one is no name, or all are the same."""
     classes = sorted(set(labels))
     for name in classes:
-        if not name.strip() or any(unicodedata.category(character) in REFUSED for character in name):
-            raise UserError(f"{where}: a label is {shown(repr(name), 60)}: write a name")
+        check_name(name, where)
     if len(classes) < 2:
         what = f"only one class, {classes[0]}" if classes else "nothing in it"
         raise UserError(f"{where} has {what}: at least two classes are needed")
+
+
+def check_name(name: str, where: str) -> None:
+    """Check that a label is a name that can be shown; raises a `UserError` if not."""
+    if not name.strip() or any(unicodedata.category(character) in REFUSED for character in name):
+        raise UserError(f"{where}: a label is {shown(repr(name), 60)}: write a name")
 
 
 def list_unlabelled(folder: Path, where: str, warn: Callable[[str], None]) -> list[Path]:

@@ -38,7 +38,7 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
         UserError: if it cannot be read, lacks a column, or names a file that is missing or outside the folder.
     """
     where = f"{key}: {shown(folder / LABELS)}"
-    table = _parse_table(folder / LABELS, where, warn)
+    table = parse_table(folder / LABELS, where, warn)
     called = columns.model_dump()
     wanted = {name.strip().casefold(): column for column, name in called.items()}
     headers = [*table]
@@ -65,8 +65,20 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
     return table
 
 
-def _parse_table(file: Path, where: str, warn: Callable[[str], None]) -> pd.DataFrame:
-    """A table as spreadsheets save it: UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs; rows of nothing."""
+def parse_table(file: Path, where: str, warn: Callable[[str], None]) -> pd.DataFrame:
+    """A table as spreadsheets save it: UTF-8, UTF-16 or Windows-1252; commas, semicolons or tabs; rows of nothing.
+
+    Args:
+        file: to read.
+        where: what it is called in errors and warnings.
+        warn: is told of a doubtful encoding.
+
+    Returns:
+        All columns, named as they are, and rows, as text without space around it.
+
+    Raises:
+        UserError: if it cannot be read, is empty, or a row is longer than the header.
+    """
     try:
         content = file.read_bytes()
         try:

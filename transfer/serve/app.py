@@ -3,10 +3,7 @@
 `GET /` is the page. `POST /predict` takes the bytes of one image or recording and gives, as JSON, every strategy's
 classes with their probabilities, what is doubtful of the image, and the image as the models see it; with `?invert=1`
 and `?centre=1` light and dark are turned round and content is centred first. `GET /health` says that all is well.
-Errors are JSON too: `{"error": one line}`.
-
-A browser's other pages cannot use it: a request must name this server (which ends DNS rebinding), and one that comes
-from a page must come from this one.
+Errors are JSON too, and a browser's other pages cannot use it: see `page`.
 """
 
 from __future__ import annotations
@@ -15,31 +12,23 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from transfer.console import UserError
-from transfer.report.pages import TEMPLATES as LOOK  # of the report's page, which this one shares
 from transfer.report.pages import png_address
 from transfer.serve.models import Model, ranked, unfamiliar
+from transfer.serve.page import LARGEST, TEMPLATES, application, read_body
 from transfer.serve.reading import read
 
-LARGEST = 10 << 20  # bytes of a file
-PATIENCE = 20.0  # seconds that an upload may take
+KINDS = ("image/", "audio/", "application/octet-stream")  # of what is asked about
 NAMED = 20  # classes that the page names, of more
 THREADS = 2  # that answer at a time; more images wait
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def build(models: Sequence[Model], best: str, hosts: Sequence[str]) -> Starlette:
@@ -66,7 +55,7 @@ def build(models: Sequence[Model], best: str, hosts: Sequence[str]) -> Starlette
         return templates.TemplateResponse(request, "page.html", shown)
 
     async def predict(request: Request) -> Response:
-        content = await read_body(request)
+        content = await read_body(request, KINDS, "the bytes of a file as image/*, audio/* or application/octet-stream")
         wanted = {name: request.query_params.get(name) == "1" for name in ("invert", "centre")}
         asking = partial(answer, models, content, **wanted)
         return JSONResponse(await asyncio.get_running_loop().run_in_executor(threads, asking))
@@ -74,39 +63,8 @@ def build(models: Sequence[Model], best: str, hosts: Sequence[str]) -> Starlette
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok", "models": [model.metadata.strategy for model in models]})
 
-    return Starlette(
-        routes=[
-            Route("/", page),
-            Route("/predict", predict, methods=["POST"]),
-            Route("/health", health),
-            Mount("/look", StaticFiles(directory=LOOK)),
-            Mount("/page", StaticFiles(directory=TEMPLATES)),
-        ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={HTTPException: refuse, UserError: refuse, ClientDisconnect: refuse},
-        max_body_size=LARGEST,
-    )
-
-
-async def read_body(request: Request) -> bytes:
-    """The file that is sent.
-
-    Raises:
-        HTTPException: 403 if another page asks, 415 for a kind that a foreign form can send, 413 if the file is larger
-            than `LARGEST`, 408 if it does not come in time.
-        ClientDisconnect: if the client gave up.
-    """
-    origin = request.headers.get("origin")
-    if origin and origin.partition("://")[2] != request.headers.get("host"):
-        raise HTTPException(403, "requests from other pages are refused")
-    kind = request.headers.get("content-type", "")
-    if not kind.startswith(("image/", "audio/", "application/octet-stream")):
-        raise HTTPException(415, "send the bytes of a file as image/*, audio/* or application/octet-stream")
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return await request.body()
-    except TimeoutError:
-        raise HTTPException(408, f"the file did not arrive within {PATIENCE:g} s", {"Connection": "close"}) from None
+    routes = [Route("/", page), Route("/predict", predict, methods=["POST"]), Route("/health", health)]
+    return application(routes, hosts)
 
 
 def answer(models: Sequence[Model], content: bytes, *, invert: bool, centre: bool) -> dict[str, Any]:
@@ -141,10 +99,3 @@ def answer(models: Sequence[Model], content: bytes, *, invert: bool, centre: boo
     strange = unfamiliar(p_values)
     seen = png_address(read_as[models[0].metadata.preprocessing][0])
     return {"answers": answers, "warnings": [*doubted, *strange], "unfamiliar": bool(strange), "seen": seen}
-
-
-async def refuse(_: Request, error: Exception) -> Response:
-    """One line of JSON for what is wrong with a request."""
-    if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-    return JSONResponse({"error": str(error)}, 400)

@@ -25,8 +25,8 @@ CONNECTIONS = 256  # at a time; who comes when there are as many is told to come
 GRACE = 3  # seconds that answers may still take after Ctrl-C
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", type=Path, default=MODELS, metavar="FOLDER", help="where the models are (default: %(default)s)"
     )
+    add_address(parser)
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """The two arguments that say where a page is."""
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)"
     )
@@ -48,23 +53,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    host = arguments.host
-    name = f"[{host}]" if ":" in host else host  # in a URL and in the header Host
-    with bind(host, arguments.port) as listener:  # before anything that takes time
+    with bind(arguments.host, arguments.port) as listener:  # before anything that takes time
         from transfer.serve.app import build
         from transfer.serve.models import open_folder
 
         models, best = open_folder(arguments.models)
         warn_of_others(sorted(arguments.models.glob("*.keras")))
-        application = build(models, best, ["*"] if host in EVERY else [*LOOPBACK, name])
-        if name not in LOOPBACK:
-            warn(f"with --host {host} whoever reaches this machine can use the page")
+        application = build(models, best, hosts_of(arguments.host))
         strategies = ", ".join(model.metadata.strategy for model in models)
-        say(f"{strategies} answer on http://{name}:{listener.getsockname()[1]}/ until Ctrl-C")
-        try:
-            server_of(application).run([listener])
-        except KeyboardInterrupt:
-            return 130
+        return serve(application, listener, arguments.host, f"{strategies} answer")
+
+
+def hosts_of(host: str) -> list[str]:
+    """Names that requests may call a server by that listens on this address."""
+    return ["*"] if host in EVERY else [*LOOPBACK, _in_url(host)]
+
+
+def _in_url(host: str) -> str:
+    """An address as in a URL and in the header Host."""
+    return f"[{host}]" if ":" in host else host
+
+
+def serve(application: Starlette, listener: socket.socket, host: str, what: str) -> int:
+    """Say what can be found where, and serve until Ctrl-C.
+
+    Args:
+        application: to serve.
+        listener: from `bind`.
+        host: the address that it listens on.
+        what: is there, in words that "on" and the page's address follow.
+
+    Returns:
+        The exit code.
+    """
+    name = _in_url(host)
+    if name not in LOOPBACK:
+        warn(f"with --host {host} whoever reaches this machine can use the page")
+    say(f"{what} on http://{name}:{listener.getsockname()[1]}/ until Ctrl-C")
+    try:
+        server_of(application).run([listener])
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
