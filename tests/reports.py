@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from transfer.evaluation.comparison import UNLABELLED, compare
-from transfer.evaluation.outcomes import COSTS, Correct, Outcomes, Probes
+from transfer.evaluation.comparison import compare
+from transfer.evaluation.outcomes import COSTS, UNLABELLED, Correct, Outcomes, Probes
 from transfer.evaluation.selection import CALIBRATION, choose_strategies
 from transfer.report.study import Study
 
@@ -67,6 +67,7 @@ def outcomes_of(
         labels=labels,
         classes=np.arange(classes).astype(str),
         made_with=np.array(json.dumps(made_with)),
+        looks=np.array([seeds], np.int32),
     )
 
 

@@ -143,7 +143,7 @@ def test_verdicts_are_those_of_holms_procedure_and_of_the_intervals(samples: dic
     """Independent: statsmodels, from p values."""
     differences = [samples[first] - samples[second] for first, second in combinations(NAMES, 2)]
     rejected = multipletests([p_value(difference) for difference in differences], 0.05, method="holm")[0]
-    pairs = compare_pairs(samples, within)
+    pairs = compare_pairs(samples, within, [6])
     for pair, difference, reject in zip(pairs.itertuples(), differences, rejected, strict=True):
         assert (pair.difference, pair.margin) == (difference.mean, difference.margin())
         assert pair.margin <= pair.corrected
@@ -169,18 +169,19 @@ def test_three_outcomes(mean: float, margin: float, said: str) -> None:
 
 def only(samples: dict[str, Sample], within: float = 0.005) -> Any:
     """The comparison of the first two."""
-    return next(compare_pairs(samples, within).itertuples())
+    looks = [min(sample.draws for sample in samples.values())]
+    return next(compare_pairs(samples, within, looks).itertuples())
 
 
 def test_pairs_at_their_edges() -> None:
     sample = sample_of(0, 0.7)
-    assert only({"a": sample, "b": sample})[1:] == ("a", "b", 0, 0, 0, "equal", 0)
+    assert only({"a": sample, "b": sample})[1:] == ("a", "b", 6, 0, 0, 0, "equal", 0)
     a, b = (Sample(np.full((3, 9), right, np.int8)) for right in (1, 0))
-    assert only({"a": a, "b": b})[1:] == ("a", "b", 1, 0, 0, "better", 0)
+    assert only({"a": a, "b": b})[1:] == ("a", "b", 3, 1, 0, 0, "better", 0)
 
 
 def test_one_draw_compares_without_judging() -> None:
-    pairs = compare_pairs({name: certain(mean, 1) for name, mean in (("a", 0.75), ("b", 0.5), ("c", 0.5))}, 0.005)
+    pairs = compare_pairs({name: certain(mean, 1) for name, mean in (("a", 0.75), ("b", 0.5), ("c", 0.5))}, 0.005, [1])
     assert pairs["difference"].tolist() == [0.25, 0.25, 0]
     assert pairs[["margin", "corrected"]].isna().all().all()
     assert set(pairs["verdict"]) == {""}
@@ -194,7 +195,7 @@ def test_family_wise_error_by_simulation(draws: int) -> None:
     wrong = np.any(clear, axis=0)
     assert wrong.mean() <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 1000)
     for trial in [*np.flatnonzero(wrong)[:4], *np.flatnonzero(~wrong)[:4]]:  # Holm's first step decides
-        verdicts = set(compare_pairs(of_trial(samples, trial), 0)["verdict"])
+        verdicts = set(compare_pairs(of_trial(samples, trial), 0, [draws])["verdict"])
         assert (verdicts != {UNDECIDED}) == wrong[trial]
 
 
@@ -203,7 +204,9 @@ def test_what_just_matters_is_seldom_called_equal_by_simulation(draws: int) -> N
     """Differences of exactly the limit. Measured: 0.023 with 2 draws, 0.007 with 10."""
     samples, truth = crossed(1, 300, [1.9, 1.9, 2.2], draws, 4000, (0.05, 0.5), 0.1)
     within = float(truth[2] - truth[0])
-    tables = [compare_pairs(of_trial(samples, trial), within).set_index(["first", "second"]) for trial in range(300)]
+    tables = [
+        compare_pairs(of_trial(samples, trial), within, [draws]).set_index(["first", "second"]) for trial in range(300)
+    ]
     wrong = [(table["verdict"][[("a", "c"), ("b", "c")]] == "equal").any() for table in tables]
     assert np.mean(wrong) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)
     assert np.mean([table["verdict"]["a", "b"] == "equal" for table in tables]) > 0.1  # and what is equal can be told

@@ -15,8 +15,9 @@ from conftest import ROOT, refused
 from reports import ACCURACY, MEANS, TEN, check_numbers, check_sentences, numbers, outcomes_of, study_of, tables_in
 from sklearn.metrics import confusion_matrix
 
-from transfer.evaluation.comparison import UNLABELLED, Comparison
+from transfer.evaluation.comparison import Comparison
 from transfer.evaluation.details import confusion, hard_images
+from transfer.evaluation.outcomes import UNLABELLED
 from transfer.evaluation.selection import choose_strategies
 from transfer.report import advice, charts, pages
 from transfer.report.sections import charts_of, write_report

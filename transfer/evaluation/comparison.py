@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transfer.evaluation.outcomes import COSTS, Correct
+from transfer.evaluation.looks import contenders, decided_at, means_at, sound_samples
+from transfer.evaluation.outcomes import COSTS, SOURCE_MODEL, UNLABELLED, Correct
 from transfer.evaluation.selection import BASELINE, CALIBRATION
 from transfer.evaluation.statistics import BETTER, EQUAL, WORSE, Sample, compare_pairs, label_equivalence, pareto_front
 
 GAINS = ["gain", "gain_margin", "verdict", "equivalent_low", "equivalent_high"]
 MOST_STRATEGIES = 4  # for which details are drawn
-LABELS, UNLABELLED, SOURCE_MODEL = "labels", "unlabelled images", "source model"  # what a strategy can need
 OPPOSITE = {BETTER: WORSE, WORSE: BETTER}
 
 
@@ -33,7 +33,8 @@ class Comparison:
     Attributes:
         strategies: names, the baseline last.
         shots: budgets, ascending.
-        seeds: the number of label draws.
+        seeds: the number of label draws; where looks were declared, a strategy can have fewer at a budget.
+        looks: numbers of draws after which strategies could be out, ascending; one where none could.
         within: the difference of accuracies, a fraction, up to which strategies are equal in practice.
         results: a row per budget and strategy, see `compare`.
         pairs: a row per budget and pair of strategies: `shots`, and what `compare_pairs` gives.
@@ -43,6 +44,7 @@ class Comparison:
     strategies: list[str]
     shots: list[int]
     seeds: int
+    looks: list[int]
     within: float
     results: pd.DataFrame
     pairs: pd.DataFrame
@@ -89,10 +91,8 @@ class Comparison:
 
     def judged(self) -> Comparison:
         """With `best`, `versus_best`, `more_draws` and `recommended` in its results, see `compare`."""
-        sound_first = self.results["accuracy"] - self.results["failed"]  # a failed one is best only where all are
-        highest = sound_first.groupby(self.results["shots"]).idxmax()
-        results = self.results.assign(best=self.results.index.isin(highest))
-        best = dict(zip(results["shots"][results["best"]], results["strategy"][results["best"]], strict=True))
+        best = {shots: self._best(shots) for shots in self.shots}
+        results = self.results.assign(best=self.results["strategy"] == self.results["shots"].map(best))
         groups = zip(results["strategy"], results["shots"], strict=True)
         versus = [self.verdicts.get((name, best[shots], shots), ("", 0.0)) for name, shots in groups]
         results["versus_best"], results["more_draws"] = zip(*versus, strict=True)
@@ -102,6 +102,13 @@ class Comparison:
         }
         results["recommended"] = results["strategy"] == results["shots"].map(least)
         return replace(self, results=results)
+
+    def _best(self, shots: int) -> str:
+        """The best at a budget; one that failed only where all did."""
+        results = self.at(shots)
+        means = {result.strategy: result.means for result in results if not result.failed}
+        means = means or {result.strategy: result.means for result in results}
+        return contenders(means, decided_at(self.pairs[self.pairs["shots"] == shots]), self.looks)[0]
 
     def _needed(self, result: Any) -> tuple[Any, ...]:
         """What a strategy needs at a budget, the most costly first."""
@@ -151,11 +158,12 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
         Its `results` have the columns
 
         - strategy, shots.
+        - draws: how many it has; means: at every look that it has the draws of.
         - accuracy: mean over the draws, a fraction; margin: half of its 95 % interval, NaN with one draw, as all
           margins; low, high: the interval's ends, within 0 and 1.
         - deviation, lowest, median, highest: of the accuracies of single draws; the deviation is NaN with one.
         - failed: whether any of its runs collapsed; such a result is compared with no other.
-        - best: whether its mean is the highest of the budget.
+        - best: whether it is the highest of the budget, see `contenders`.
         - versus_best: its verdict against the best, paired, corrected over the pairs of the budget; "" for the best
           itself, and where there is none; more_draws: see `compare_pairs`.
         - recommended: whether it needs least of the best and those equal to it: no source model before one, no
@@ -173,25 +181,21 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
     rows = {(name, count): correct.runs_of(name, count) for count in shots for name in strategies}
     samples = {group: Sample(correct.right(own)) for group, own in rows.items()}
     failed = [bool(correct.collapsed[own].any()) for own in rows.values()]
-    sound = {group: sample for (group, sample), out in zip(samples.items(), failed, strict=True) if not out}
-    pairs = pd.concat(
-        [
-            compare_pairs({name: sample for (name, at), sample in sound.items() if at == count}, within).assign(
-                shots=count
-            )
-            for count in shots
-        ],
-        ignore_index=True,
-    )
+    sound = {count: sound_samples(correct, strategies, count) for count in shots}
+    looks = correct.looks.tolist() or [runs["seed"].nunique()]  # an older revision has none
+    judged = [compare_pairs(each, within, looks).assign(shots=count) for count, each in sound.items()]
+    pairs = pd.concat(judged, ignore_index=True)
 
     results = pd.DataFrame(list(samples), columns=["strategy", "shots"])
     results["failed"] = failed
+    results["draws"] = [sample.draws for sample in samples.values()]
+    results["means"] = [means_at(sample, looks) for sample in samples.values()]
     results["accuracy"] = [float(sample.mean) for sample in samples.values()]  # not rounded as in the table of runs
     results["margin"] = [float(sample.margin()) for sample in samples.values()]
     results["low"] = (results["accuracy"] - results["margin"]).clip(lower=0)
     results["high"] = (results["accuracy"] + results["margin"]).clip(upper=1)
 
-    baseline = {shots: sample for (name, shots), sample in sound.items() if name == BASELINE}
+    baseline = {count: each[BASELINE] for count, each in sound.items() if BASELINE in each}
     gains = {
         (pair.first, pair.shots): [
             *(pair.difference, pair.corrected, pair.verdict),
@@ -210,4 +214,4 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
     results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets]) & ~results["failed"]
     needs = json.loads(str(correct.needs))
     seeds = runs["seed"].nunique()
-    return Comparison(list(strategies), shots, seeds, within, results, pairs, needs).judged()
+    return Comparison(list(strategies), shots, seeds, looks, within, results, pairs, needs).judged()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 
+LABELS, UNLABELLED, SOURCE_MODEL = "labels", "unlabelled images", "source model"  # what a strategy can need
 # Counts, of every run.
 COSTS = ("trainable_parameters", "gradient_steps", "examples_seen", "unlabelled_images", "model_bytes")
 
@@ -27,6 +28,7 @@ class Outcomes:
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
+        looks: numbers of draws after which strategies can be out, ascending, (looks,) int32; one where none can.
     """
 
     strategy: np.ndarray
@@ -39,6 +41,7 @@ class Outcomes:
     labels: np.ndarray
     classes: np.ndarray
     made_with: np.ndarray
+    looks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Correct:
         images: the number of test images, () int64.
         bits: 1 where a run is right, eight images to a byte (`numpy.packbits`), (runs, images / 8 rounded up) uint8.
         needs: what every strategy needs, by its name, as JSON, () str.
+        looks: as of `Outcomes`.
     """
 
     strategy: np.ndarray
@@ -62,6 +66,7 @@ class Correct:
     images: np.ndarray
     bits: np.ndarray
     needs: np.ndarray
+    looks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # an older revision has none
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> Self:
@@ -75,6 +80,7 @@ class Correct:
             images=np.array(len(outcomes.labels)),
             bits=np.packbits(outcomes.predicted == outcomes.labels, axis=1),
             needs=np.array(json.dumps(needs)),
+            looks=outcomes.looks,
         )
 
     def runs_of(self, strategy: str, shots: int) -> np.ndarray:

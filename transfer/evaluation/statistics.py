@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from scipy.special import ndtri, stdtrit
 LEVEL = 0.95
 ALPHA = 0.05  # family-wise, of all comparisons that are judged together
 BETTER, WORSE, EQUAL, UNDECIDED = VERDICTS = ("better", "worse", "equal", "undecided")
+DECIDED = (BETTER, WORSE, EQUAL)
+PAIRS = ["first", "second", "draws", "difference", "margin", "corrected", "verdict", "more_draws"]
 MOST_DRAWS = 1000  # that are thought of when asking how many would decide a comparison
 
 
@@ -35,8 +38,9 @@ class Sample:
     values: np.ndarray
 
     def __sub__(self, other: Sample) -> Sample:
-        """The paired difference, of samples over the same draws and images."""
-        return Sample(self.values - other.values)
+        """The paired difference, of samples over the same images, over the draws that both have: the first."""
+        draws = min(self.draws, other.draws)
+        return Sample(self.values[..., :draws, :] - other.values[..., :draws, :])
 
     @property
     def draws(self) -> int:
@@ -99,16 +103,20 @@ def verdict(mean: float, margin: float, within: float) -> str:
     return UNDECIDED
 
 
-def holm_levels(means: Sequence[float] | np.ndarray, differences: Sequence[Sample]) -> np.ndarray:
-    """The level of every comparison in Holm's step-down procedure (1979): then all verdicts hold together at `LEVEL`.
+def holm_levels(
+    means: Sequence[float] | np.ndarray, differences: Sequence[Sample], alpha: float = ALPHA, others: int = 0
+) -> np.ndarray:
+    """The level of every comparison in Holm's step-down procedure (1979): then all verdicts hold together at 1 − alpha.
 
-    The k-th clearest of m (k = 0, 1, …) gets the level 1 − 0.05 / (m − k) as long as it and all before it are clear.
+    The k-th clearest of m (k = 0, 1, …) gets the level 1 − alpha / (m − k) as long as it and all before it are clear.
     The first that is not clear hands its level on to all that follow. So an interval at this level excludes 0 where
     Holm rejects, and nowhere else.
 
     Args:
         means: what the intervals are around.
         differences: how wide these are.
+        alpha: family-wise.
+        others: comparisons that belong to the family, and are not judged now; m counts them.
 
     Returns:
         (comparisons,) float64.
@@ -116,7 +124,7 @@ def holm_levels(means: Sequence[float] | np.ndarray, differences: Sequence[Sampl
     levels = np.empty(len(means))
     waiting = list(range(len(means)))
     while waiting:
-        levels[waiting] = level = 1 - ALPHA / len(waiting)
+        levels[waiting] = level = 1 - alpha / (len(waiting) + others)
         clear = [_clearness(means[i], float(differences[i].margin(level))) for i in waiting]
         if max(clear) <= 1:
             break
@@ -131,36 +139,49 @@ def _clearness(mean: float, margin: float) -> float:
     return abs(mean) / margin if margin else math.inf
 
 
-def compare_pairs(samples: Mapping[str, Sample], within: float) -> pd.DataFrame:
-    """Compare every pair of strategies.
+def compare_pairs(samples: Mapping[str, Sample], within: float, looks: Sequence[int]) -> pd.DataFrame:
+    """Compare every pair of strategies, at each of some looks that were declared before there was any result.
+
+    A look judges the pairs that no look before has decided, over its number of draws, where both have as many. Each
+    look spends an equal part of the 5 %, by Holm's procedure, which counts every pair that was not found to differ
+    before, judged now or not. So all verdicts hold together with 95 % confidence, however it is decided after a look
+    which strategies get more draws: of m pairs without a difference one must be clear at a level of
+    1 − 0.05 / looks / m or higher before any is called better or worse.
 
     Args:
-        samples: accuracies by strategy, over the same draws and images.
+        samples: accuracies by strategy, over the same images and draws; a strategy may lack the last draws of others.
         within: see `verdict`.
+        looks: numbers of draws, ascending; one where nothing is decided before the last draw.
 
     Returns:
-        One row per pair, in order, with the columns
+        One row per pair, in order, as the look that decided it says, or the last that judged it, with the columns
 
         - first, second: names.
-        - difference: mean of first − second.
+        - draws: of that look.
+        - difference: mean of first − second over these.
         - margin: half of its 95 % interval; NaN with one draw, as all margins.
-        - corrected: half of its interval at the level that Holm's procedure gives it.
+        - corrected: half of its interval at the level that the procedure gives it.
         - verdict: of the corrected interval, see `verdict`.
         - more_draws: how many more would decide an undecided pair, see `more_draws`; 0 for the others.
     """
-    names = list(combinations(samples, 2))
-    differences = [samples[first] - samples[second] for first, second in names]
-    levels = holm_levels([float(each.mean) for each in differences], differences)
-    pairs = pd.DataFrame(names, columns=["first", "second"], dtype=str)
-    pairs["difference"] = [float(each.mean) for each in differences]
-    pairs["margin"] = [float(each.margin()) for each in differences]
-    pairs["corrected"] = [float(each.margin(level)) for each, level in zip(differences, levels, strict=True)]
-    pairs["verdict"] = [verdict(*pair, within) for pair in zip(pairs["difference"], pairs["corrected"], strict=True)]
-    pairs["more_draws"] = [
-        more_draws(each, level, within) if said == UNDECIDED else 0.0
-        for each, level, said in zip(differences, levels, pairs["verdict"], strict=True)
-    ]
-    return pairs
+    differences = {(a, b): samples[a] - samples[b] for a, b in combinations(samples, 2)}
+    rows: dict[tuple[str, str], tuple[Any, ...]] = {}
+    said = dict.fromkeys(differences, "")
+    for draws in looks:
+        judged = {
+            pair: Sample(each.values[:draws])
+            for pair, each in differences.items()
+            if said[pair] not in DECIDED and each.draws >= draws
+        }
+        means = {pair: float(each.mean) for pair, each in judged.items()}
+        others = sum(each not in (BETTER, WORSE) for each in said.values()) - len(judged)
+        levels = holm_levels(list(means.values()), list(judged.values()), ALPHA / len(looks), others)
+        for (pair, each), level in zip(judged.items(), levels, strict=True):
+            corrected = float(each.margin(level))
+            said[pair] = verdict(means[pair], corrected, within)
+            more = more_draws(each, level, within) if said[pair] == UNDECIDED else 0.0
+            rows[pair] = (*pair, draws, means[pair], float(each.margin()), corrected, said[pair], more)
+    return pd.DataFrame(list(rows.values()), columns=PAIRS)
 
 
 def more_draws(difference: Sample, level: float, within: float) -> float:

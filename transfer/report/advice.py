@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from transfer.evaluation.comparison import LABELS, SOURCE_MODEL, UNLABELLED, Comparison
+from transfer.evaluation.comparison import Comparison
+from transfer.evaluation.outcomes import LABELS, SOURCE_MODEL, UNLABELLED
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE
 from transfer.report.words import budgets, by_budget, in_points, listed, number, per_class, percent

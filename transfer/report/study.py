@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from transfer.console import counted, some
-from transfer.evaluation.comparison import UNLABELLED, Comparison
-from transfer.evaluation.outcomes import Outcomes, Probes
+from transfer.data.target import Draws
+from transfer.evaluation.comparison import Comparison
+from transfer.evaluation.controls import Controls
+from transfer.evaluation.outcomes import UNLABELLED, Outcomes, Probes
 from transfer.report.blocks import Details, Section, Text, plain, table_of
 from transfer.report.pages import TEMPLATES, written
 from transfer.report.words import in_points, listed, number, per_class, percent
@@ -32,6 +34,8 @@ class Study:
         source: facts of the source model: its accuracy on held-out images, its classes, what is doubtful about it, what
             it was made with.
         data: what source and target are made of.
+        chosen: the draws, if they are chosen.
+        controls: what strategies make of random images in their place.
     """
 
     comparison: Comparison
@@ -41,6 +45,8 @@ class Study:
     test_images: np.ndarray
     source: dict[str, Any]
     data: dict[str, Any]
+    chosen: Draws
+    controls: Controls
 
     @property
     def made_with(self) -> dict[str, Any]:
@@ -140,6 +146,8 @@ def method(study: Study) -> Section:
         budgets=len(comparison.shots),
         within=in_points(comparison.within),
         groups=study.data["target"]["test_groups"],
+        folds=study.data["target"]["folds"],
+        chosen=len(study.chosen.wanted),
         pairs=len(strategies) * (len(strategies) - 1) // 2,
         unlabelled={name: _most_unlabelled(study, name) for name in comparison.needing(UNLABELLED)},
         precisions=sorted({facts["precision"] for facts in made if "precision" in facts}),

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from transfer.evaluation.comparison import LABELS, UNLABELLED, Comparison, rows_of
+from transfer.evaluation.comparison import Comparison, rows_of
+from transfer.evaluation.outcomes import LABELS, UNLABELLED
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import EQUAL, UNDECIDED, VERDICTS, WORSE
 from transfer.report import charts
