@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from transfer.console import UserError, counted, run, say
+from transfer.data.target import Draws
 from transfer.evaluation.comparison import compare
+from transfer.evaluation.controls import Controls
 from transfer.evaluation.outcomes import Correct, Outcomes, Probes
 from transfer.evaluation.selection import Params, choose_strategies
 from transfer.files import digest, read_arrays, read_facts, read_record, write_record, write_text, write_whole
@@ -38,6 +40,8 @@ def main() -> None:
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
         source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
         data=read_facts(Path("data/about.json"), "source", "target", "notes"),
+        chosen=read_record(Path("data/chosen.npz"), Draws),
+        controls=read_record(Path("data/controls.npz"), Controls),
     )
     sections = write_report(study)
     write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))

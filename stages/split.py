@@ -34,6 +34,8 @@ def main() -> None:
         dropped = counted(len(unlabelled) - len(added), "duplicate")
         say(f"split: unlabelled: {counted(len(added), 'image')} added to the target's, {dropped} dropped")
 
+    folds = split.cross_validation(target, parts["target"], params)
+    facts["target"]["folds"] = int(folds.max()) + 1 if len(folds) else 0
     write_json(DATA / "about.json", facts)
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
     task = split.split_target(target, parts["target"], params)
@@ -41,7 +43,6 @@ def main() -> None:
     train, test = parts["target"].train, parts["target"].test
     write_arrays(DATA / "target_train_labels.npz", labels=target.labels[train])
     write_arrays(DATA / "target_test_images.npz", images=target.images[test])
-    folds = split.cross_validation(target, parts["target"], params)
     looks = np.array([len(folds)] if len(folds) else params.draws, np.int32)
     write_arrays(
         DATA / "target_test_labels.npz",
@@ -51,7 +52,7 @@ def main() -> None:
         folds=folds,
     )
     if len(folds):
-        how = f"{counted(len(folds), 'repetition')} of {int(folds.max()) + 1} folds"
+        how = f"{counted(len(folds), 'repetition')} of {facts['target']['folds']} folds"
     else:
         how = counted(params.draws[-1], "draw")
     classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))

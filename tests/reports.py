@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from transfer.data.target import Draws
 from transfer.evaluation.comparison import compare
+from transfer.evaluation.controls import Controls
 from transfer.evaluation.outcomes import COSTS, UNLABELLED, Correct, Outcomes, Probes
 from transfer.evaluation.selection import CALIBRATION, choose_strategies
 from transfer.report.study import Study
@@ -89,7 +91,14 @@ def runs_of(outcomes: Outcomes) -> pd.DataFrame:
 
 
 def side(title: str, classes: list[str]) -> dict[str, Any]:
-    counts = {"train": 4321, "test": 600, "dropped": 3, "how": "the data's own test images", "test_groups": 0}
+    counts = {
+        "train": 4321,
+        "test": 600,
+        "dropped": 3,
+        "how": "the data's own test images",
+        "test_groups": 0,
+        "folds": 0,
+    }
     return {"title": title, "classes": classes, "raw": {"images": {"shape": [4, 28, 28], "sha256": "abc"}}} | counts
 
 
@@ -123,6 +132,8 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None, within: fl
             "target": side("5 files of own", outcomes.classes.tolist()),
             "notes": [],
         },
+        chosen=Draws.none(),
+        controls=Controls(*[np.zeros(0, int)] * 3, np.zeros((0, len(outcomes.labels)), bool)),
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
+
+from transfer.files import read_record
 
 NEARLY_EVERY = 0.99
 
@@ -48,6 +52,39 @@ class Predictions:
         """Those of a strategy that could not be run."""
         return cls(*[np.zeros(0)] * len(fields(cls)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Those of all runs of some parts, which were made with the same."""
+        return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in OF_RUNS})
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Those of some runs: their numbers, or whether each is taken."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in OF_RUNS})
+
+    def merged(self, folds: np.ndarray) -> Self:
+        """Those of every repetition of a cross-validation, as one run: of each image by the model that lacked it.
+
+        Args:
+            folds: in which fold each image is tested, (repetitions, images) int32; run
+                `repetition × folds + fold` of every number of shots is of that fold.
+
+        Returns:
+            Predictions whose `seed` is the repetition, and whose costs are those of the first fold; without the run on
+            all images.
+        """
+        last = int(self.seed.max())
+        numbers = np.flatnonzero(self.shots <= self.shots[self.seed == last].max())
+        ordered = numbers[np.lexsort((self.seed[numbers], self.shots[numbers]))]
+        of_fold = ordered.reshape(-1, len(folds), (last + 1) // len(folds))  # shots, repetitions, folds
+        images = np.arange(folds.shape[1])
+        tested = self.probabilities[of_fold[:, np.arange(len(folds))[:, np.newaxis], folds], images]
+        merged = self.take(of_fold[:, :, 0].ravel())
+        return replace(
+            merged,
+            probabilities=tested.reshape(len(merged.shots), *tested.shape[2:]),
+            seed=np.tile(np.arange(len(folds), dtype=np.int32), len(of_fold)),
+        )
+
     @property
     def collapsed(self) -> np.ndarray:
         """Whether a run gives nearly every image the same class, so that its training failed, (runs,) bool.
@@ -58,5 +95,16 @@ class Predictions:
         shares = [
             (given.argmax(axis=2)[..., np.newaxis] == classes).mean(axis=1).max(axis=1)
             for given in (self.probabilities, self.calibration)
+            if given.shape[1]
         ]
-        return np.minimum(*shares) >= NEARLY_EVERY
+        return np.min(shares, axis=0) >= NEARLY_EVERY
+
+
+OF_RUNS = [field.name for field in fields(Predictions) if field.name != "made_with"]
+
+
+def read_every_run(strategy: str, data: Path = Path("data")) -> Predictions:
+    """What a strategy has left, with the runs of further draws that a look gave it, by shots and then by seed."""
+    files = [data / "predictions" / f"{strategy}.npz", *(data / "further").glob(f"*/{strategy}.npz")]
+    every = Predictions.joined([read_record(file, Predictions) for file in files])
+    return every.take(np.lexsort((every.seed, every.shots)))

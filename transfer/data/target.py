@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
-from transfer.console import UserError
-from transfer.files import read_folder, write_folder
+from transfer.console import UserError, counted
+from transfer.files import read_folder, read_record, write_folder
 
 CALIBRATION_IMAGES = 100  # per class, or all that the smallest has: enough for the one number that is fitted on them
 CALIBRATION_SEED = 2**32 - 1  # of their choice; no label draw has it
@@ -189,6 +190,54 @@ def cross_validated(
     )
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Draws in the place of a target's own; of no image where those hold. Attributes as of `Target`."""
+
+    draws: np.ndarray
+    labels: np.ndarray
+    wanted: np.ndarray
+
+    @classmethod
+    def none(cls) -> Self:
+        """None: the target's own draws hold."""
+        return cls(*[np.zeros((0, 0), np.int32)] * 3)
+
+
+def chosen_draws(
+    labels: np.ndarray,
+    classes: int,
+    shots: Sequence[int],
+    seeds: int,
+    choose: Callable[[np.ndarray, int], np.ndarray],
+) -> Draws:
+    """Draws of images that were chosen without their labels, and as many controls on random images.
+
+    The candidates of a draw are a random half of the images, another one for each seed. Draws `seeds` and after are the
+    controls of draws 0 and after: random images of the same candidates.
+
+    Args:
+        labels: of the images to draw from, (n,) int32.
+        classes: how many there are.
+        shots: numbers of labelled images per class, in the mean, ascending.
+        seeds: how many draws are chosen.
+        choose: gives rows of some images, ascending, in the order in which to label them, and as many as asked for.
+
+    Raises:
+        UserError: if there are fewer candidates than images to label.
+    """
+    count, half = shots[-1] * classes, len(labels) // 2
+    if count > half:
+        raise UserError(
+            f"split.shots asks for {shots[-1]} labelled images per class, {counted(count, 'image')} in all, but with "
+            f"split.draw: chosen each draw has {half} to choose from: use at most {half // classes}"
+        )
+    candidates = [np.random.default_rng(seed).permutation(len(labels))[:half] for seed in range(seeds)]
+    chosen = [choose(np.sort(each), count) for each in candidates]
+    draws = np.array([*chosen, *(each[:count] for each in candidates)], np.int32)
+    return Draws(draws, labels[draws], every_run(shots, range(2 * seeds)))
+
+
 def every_run(shots: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
     """Every number of shots with every seed, by the first and then by the second, (runs, 2) int32."""
     return np.array(list(product(shots, seeds)), np.int32)
@@ -231,6 +280,13 @@ def write_target(path: Path, target: Target) -> None:
     write_folder(path, {field.name: getattr(target, field.name) for field in fields(target)})
 
 
-def read_target(path: Path) -> Target:
-    """Read what `write_target` wrote, all but the images, which stay in their file; a `UserError` if it cannot be."""
-    return read_folder(path, Target, "images")
+def read_target(path: Path, chosen: Path | None = None) -> Target:
+    """Read what `write_target` wrote, all but the images, which stay in their file; a `UserError` if it cannot be.
+
+    Args:
+        path: of the folder.
+        chosen: of a file with `Draws`, if they are to be taken.
+    """
+    target = read_folder(path, Target, "images")
+    draws = read_record(chosen, Draws) if chosen else Draws.none()
+    return replace(target, **vars(draws)) if len(draws.wanted) else target

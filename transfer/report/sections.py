@@ -14,6 +14,7 @@ from transfer.evaluation.selection import BASELINE
 from transfer.report import charts
 from transfer.report.advice import advise, cautions, failures, headline, negative_transfer
 from transfer.report.blocks import Bullets, Details, Entry, Section, Text, table_of
+from transfer.report.choosing import choosing
 from transfer.report.study import Study, article, data, method
 from transfer.report.tables import columns, cost, gains, ranking, spread
 from transfer.report.words import per_class, percent
@@ -24,6 +25,7 @@ def write_report(study: Study) -> list[Section]:
     return [
         _which_to_use(study),
         _learning_curves(study),
+        *([choosing(study)] if len(study.chosen.wanted) else []),
         gains(study.comparison),
         cost(study.comparison, study.runs),
         _errors(study),
@@ -43,7 +45,7 @@ def charts_of(sections: Sequence[Section]) -> Iterator[charts.Chart]:
 def _which_to_use(study: Study) -> Section:
     comparison = study.comparison
     said = [*headline(comparison), failures(comparison)]
-    said += cautions(comparison, study.data["target"]["test_groups"])
+    said += [*_cross_validated(study), *cautions(comparison, study.data["target"]["test_groups"])]
     if study.notes:
         noted = counted(len(study.notes), "warning")
         said.append(f"The section Data has {noted}: read that before you rely on this.")
@@ -53,6 +55,19 @@ def _which_to_use(study: Study) -> Section:
     folded = {"What each strategy does": what, "Every number of labels in words": words}
     blocks += [Details(name, [Bullets(items)]) for name, items in folded.items()]
     return Section("which", "Which to use", blocks)
+
+
+def _cross_validated(study: Study) -> list[str]:
+    """That accuracies are estimates, where there are no test images."""
+    target = study.data["target"]
+    if not target["folds"]:
+        return []
+    return [
+        f"**Estimates.** There are no test images: these are cross-validated accuracies on the "
+        f"{counted(target['train'], 'labelled image')}, each tested by models that were trained on the other "
+        f"{target['folds'] - 1} of {target['folds']} folds. With so few images the intervals are wide. `best.keras` is "
+        "trained on all of them."
+    ]
 
 
 def _learning_curves(study: Study) -> Section:

@@ -65,7 +65,7 @@ class Task:
     @cached_property
     def target(self) -> Target:
         """The target's images and label draws."""
-        return read_target(self.data / "target_train")
+        return read_target(self.data / "target_train", self.data / "chosen.npz")
 
     @property
     def classes(self) -> int:
