@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         file = arguments.order or (ORDER if ORDER.is_file() else None)
         labelling = Labelling(folder, read_order(file, warn) if file else {}, columns(), warn)
         *first, (labelled, number) = labelling.state()["counts"]
-        order = f"the {counted(first[0][1], 'image')} of {shown(file)} first, then by path" if first else "by path"
-        say(f"{labelled} of {counted(number, 'image')} in {shown(folder)} labelled; they come {order}")
+        order = f"the {first[0][1]:,} in {shown(file)} come first, then the others" if first else "they come"
+        say(f"{labelled:,} of {counted(number, 'image')} in {shown(folder)} labelled; {order} by path")
         return serve(build(labelling, hosts_of(host)), listener, host, "label them")
 
 

@@ -67,19 +67,20 @@ def build(labelling: Labelling, hosts: Sequence[str]) -> Starlette:
         number = request.path_params["number"]
         if number >= len(labelling.paths):
             raise HTTPException(404, "there is no such image")
-        return response(labelling.folder / labelling.paths[number])
+        return response(labelling.folder, labelling.paths[number])
 
     return application(
         [Route("/", page), Route("/state", state, methods=["GET", "POST"]), Route("/file/{number:int}", file)], hosts
     )
 
 
-def response(path: Path) -> Response:
+def response(folder: Path, name: str) -> Response:
     """A recording, or an image as browsers can show it: as it is, or what a study makes of it, as a PNG.
 
     Raises:
         UserError: if a study could not read the image.
     """
+    path = folder / name
     if has_recordings([path]):
         return FileResponse(path)
     read: list[Image.Image] = []
@@ -88,7 +89,7 @@ def response(path: Path) -> Response:
         read.append(image)
         return image
 
-    read_file(path, ANY, adjust=keep)
+    read_file(path, ANY, name, adjust=keep)
     with Image.open(path, formats=FORMATS) as image:
         if image.format in SHOWN and not image.mode.startswith("I;16"):
             return FileResponse(path, media_type=f"image/{SHOWN[image.format]}")

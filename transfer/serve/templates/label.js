@@ -33,9 +33,9 @@ function fail(text) {
   find("#error").hidden = !text;
 }
 
-const label = (name) => { if (state.current && name) send({ answer: name, number: state.current.number }); };
-const skip = () => { if (state.current) send({ skip: state.current.number }); };
-const undo = () => { if (state.last) send({ undo: true }); };
+const label = (name) => { if (state?.current && name) send({ answer: name, number: state.current.number }); };
+const skip = () => { if (state?.current) send({ skip: state.current.number }); };
+const undo = () => { if (state?.last) send({ undo: true }); };
 
 // Showing.
 function show(now) {
@@ -57,7 +57,7 @@ function show(now) {
   find("#skip").disabled = !current;
   find("#undo").disabled = !last;
   find("#last").textContent = last ? `${last.path}: ${last.label || "skipped"}` : "";
-  if (labelled === all && before && before.counts[0][0] < all) find("#next").open = true;
+  if (!current || (before && before.counts[0][0] < all && labelled === all)) find("#next").open = true;
   mean();
 }
 
@@ -66,7 +66,7 @@ function image({ number, path }) {
   picture.addEventListener("load", () => { picture.classList.toggle("small", picture.naturalWidth < SMALL && picture.naturalHeight < SMALL); });
   picture.addEventListener("error", async () => {
     const { error } = await fetch(picture.src).then((response) => response.json()).catch(() => ({}));
-    picture.replaceWith(element("p", { textContent: `${error ?? `${path} cannot be shown`}. Skip it.` }));
+    picture.replaceWith(element("p", { textContent: `${error ?? `${path} cannot be shown: replace it`}, or skip it.` }));
   });
   return picture;
 }
@@ -77,7 +77,7 @@ function sound({ number, path }) {
 
 function choice(name, index) {
   const button = element("button", { type: "button" });
-  if (index < KEYS) button.append(element("kbd", { textContent: index + 1 }));
+  if (index < KEYS) button.append(element("kbd", { textContent: index + 1 }), " ");
   button.append(element("bdi", { textContent: name }));
   button.addEventListener("click", () => label(name));
   const item = element("li");
@@ -105,7 +105,7 @@ function mean() {
 
 function take(name) {
   field.value = "";
-  find("#main").focus({ preventScroll: true }); // so that keys are answers again
+  document.activeElement.blur(); // so that keys are answers again
   label(name);
 }
 
@@ -122,7 +122,7 @@ addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
   const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code);
   const space = event.key === " " && !event.target.closest("button, summary, audio");
-  if (digit) label(state.classes[digit[1] - 1]);
+  if (digit) label(state?.classes[digit[1] - 1]);
   else if (event.key === "s" || space) skip();
   else if (event.key === "u" || event.key === "Backspace") undo();
   else return;
