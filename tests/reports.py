@@ -134,6 +134,7 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None, within: fl
         },
         chosen=Draws.none(),
         controls=Controls(*[np.zeros(0, int)] * 3, np.zeros((0, len(outcomes.labels)), bool)),
+        target_accuracy=0.8,
     )
 
 

@@ -19,7 +19,7 @@ from transfer.data.target import nested_draws, read_target, write_target
 from transfer.files import read_facts, write_folder, write_json
 from transfer.params import parse_section, read_params
 
-PARAMS = read_params(ROOT / "params.yaml")["split"]
+PARAMS = read_params(ROOT / "params.yaml")["split"] | {"test": 0.2}
 
 
 def params(**changes: object) -> split.Params:
