@@ -42,6 +42,7 @@ def main() -> None:
         data=read_facts(Path("data/about.json"), "source", "target", "notes"),
         chosen=read_record(Path("data/chosen.npz"), Draws),
         controls=read_record(Path("data/controls.npz"), Controls),
+        target_accuracy=params.target_accuracy / 100,
     )
     sections = write_report(study)
     write_text(RESULTS / "report.md", pages.markdown(TITLE, sections, charts="charts"))

@@ -22,6 +22,7 @@ class Params(Section):
 
     strategies: Literal["all"] | Annotated[list[str], Field(min_length=1)]
     equal_within: Annotated[float, Field(ge=0, le=100)]
+    target_accuracy: Annotated[float, Field(gt=0, le=100)]
 
 
 def choose_strategies(runs: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:

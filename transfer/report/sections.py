@@ -15,6 +15,7 @@ from transfer.report import charts
 from transfer.report.advice import advise, cautions, failures, headline, negative_transfer
 from transfer.report.blocks import Bullets, Details, Entry, Section, Text, table_of
 from transfer.report.choosing import choosing
+from transfer.report.forecast import how_many_more
 from transfer.report.study import Study, article, data, method
 from transfer.report.tables import columns, cost, gains, ranking, spread
 from transfer.report.words import per_class, percent
@@ -25,6 +26,7 @@ def write_report(study: Study) -> list[Section]:
     return [
         _which_to_use(study),
         _learning_curves(study),
+        *how_many_more(study),
         *([choosing(study)] if len(study.chosen.wanted) else []),
         gains(study.comparison),
         cost(study.comparison, study.runs),

@@ -36,6 +36,7 @@ class Study:
         data: what source and target are made of.
         chosen: the draws, if they are chosen.
         controls: what strategies make of random images in their place.
+        target_accuracy: a fraction; the report says how many labels it needs.
     """
 
     comparison: Comparison
@@ -47,6 +48,7 @@ class Study:
     data: dict[str, Any]
     chosen: Draws
     controls: Controls
+    target_accuracy: float
 
     @property
     def made_with(self) -> dict[str, Any]:
