@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from transfer.console import UserError, counted, run, say
-from transfer.data.predictions import Predictions
+from transfer.data.predictions import read_every_run
+from transfer.evaluation.controls import Controls
 from transfer.evaluation.outcomes import Probes
 from transfer.evaluation.scores import check_predictions, headline, outcomes_of, score_probes, score_runs
 from transfer.files import read_arrays, read_facts, read_record, write_json, write_record, write_text
@@ -17,21 +18,25 @@ TARGET_LABELS = Path("data/target_test_labels.npz")
 def main() -> None:
     """Read every strategy's predictions and the test labels; write a row per run, the headline and the outcomes."""
     files = sorted(Path("data/predictions").glob("[!.]*.npz"))
-    test = read_arrays(TARGET_LABELS, "labels", "classes")
-    labels = test["labels"]
+    test = read_arrays(TARGET_LABELS, "labels", "classes", "looks", "folds")
+    labels, folds, draws = test["labels"], test["folds"], int(test["looks"][-1])
     say(f"evaluate: {', '.join(file.stem for file in files)} on {counted(len(labels), 'test image')}")
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
-    every = {file.stem: read_record(file, Predictions) for file in files}
+    every = {file.stem: read_every_run(file.stem) for file in files}
     predictions = {name: given for name, given in every.items() if len(given.shots)}
-    check_predictions(predictions, len(labels), len(test["classes"]))
+    check_predictions(predictions, len(labels), len(test["classes"]), int(test["looks"][0]))
+    if len(folds):
+        predictions = {name: given.merged(folds) for name, given in predictions.items()}
+    write_record(Path("data/controls.npz"), Controls.of(predictions, labels, draws))
+    predictions = {name: given.take(given.seed < draws) for name, given in predictions.items()}
     runs = pd.concat([score_runs(name, given, labels) for name, given in predictions.items()], ignore_index=True)
 
     write_table("cells", runs)
-    write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels))
+    write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels, folds))
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
-    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, labels, test["classes"]))
+    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, labels, test["classes"], test["looks"]))
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:

@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from transfer.console import say
 from transfer.data.predictions import Predictions
-from transfer.files import write_record, write_whole
+from transfer.files import read_record, write_record, write_whole
 from transfer.models.features import chosen_layer
 from transfer.params import read_section
 from transfer.training import precision
@@ -17,13 +19,18 @@ from transfer.training.runs import train_runs
 from transfer.training.task import Task, UnsuitableError
 from transfer.training.threads import set_threads
 
+PREDICTIONS = Path("data/predictions")
 
-def run_strategy(strategy: ModuleType) -> None:
+
+def run_strategy(strategy: ModuleType, wanted: np.ndarray | None = None, folder: Path = PREDICTIONS) -> None:
     """Train every run of a strategy; write `data/predictions/<name>.npz` and `models/<name>.keras`.
 
     Args:
         strategy: a module of `transfer/strategies`, with `ENGINE`, `SUMMARY`, `NEEDS`, `Params` and `prepare`; its own
             name is that of the stage and of its section in `params.yaml`.
+        wanted: shots and seed of further runs that are trained in the place of the study's own, (runs, 2) int32; of
+            these no model is written.
+        folder: that predictions are written to, and those of strategies that it learns from are read from.
     """
     set_threads(1)
     name = strategy.__name__.rpartition(".")[2]
@@ -35,12 +42,12 @@ def run_strategy(strategy: ModuleType) -> None:
     networks = strategy.ENGINE == "tensorflow"
     chosen = read_section("training", precision.Params).precision if networks else "float32"
     details += [chosen] if networks else []
-    task = Task(chosen)
+    task = Task(chosen, wanted=wanted, others=folder)
     try:
         prepared = strategy.prepare(task, params)
     except UnsuitableError as why:
         say(f"{name}: not run: {why}")
-        write_record(Path(f"data/predictions/{name}.npz"), Predictions.none())
+        write_record(folder / f"{name}.npz", Predictions.none())
         write_whole(Path(f"models/{name}.keras"), partial(shutil.copyfile, task.source_file))
         return
     if prepared.params:
@@ -62,5 +69,6 @@ def run_strategy(strategy: ModuleType) -> None:
         needs=strategy.NEEDS,
         precision=chosen if networks else None,
         draws=prepared.draws,
+        before=None if wanted is None else read_record(PREDICTIONS / f"{name}.npz", Predictions),
     )
-    write_record(Path(f"data/predictions/{name}.npz"), runs)
+    write_record(folder / f"{name}.npz", runs)

@@ -20,7 +20,8 @@ YAML_FILES = YAML(typ="safe")
 STAGES: dict[str, Any] = YAML_FILES.load(ROOT / "dvc.yaml")["stages"]
 PARAMS: dict[str, Any] = YAML_FILES.load(ROOT / "params.yaml")
 LABELS = "data/target_test_labels.npz"
-ROOMS = {f"transfer/{room}" for room in ("data", "models", "training", "report")}
+STRATEGIES = {path.stem for path in (ROOT / "transfer/strategies").glob("*.py")}
+ROOMS = {f"transfer/{room}" for room in ("data", "models", "training", "strategies", "report")}
 
 
 def imported(file: Path) -> set[str]:
@@ -34,9 +35,11 @@ def imported(file: Path) -> set[str]:
 
 
 def closure(stage: str) -> set[str]:
-    """Every local module that a stage can reach, itself included."""
+    """Every local module that a stage can reach, itself included; `further` reaches every strategy by its name."""
     reached: set[str] = set()
     ahead = {f"stages/{stage}.py"}
+    if stage == "further":
+        ahead |= {f"transfer/strategies/{name}.py" for name in STRATEGIES}
     while ahead:
         reached |= ahead
         found = {name.replace(".", "/") + ".py" for file in ahead for name in imported(ROOT / file)}
@@ -64,9 +67,6 @@ def test_a_stage_depends_on_exactly_the_local_code_that_it_can_reach(stage: str)
     assert listed == {parent if parent in folders else file for file, parent in parents.items()}
 
 
-STRATEGIES = {path.stem for path in (ROOT / "transfer/strategies").glob("*.py")}
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_lists_the_sections_that_it_reads(stage: str) -> None:
     if stage in STRATEGIES:
@@ -89,8 +89,9 @@ def test_library_code_reads_no_parameters_of_its_own() -> None:
         assert not sections_read(file), file
 
 
-def test_evaluate_alone_depends_on_the_test_labels() -> None:
-    assert [name for name, stage in STAGES.items() if LABELS in stage["deps"]] == ["evaluate"]
+def test_evaluate_and_further_alone_depend_on_the_test_labels() -> None:
+    """And of `further` no strategy gets anything but shots and seeds: its labels go to the verdicts alone."""
+    assert [name for name, stage in STAGES.items() if LABELS in stage["deps"]] == ["further", "evaluate"]
     assert [name for name in STAGES if LABELS in outs(STAGES[name])] == ["split"]
     assert not any(dep in ("data", "data/", ".") for stage in STAGES.values() for dep in stage["deps"])
 
@@ -112,7 +113,7 @@ def test_the_report_depends_on_every_template() -> None:
     assert "transfer/report" in STAGES["report"]["deps"]
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("split", "evaluate")])
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("split", "further", "evaluate")])
 def test_no_other_stage_runs_code_that_names_the_test_labels(stage: str) -> None:
     """Nor sees the data where the test labels are too, except for `download` and `convert`, which bring them."""
     reached = [file for file in sorted(closure(stage)) if "test_labels" in (ROOT / file).read_text(encoding="utf-8")]
@@ -164,7 +165,7 @@ def imported_by(stage: str) -> list[str]:
     return sorted(done.stdout.split())
 
 
-@pytest.mark.parametrize("stage", ["download", "convert", "split", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["download", "convert", "split", "further", "evaluate", "report"])
 def test_light_stages_never_import_tensorflow(stage: str) -> None:
     assert imported_by(stage) == []
 

@@ -60,16 +60,16 @@ def test_runs_are_scored_one_row_each_in_order() -> None:
 
 def test_predictions_of_another_study_are_named_not_scored() -> None:
     given = {name: predictions([(1, 0), (1, 1)]) for name in "ab"}
-    check_predictions(given, 8, 3)
+    check_predictions(given, 8, 3, 1000)
     for other, images, classes in (([(1, 0)], 8, 3), ([(1, 0), (1, 1)], 9, 3), ([(1, 0), (1, 1)], 8, 4)):
         with pytest.raises(UserError, match=r"predictions/[ca]\.npz has other test images, classes, shots or seeds"):
-            check_predictions(given | {"c": predictions(other)}, images, classes)
+            check_predictions(given | {"c": predictions(other)}, images, classes, 1000)
 
 
 def test_a_run_that_diverged_is_named_not_scored() -> None:
     given = predictions([(1, 0), (5, 3)])
     given.probabilities[1, 2] = np.nan
-    refused(lambda: check_predictions({"x": given}, 8, 3), "x with 5 labels per class and seed 3 diverged")
+    refused(lambda: check_predictions({"x": given}, 8, 3, 1000), "x with 5 labels per class and seed 3 diverged")
 
 
 def test_the_headline_is_flat_and_rounded_and_sorted_as_dvc_sorts() -> None:
@@ -98,14 +98,14 @@ def test_without_a_calibration_image_nothing_is_scaled() -> None:
     runs = score_runs("x", given, np.arange(8) % 3)
     assert runs[["temperature", "log_loss_tempered", "ece_tempered"]].isna().all().all()
     assert runs["log_loss"].notna().all()
-    outcomes = outcomes_of({"x": given}, np.arange(8) % 3, np.arange(3))
+    outcomes = outcomes_of({"x": given}, np.arange(8) % 3, np.arange(3), np.array([2]))
     assert np.isnan(outcomes.scaled).all()
 
 
 def test_outcomes_line_up_with_the_runs() -> None:
     labels = (np.arange(8) % 3).astype(np.int32)
     given = {name: predictions([(1, 0), (1, 1)]) for name in ("a", "b")}
-    outcomes = outcomes_of(given, labels, np.array([5, 6, 7]))
+    outcomes = outcomes_of(given, labels, np.array([5, 6, 7]), np.array([2]))
     assert outcomes.strategy.tolist() == ["a", "a", "b", "b"]
     assert outcomes.seed.tolist() == [0, 1, 0, 1]
     assert (outcomes.predicted[1] == given["a"].probabilities[1].argmax(axis=1)).all()

@@ -57,7 +57,7 @@ class Predictions:
         """Those of all runs of some parts, which were made with the same."""
         return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in OF_RUNS})
 
-    def take(self, rows: np.ndarray) -> Self:
+    def take(self, rows: np.ndarray | list[int]) -> Self:
         """Those of some runs: their numbers, or whether each is taken."""
         return replace(self, **{name: getattr(self, name)[rows] for name in OF_RUNS})
 

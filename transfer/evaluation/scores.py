@@ -41,18 +41,20 @@ def temperature_scale(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]
     return temperature, np.stack(list(map(metrics.temperature_scaled, predictions.probabilities, temperature)))
 
 
-def check_predictions(predictions: Mapping[str, Predictions], test_images: int, classes: int) -> None:
+def check_predictions(predictions: Mapping[str, Predictions], test_images: int, classes: int, draws: int) -> None:
     """Check that strategies can be compared.
 
     Args:
         predictions: by strategy.
         test_images: how many they must be for.
         classes: likewise.
+        draws: which all must have, those of the first look.
 
     Raises:
         UserError: if a file is left from another study, or a training diverged.
     """
-    runs = {name: set(zip(given.shots, given.seed, strict=True)) for name, given in predictions.items()}
+    firsts = {name: given.take(given.seed < draws) for name, given in predictions.items()}
+    runs = {name: set(zip(given.shots, given.seed, strict=True)) for name, given in firsts.items()}
     widest = max(runs.values(), key=len)
     for name, given in predictions.items():
         if given.probabilities.shape[1:] != (test_images, classes) or runs[name] != widest:
@@ -88,13 +90,16 @@ def score_runs(strategy: str, predictions: Predictions, labels: np.ndarray) -> p
     return runs.round(6).sort_values(["shots", "seed"], ignore_index=True)
 
 
-def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, classes: np.ndarray) -> Outcomes:
+def outcomes_of(
+    predictions: Mapping[str, Predictions], labels: np.ndarray, classes: np.ndarray, looks: np.ndarray
+) -> Outcomes:
     """Every run of every strategy, image by image.
 
     Args:
         predictions: by strategy.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
+        looks: numbers of draws after which strategies could be out.
     """
     every = list(predictions.values())
     return Outcomes(
@@ -108,12 +113,21 @@ def outcomes_of(predictions: Mapping[str, Predictions], labels: np.ndarray, clas
         labels=labels,
         classes=classes,
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
+        looks=looks,
     )
 
 
-def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
-    """One row per layer and seed: the accuracy of its linear probe on the sampled test images."""
-    accuracies = (probes.predicted == labels[probes.rows]).mean(axis=2).round(6)
+def score_probes(probes: Probes, labels: np.ndarray, folds: np.ndarray) -> pd.DataFrame:
+    """One row per layer and seed: the accuracy of its linear probe on the sampled test images.
+
+    In cross-validation, on those of the fold that the seed's draw lacks; (repetitions, images) int32.
+    """
+    right = probes.predicted == labels[probes.rows]
+    tested = np.ones(right.shape[1:], bool)
+    if len(folds):
+        numbers = np.arange(len(tested)) % (len(tested) // len(folds))
+        tested = np.repeat(folds[:, probes.rows], len(tested) // len(folds), axis=0) == numbers[:, np.newaxis]
+    accuracies = right.mean(axis=2, where=tested).round(6)
     index = pd.MultiIndex.from_product([probes.names, range(accuracies.shape[1])], names=["layer", "seed"])
     table = pd.DataFrame({"accuracy": accuracies.ravel()}, index).reset_index()
     table.insert(1, "shots", int(probes.shots))

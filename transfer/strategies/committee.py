@@ -29,4 +29,9 @@ def prepare(task: Task, params: Params) -> Prepared:
     """Fine-tuning of the source model's layers under a new head."""
     network = end_to_end.network(task.source(), task.classes)
     prepared = fine_tuning.prepare(task, params, network, name="committee")
-    return replace(prepared, draws=taught(task, params.members))
+    return replace(prepared, draws=taught(task, teachers(params)))
+
+
+def teachers(params: Params) -> list[str]:
+    """The strategies that it learns from."""
+    return params.members

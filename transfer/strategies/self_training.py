@@ -21,4 +21,9 @@ def prepare(task: Task, params: Params) -> Prepared:
     """Fine-tuning of the source model's layers under a new head."""
     network = end_to_end.network(task.source(), task.classes)
     prepared = fine_tuning.prepare(task, params, network, name="self_training")
-    return replace(prepared, draws=taught(task, ["label_propagation"]))
+    return replace(prepared, draws=taught(task, teachers(params)))
+
+
+def teachers(_params: Params) -> list[str]:
+    """The strategies that it learns from."""
+    return ["label_propagation"]

@@ -79,6 +79,7 @@ def train_runs(
     needs: Sequence[str] = (),
     precision: str | None = None,
     draws: Sequence[Draw] | None = None,
+    before: Predictions | None = None,
 ) -> Predictions:
     """Train every run of a strategy that is not remembered, the largest first; export the one of most shots and seed 0.
 
@@ -93,6 +94,7 @@ def train_runs(
         needs: what the strategy learns from, likewise.
         precision: what networks are trained in, to be kept with the predictions; None where none are.
         draws: what is trained on in the place of `target.runs()`, in its order.
+        before: of other draws and made with the same, if there are any; then the model is there already.
 
     Returns:
         Predictions in the order of `target.runs()`.
@@ -110,22 +112,25 @@ def train_runs(
         runs[number] = run if draws[number].seed == 0 else replace(run, weights=[])
         cache.write(draws[number], runs[number].arrays())
     cache.trim()
-    done = [
-        (draws[n].shots, draws[n].seed, run.train_seconds, 1000 * run.predict_seconds / len(run.probabilities))
-        for n, run in sorted(runs.items())
-    ]
-    keep_seconds(strategy, done)
-
-    model, largest = Path("models", f"{strategy}.keras"), order[0]
-    metadata = Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
-    with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder, model.name)
-        export(runs[largest].weights, whole)
-        write_metadata(whole, metadata, Familiarity.of(whole, target.images, draws[largest].rows))
-        write_whole(model, partial(shutil.copyfile, whole))
-    made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
-    made |= {"summary": summary, "needs": list(needs)}
-    predictions = gather(target, [runs[number] for number in range(len(draws))], made, model.stat().st_size)
+    if before is None:
+        done = [
+            (draws[n].shots, draws[n].seed, run.train_seconds, 1000 * run.predict_seconds / len(run.probabilities))
+            for n, run in sorted(runs.items())
+        ]
+        keep_seconds(strategy, done)
+        model, largest = Path("models", f"{strategy}.keras"), order[0]
+        metadata = Metadata(strategy, draws[largest].shots, tuple(target.classes.tolist()), str(target.preprocessing))
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder, model.name)
+            export(runs[largest].weights, whole)
+            write_metadata(whole, metadata, Familiarity.of(whole, target.images, draws[largest].rows))
+            write_whole(model, partial(shutil.copyfile, whole))
+        made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
+        made |= {"summary": summary, "needs": list(needs)}
+        model_bytes = model.stat().st_size
+    else:
+        made, model_bytes = json.loads(str(before.made_with)), int(before.model_bytes[0])
+    predictions = gather(target, [runs[number] for number in range(len(draws))], made, model_bytes)
     if count := int(predictions.collapsed.sum()):
         say(
             f"warning: {strategy}: in {counted(count, 'run')} nearly every image gets the same class: training failed. "

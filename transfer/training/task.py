@@ -51,11 +51,15 @@ class Task:
     Attributes:
         precision: what networks are trained in.
         data, models: folders that the stages before have written.
+        wanted: shots and seed of every run, (runs, 2) int32, in the place of the target's own; None for those.
+        others: folder of what other strategies have left of these runs; None for `data/predictions`.
     """
 
     precision: Precision
     data: Path = Path("data")
     models: Path = Path("models")
+    wanted: np.ndarray | None = None
+    others: Path | None = None
 
     @property
     def source_file(self) -> Path:
@@ -65,7 +69,8 @@ class Task:
     @cached_property
     def target(self) -> Target:
         """The target's images and label draws."""
-        return read_target(self.data / "target_train", self.data / "chosen.npz")
+        target = read_target(self.data / "target_train", self.data / "chosen.npz")
+        return target if self.wanted is None else replace(target, wanted=self.wanted)
 
     @property
     def classes(self) -> int:
@@ -87,8 +92,10 @@ class Task:
         return f"the source model does not know the target's classes ({some(self.target.classes.tolist(), 10)})"
 
     def predictions(self, strategy: str) -> Predictions:
-        """What another strategy has left."""
-        return read_record(self.data / "predictions" / f"{strategy}.npz", Predictions)
+        """What another strategy has left of these runs; of none where it could not be run."""
+        given = read_record((self.others or self.data / "predictions") / f"{strategy}.npz", Predictions)
+        row_of = {run: row for row, run in enumerate(zip(given.shots.tolist(), given.seed.tolist(), strict=True))}
+        return given.take([row_of[shots, seed] for shots, seed in self.target.wanted.tolist()]) if row_of else given
 
     def untrained(self) -> keras.Model:
         """The layers of the source model without its weights and its head."""
