@@ -1,0 +1,74 @@
+"""Which images to label first, told by their features alone: greedy MaxHerding (Bae et al. 2024, section 3).
+
+Every label is to stand for as many images as possible: that image comes next which, taken together with those before
+it, is most like all images. So there is one order, and fewer labels are the beginning of more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import euclidean_distances
+from threadpoolctl import threadpool_limits
+
+COMPONENTS = 50  # principal components that distances are taken in, as in the graph of `label_propagation`
+WIDTH = 0.2  # of the kernel, by the median squared distance of two images
+COVERED = 10_000  # images that labels are to stand for: of more, a random sample
+BLOCK = 1000  # images whose likeness is computed together
+SEED = 0
+
+
+def choose(features: np.ndarray, count: int, labelled: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+    """Order images by what a label of theirs is worth, the first of them.
+
+    Args:
+        features: as heads see them, (images, width) float32.
+        count: of images to choose.
+        labelled: rows of images that have a label already, which are not chosen.
+
+    Returns:
+        Rows, (count,) int64; the first of them are the choice of so many.
+    """
+    return choose_and_count(features, count, labelled)[0]
+
+
+def choose_and_count(
+    features: np.ndarray, count: int, labelled: Sequence[int] | np.ndarray = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `choose`; and how many images are more like each chosen one than like any before it, (count,) int64."""
+    with threadpool_limits(1):  # the same bits whatever the number of cores
+        like, share = _likeness(features)
+        known = like[np.asarray(labelled, np.int64)].max(axis=0, initial=0)  # of every image, to the likest labelled
+        gains = np.concatenate([(part - known).clip(0).sum(axis=1) for part in _blocks(like)])
+    gains[np.asarray(labelled, np.int64)] = -1
+    rows, counts = [], []
+    while len(rows) < count:
+        # A gain only ever falls, so an image whose gain is still the largest when it is computed anew is the best.
+        while True:
+            best = int(gains.argmax())
+            before, gains[best] = gains[best], (like[best] - known).clip(0).sum()
+            if gains[best] >= before or best == gains.argmax():
+                break
+        rows.append(best)
+        counts.append(np.count_nonzero(like[best] > known) * share)
+        known = np.maximum(known, like[best])
+        gains[best] = -1
+    return np.array(rows, np.int64), np.rint(counts).astype(np.int64)
+
+
+def _likeness(features: np.ndarray) -> tuple[np.ndarray, float]:
+    """How like every image is to those that labels are to stand for, 0 to 1; and how many each of these stands for."""
+    reduced = PCA(min(COMPONENTS, *features.shape), random_state=SEED).fit_transform(features)
+    covered = reduced[np.sort(np.random.default_rng(SEED).permutation(len(reduced))[:COVERED])]
+    width = WIDTH * np.median(euclidean_distances(covered[:BLOCK], squared=True))
+    like = np.empty((len(reduced), len(covered)), np.float32)
+    for start, part in enumerate(_blocks(reduced)):
+        distances = euclidean_distances(part, covered, squared=True)
+        like[start * BLOCK : (start + 1) * BLOCK] = np.exp(-distances / max(width, np.finfo(np.float32).tiny))
+    return like, len(reduced) / len(covered)
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
