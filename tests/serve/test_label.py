@@ -388,6 +388,8 @@ def test_axe_finds_no_serious_fault_and_nothing_overflows(
 
 def test_the_command_says_what_comes_first_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     fill(tmp_path, 3)
+    (tmp_path / "labels.csv").write_text("file,label\n00.png,cat\n")
+    (tmp_path / "params.yaml").write_text("data: {target: {columns: {path: File, label: label, group: group}}}")
     (tmp_path / "to_label.csv").write_text("path,rank,why\n02.png,1,\n")
     command = [sys.executable, "-m", "transfer.cli", "label", str(tmp_path), "--port", "0"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
@@ -402,4 +404,4 @@ def test_the_command_says_what_comes_first_and_ends_with_ctrl_c(tmp_path: Path) 
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 130
-    assert first == f"0 of 3 images in {tmp_path} labelled; the 1 in to_label.csv come first, then the others by path\n"
+    assert first == f"1 of 3 images in {tmp_path} labelled; the 1 in to_label.csv come first, then the others by path\n"
