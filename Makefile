@@ -63,8 +63,8 @@ rehearse: ## compare settings on source digits alone, as in ARGS="dense_head.uni
 	$(SETUP) base
 	$(RUN) python -m benchmarks.rehearsal $(ARGS)
 
-clean-cache: ## forget the trained runs that no edit makes train twice
-	rm -rf .cache/runs
+clean-cache: ## forget the trained runs that no edit makes train twice, and the features for `transfer choose`
+	rm -rf .cache/runs .cache/features
 
 clean: clean-cache ## remove .venv and the tools' caches too; data, models and results stay
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

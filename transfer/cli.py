@@ -13,6 +13,7 @@ from transfer.console import UserError, run
 
 COMMANDS = {  # the module of each, and what it does
     "compare": ("transfer.compare.command", "compare the results of revisions"),
+    "choose": ("transfer.serve.choose", "choose the images of a folder to label first"),
     "label": ("transfer.serve.label", "open a page where you say what your images show"),
     "predict": ("transfer.serve.predict", "say what images show"),
     "export": ("transfer.serve.export", "write a model as ONNX, TFLite or SavedModel"),

@@ -43,7 +43,8 @@ def choose_and_count(
         known = like[np.asarray(labelled, np.int64)].max(axis=0, initial=0)  # of every image, to the likest labelled
         gains = np.concatenate([(part - known).clip(0).sum(axis=1) for part in _blocks(like)])
     gains[np.asarray(labelled, np.int64)] = -1
-    rows, counts = [], []
+    rows: list[int] = []
+    counts: list[float] = []
     while len(rows) < count:
         # A gain only ever falls, so an image whose gain is still the largest when it is computed anew is the best.
         while True:
