@@ -27,6 +27,7 @@ from transfer.console import UserError, counted, progress, run, say
 from transfer.data.target import every_run, few_shot
 from transfer.files import read_arrays
 from transfer.models import cnn
+from transfer.models.backend import keras
 from transfer.params import parse_section, read_params, read_section
 from transfer.training import precision, pretrain
 from transfer.training.threads import set_threads
@@ -120,6 +121,15 @@ def images_of(part: str, digits: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return images[kept], np.argsort(digits)[np.searchsorted(np.sort(digits), labels[kept])].astype(np.int32)
 
 
+def train_on(known: list[int], params: pretrain.Params, chosen: precision.Precision) -> keras.Model:
+    """The source CNN, trained on some of the source's digits."""
+    images, labels = images_of("train", known)
+    source = cnn.build(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(known))
+    trainer = Trainer(source, shift=params.shift, betas=(params.beta_1, params.beta_2), precision=chosen)
+    list(pretrain.train_source(trainer, images, labels, images_of("validation", known), params))
+    return source
+
+
 def measure(job: tuple[int, range, Any], table: Table, shots: list[int], workers: int = 0) -> Scores:
     """Accuracies of what goes on from one source model, by strategy and setting, (numbers of shots, draws).
 
@@ -131,12 +141,7 @@ def measure(job: tuple[int, range, Any], table: Table, shots: list[int], workers
     """
     number, seeds, pretraining = job
     known, digits = TASKS[number]
-    images, labels = images_of("train", known)
-    source = cnn.build(read_section("cnn", cnn.Params), image_shape=images.shape[1:], classes=len(known))
-    params = pretraining[0].model_copy(update={"seed": seeds[0]})
-    trainer = Trainer(source, shift=params.shift, betas=(params.beta_1, params.beta_2), precision=pretraining[1])
-    list(pretrain.train_source(trainer, images, labels, images_of("validation", known), params))
-
+    source = train_on(known, pretraining[0].model_copy(update={"seed": seeds[0]}), pretraining[1])
     images, labels = images_of("train", digits)
     test_images, test_labels = images_of("validation", digits)
     target = few_shot(images, labels, [*map(str, digits)], shots, 1 + seeds[-1])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer.data.target import Target, write_target
+from transfer.data.target import Draws, Target, write_target
 from transfer.files import write_arrays, write_json, write_record
 from transfer.models import cnn
 from transfer.models.backend import keras
@@ -45,6 +45,7 @@ def write_task(folder: Path, source: keras.Model, target: Target, test_images: n
     layers = cnn.feature_layers(architecture)
     (folder / "models").mkdir(parents=True)
     write_target(folder / "data/target_train", target)
+    write_record(folder / "data/chosen.npz", Draws.none())
     write_arrays(folder / "data/target_test_images.npz", images=test_images)
     save_model(folder / "models/source.keras", source)
     write_json(folder / "models/network.json", without_head(source).get_config())

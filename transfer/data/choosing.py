@@ -14,7 +14,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from threadpoolctl import threadpool_limits
 
 COMPONENTS = 50  # principal components that distances are taken in, as in the graph of `label_propagation`
-WIDTH = 0.2  # of the kernel, by the median squared distance of two images
+WIDTH = 1.0  # of the kernel, by the mean squared distance of two images
 COVERED = 10_000  # images that labels are to stand for: of more, a random sample
 BLOCK = 1000  # images whose likeness is computed together
 SEED = 0
@@ -63,7 +63,7 @@ def _likeness(features: np.ndarray) -> tuple[np.ndarray, float]:
     """How like every image is to those that labels are to stand for, 0 to 1; and how many each of these stands for."""
     reduced = PCA(min(COMPONENTS, *features.shape), random_state=SEED).fit_transform(features)
     covered = reduced[np.sort(np.random.default_rng(SEED).permutation(len(reduced))[:COVERED])]
-    width = WIDTH * np.median(euclidean_distances(covered[:BLOCK], squared=True))
+    width = WIDTH * 2 * covered.var(axis=0).sum()
     like = np.empty((len(reduced), len(covered)), np.float32)
     for start, part in enumerate(_blocks(reduced)):
         distances = euclidean_distances(part, covered, squared=True)

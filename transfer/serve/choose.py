@@ -28,7 +28,6 @@ labelled. What the model makes of the images is kept in .cache/features; `make c
 EXAMPLE = "transfer choose 20 --from photos"
 SOURCE = MODELS / "source.keras"  # of the study in this folder
 CACHE = Path(".cache/features")
-THREADS = 2  # as in the stage `extract`, so that the choice does not depend on how many cores there are
 BATCH = 256  # images in memory at a time
 SIDE = 96  # pixels of a picture on the page
 
@@ -62,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if (folder / LABELS).is_file():
         known = {*read_table(folder, "data.target.path", images.untold, columns()).path}
     labelled = [row for row, path in enumerate(paths) if path in known]
-    if not 1 <= count <= (left := len(files) - len(labelled)):
+    left = len(files) - len(labelled)
+    if not 1 <= count <= left:
         have = f"{shown(folder)} has {counted(left, 'image')} without a label"
         raise UserError(f"COUNT is {count}, but {have}: choose at least 1 and no more than these")
 
@@ -142,9 +142,7 @@ def _compute_features(_key: list[str], files: Sequence[Path], form: Preprocessin
     from transfer.models.features import Scaling
     from transfer.models.networks import backbone, load_model, predictor
     from transfer.models.pretrained import load_pretrained
-    from transfer.training.threads import set_threads
 
-    set_threads(THREADS)
     if given.file == SOURCE:
         model, layer = load_model(SOURCE), read_facts(SOURCE.with_suffix(".json"), "layer")["layer"]
     else:
