@@ -315,7 +315,7 @@ def test_keyboard_and_screen_reader_find_their_way(opened: Open) -> None:
     links = page.evaluate("[...document.querySelectorAll('nav a')].map((each) => each.getAttribute('href'))")
     sections = page.evaluate("[...document.querySelectorAll('section')].map((each) => each.id)")
     assert links == [f"#{name}" for name in sections]
-    assert len(sections) == 10
+    assert len(sections) == 11
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((each) => each.tagName)")
     assert levels == ["H1", *["H2"] * len(sections)]
     assert page.locator("figure figcaption").count() == page.locator("figure").count()
