@@ -1,9 +1,11 @@
 """Stage `report`: turn the runs into a page that people can read, as Markdown with charts and as one HTML file."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from transfer.console import UserError, counted, run, say
@@ -26,7 +28,8 @@ def main() -> None:
     """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
-    correct = Correct.of(outcomes)
+    data = read_facts(Path("data/about.json"), "source", "target", "notes", "draw", "seen")
+    correct = replace(Correct.of(outcomes), draw=np.array(data["draw"]), seen=np.array(data["seen"], np.int32))
     write_record(RESULTS / "correct.npz", correct)
     runs = pd.read_csv(RESULTS / "cells.csv")
     strategies = choose_strategies(runs, None if params.strategies == "all" else params.strategies)
@@ -39,7 +42,7 @@ def main() -> None:
         probes=read_record(Path("data/probes.npz"), Probes),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
         source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
-        data=read_facts(Path("data/about.json"), "source", "target", "notes"),
+        data=data,
         chosen=read_record(Path("data/chosen.npz"), Draws),
         controls=read_record(Path("data/controls.npz"), Controls),
         target_accuracy=params.target_accuracy / 100,

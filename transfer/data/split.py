@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from transfer.console import UserError, counted
 from transfer.data.target import Target, cross_validated, every_run, few_shot
-from transfer.files import read_folder
+from transfer.files import read_arrays, read_folder
 from transfer.params import Section
 
 TRAIN, TEST, EITHER = range(3)
@@ -251,6 +251,27 @@ def _hold_out_groups(
         f"{key}: {counted(number, 'group')} cannot be divided to hold out {fraction}: "
         f"{next(works, '')}give test images apart"
     )
+
+
+def first_draw(task: Target, params: Params) -> str:
+    """A digest of the images of a target's first draw; empty where draws are not drawn at random, all at once."""
+    if params.looks != "none" or params.draw != "random":
+        return ""
+    return hashlib.sha256(task.images[task.draws[0, : len(task.classes)]].tobytes()).hexdigest()
+
+
+def seen_before(results: Path, draw: str, draws: int) -> list[int]:
+    """With which other numbers of draws there were results already, ascending.
+
+    Args:
+        results: what the report has kept of a study, if there is one; of another study if its first draw is another.
+        draw: digest of the first draw; empty for none.
+        draws: their number now.
+    """
+    kept = read_arrays(results) if draw and results.is_file() else {}
+    if str(kept.get("draw")) != draw:
+        return []
+    return sorted({*kept["seen"].tolist(), int(kept["seed"].max()) + 1} - {draws})
 
 
 def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarray]:

@@ -57,6 +57,8 @@ class Correct:
         bits: 1 where a run is right, eight images to a byte (`numpy.packbits`), (runs, images / 8 rounded up) uint8.
         needs: what every strategy needs, by its name, as JSON, () str.
         looks: as of `Outcomes`.
+        draw: digest of the first label draw, () str; empty where its number of draws was declared by looks.
+        seen: numbers of the same draws with which there were results before, (k,) int32.
     """
 
     strategy: np.ndarray
@@ -66,7 +68,9 @@ class Correct:
     images: np.ndarray
     bits: np.ndarray
     needs: np.ndarray
-    looks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # an older revision has none
+    looks: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # an older revision has none of these
+    draw: np.ndarray = field(default_factory=lambda: np.array(""))
+    seen: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> Self:

@@ -133,6 +133,23 @@ def cautions(comparison: Comparison, groups: int) -> list[str]:
     return [f"**Caution.** {each}" for each in said if strategies]
 
 
+def stops(comparison: Comparison) -> list[str]:
+    """Which strategies got how many draws, and what that saved; empty where no looks were declared."""
+    if len(comparison.looks) == 1:
+        return []
+    trained, most = int(comparison.results["draws"].sum()), len(comparison.results) * comparison.looks[-1]
+    said = [
+        f"Looks were declared at {listed(comparison.looks)} draws. What a look left undecided got the next draws, with "
+        f"the strategies that it learns from: {trained:,} of {most:,} trainings ({trained / most:.0%})."
+    ]
+    where = {draws: _places(comparison, comparison.strategies, partial(_has, draws)) for draws in comparison.looks}
+    return said + [f"{draws} draws: {places}." for draws, places in where.items() if places]
+
+
+def _has(draws: int, result: Any) -> bool:
+    return bool(result.draws == draws)
+
+
 def failures(comparison: Comparison) -> str:
     """Where a training failed; empty if nowhere."""
     if where := _places(comparison, comparison.strategies, lambda result: result.failed):

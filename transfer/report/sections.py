@@ -12,13 +12,13 @@ from transfer.evaluation.comparison import rows_of
 from transfer.evaluation.details import confusion, hard_images, probe_accuracies, shown_classes
 from transfer.evaluation.selection import BASELINE
 from transfer.report import charts
-from transfer.report.advice import advise, cautions, failures, headline, negative_transfer
+from transfer.report.advice import advise, cautions, failures, headline, negative_transfer, stops
 from transfer.report.blocks import Bullets, Details, Entry, Section, Text, table_of
 from transfer.report.choosing import choosing
 from transfer.report.forecast import how_many_more
 from transfer.report.study import Study, article, data, method
 from transfer.report.tables import columns, cost, gains, ranking, spread
-from transfer.report.words import per_class, percent
+from transfer.report.words import least_to_most, per_class, percent
 
 
 def write_report(study: Study) -> list[Section]:
@@ -55,7 +55,8 @@ def _which_to_use(study: Study) -> Section:
     blocks: list[Any] = [*map(Text, filter(None, said)), ranking(comparison)]
     what = [f"`{name}`: {study.made_with[name]['summary']}." for name in comparison.strategies]
     folded = {"What each strategy does": what, "Every number of labels in words": words}
-    blocks += [Details(name, [Bullets(items)]) for name, items in folded.items()]
+    folded["Who was out after which look"] = stops(comparison)
+    blocks += [Details(name, [Bullets(items)]) for name, items in folded.items() if items]
     return Section("which", "Which to use", blocks)
 
 
@@ -74,10 +75,11 @@ def _cross_validated(study: Study) -> list[str]:
 
 def _learning_curves(study: Study) -> Section:
     comparison = study.comparison
+    draws = least_to_most(comparison.results["draws"])
     how = (
         "One label draw each: there are no intervals, and differences may be luck."
         if comparison.seeds == 1
-        else f"Means of {comparison.seeds} label draws, with 95 % intervals over draws and test images. Bands can "
+        else f"Means of {draws} label draws, with 95 % intervals over draws and test images. Bands can "
         "overlap even where two strategies differ: all strategies share draws and images, and only the paired gains "
         "below make use of that."
     )
@@ -108,7 +110,7 @@ def _errors(study: Study) -> Section:
     blocks = [Text(what), charts.confusions(comparison, outcomes), table]
 
     learnt = [result.strategy for result in comparison.at(largest) if not result.failed]
-    count = comparison.seeds * len(learnt)
+    count = sum(result.draws for result in comparison.at(largest) if not result.failed)
     most = f"more than half of the {count} models trained on {per_class(largest)}"
     hard = hard_images(outcomes, learnt, largest)
     if hard.empty:

@@ -16,9 +16,10 @@ from transfer.data.target import Draws
 from transfer.evaluation.comparison import Comparison
 from transfer.evaluation.controls import Controls
 from transfer.evaluation.outcomes import UNLABELLED, Outcomes, Probes
+from transfer.evaluation.statistics import ALPHA
 from transfer.report.blocks import Details, Section, Text, plain, table_of
 from transfer.report.pages import TEMPLATES, written
-from transfer.report.words import in_points, listed, number, per_class, percent
+from transfer.report.words import in_points, least_to_most, listed, number, per_class, percent
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,11 @@ def method(study: Study) -> Section:
         fewest=images_of.min(),
         most=images_of.max(),
         seeds=comparison.seeds,
+        draws=least_to_most(comparison.results["draws"]),
+        looks=listed(comparison.looks) if len(comparison.looks) > 1 else "",
+        alpha=f"{100 * ALPHA / len(comparison.looks):.2g}",
+        runs=int(comparison.results["draws"].sum()),
+        seen=study.data["seen"],
         strategies=len(strategies),
         budgets=len(comparison.shots),
         within=in_points(comparison.within),
@@ -181,7 +187,7 @@ def write_card(study: Study) -> list[Section]:
         needs=comparison.needs[result.strategy],
         unlabelled=own["unlabelled_images"].item(),
         budget=per_class(result.shots),
-        seeds=comparison.seeds,
+        seeds=result.draws,
         source=_source_model(study),
         target=target,
         classes=_classes(target["classes"], 400),

@@ -119,6 +119,7 @@ def _pair_details(comparison: Comparison) -> list[Any]:
             "first": pairs["first"],
             "second": pairs["second"],
             "labels per class": pairs["shots"],
+            "draws": pairs["draws"],
             "difference": [Entry(points(p.difference, p.margin), p.difference) for p in rows_of(pairs)],
             "corrected": [Entry(points(p.difference, p.corrected), p.difference) for p in rows_of(pairs)],
             "verdict": pairs["verdict"],
@@ -130,6 +131,10 @@ def _pair_details(comparison: Comparison) -> list[Any]:
         "after Holm's correction for all pairs at that label budget, which gives the verdict. More draws: about how "
         "many would decide an undecided pair; ∞: no number of draws with these test images."
     )
+    if len(comparison.looks) > 1:
+        note += " Draws: of the first look that decided the pair, or the last that judged it, as all numbers here."
+    else:
+        frame = frame.drop(columns="draws")
     table = table_of(frame, "Every pair", {"more draws": 0}, words=2, note=note)
     return [Details("Every pair of strategies", [table])]
 
@@ -171,7 +176,8 @@ def _labels_alone(comparison: Comparison, runs: pd.DataFrame) -> list[Text]:
     texts = []
     for name in comparison.needing(UNLABELLED):
         counts = runs[(runs["strategy"] == name) & (runs["unlabelled_images"] == 0)]["shots"].value_counts(sort=False)
-        if where := [f"{count} of {comparison.seeds} with {shots:,}" for shots, count in counts.sort_index().items()]:
+        draws = {result.shots: result.draws for result in comparison.of(name)}
+        if where := [f"{count} of {draws[shots]} with {shots:,}" for shots, count in counts.sort_index().items()]:
             texts.append(
                 f"{name} used no unlabelled images in some runs, by labels per class: {listed(where)}. There, "
                 "cross-validation inside the labels found it less accurate with them, or none were left."

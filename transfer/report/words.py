@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def number(value: float, decimals: int = 2) -> str:
@@ -29,6 +29,12 @@ def points(mean: float, margin: float = math.nan) -> str:
 def plus_minus(margin: float, scale: float = 100, decimals: int = 2) -> str:
     """Half of an interval, scaled, as in ` ± 0.92`; empty where there is none (NaN)."""
     return "" if math.isnan(margin) else f" ± {number(scale * margin, decimals)}"
+
+
+def least_to_most(counts: Iterable[int]) -> str:
+    """The least and the most of some counts, as in `10` and `10 to 40`."""
+    every = sorted({*counts})
+    return f"{every[0]:,} to {every[-1]:,}" if len(every) > 1 else f"{every[0]:,}"
 
 
 def in_points(within: float) -> str:
