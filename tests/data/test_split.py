@@ -16,7 +16,7 @@ from transfer.console import UserError
 from transfer.data import split
 from transfer.data.split import EITHER, TEST, TRAIN, Pool
 from transfer.data.target import nested_draws, read_target, write_target
-from transfer.files import read_facts, write_folder, write_json
+from transfer.files import read_facts, write_arrays, write_folder, write_json
 from transfer.params import parse_section, read_params
 
 PARAMS = read_params(ROOT / "params.yaml")["split"] | {"test": 0.2}
@@ -40,6 +40,23 @@ def pool_of(train: list[int], test: list[int] | None = None) -> Pool:
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 4, 4, 1), np.uint8)
     classes = np.array([chr(ord("a") + number) for number in range(len(train))])
     return Pool(images, labels, part, np.full(len(labels), -1, np.int32), classes, np.array("a form"))
+
+
+def test_a_number_of_draws_that_follows_on_results_with_another_is_noticed(tmp_path: Path) -> None:
+    kept, pool = tmp_path / "correct.npz", pool_of([6, 6], [3, 3])
+    own, other = (
+        split.split_target(each, split.divide(each, params(), "data.target"), params(shots=[1]))
+        for each in (pool, replace(pool, images=pool.images[::-1]))
+    )
+    draw = split.first_draw(own, params())
+    assert split.seen_before(kept, draw, 10) == []
+    write_arrays(kept, seed=np.arange(5), draw=np.array(draw), seen=np.array([3, 10]))
+    assert split.seen_before(kept, draw, 10) == [3, 5]
+    assert split.seen_before(kept, draw, 5) == [3, 10]
+    assert split.seen_before(kept, split.first_draw(other, params()), 10) == []
+    assert split.seen_before(kept, split.first_draw(own, params(looks=[5, 10])), 10) == []  # declared before
+    write_arrays(kept, seed=np.arange(5))  # of an older revision
+    assert split.seen_before(kept, draw, 10) == []
 
 
 sizes = st.lists(st.integers(4, 12), min_size=2, max_size=5)

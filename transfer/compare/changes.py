@@ -17,7 +17,17 @@ from transfer.console import counted, shown, some
 from transfer.evaluation.comparison import rows_of
 from transfer.evaluation.statistics import EQUAL
 from transfer.report.blocks import MARKS, Bullets, Details, Entry, Section, Table, Text, key, plain
-from transfer.report.words import by_budget, in_points, listed, number, per_class, plus_minus, signed, spans
+from transfer.report.words import (
+    by_budget,
+    in_points,
+    least_to_most,
+    listed,
+    number,
+    per_class,
+    plus_minus,
+    signed,
+    spans,
+)
 
 MOST = 24  # characters of a parameter's value in a table
 NONE = plain(math.nan)
@@ -82,7 +92,8 @@ def _summary(comparison: Comparison) -> Section:
     doubts = [f"{revision.name}: {doubt}" for revision in (base, *others) for doubt in revision.doubts]
     for other, changes in zip(others, comparison.changes, strict=True):
         verdicts = [_verdicts(changes, metric, base.within) for metric in comparison.metrics]
-        shared = counted(len(set(base.seeds) & set(other.seeds)), "draw")
+        draws = changes[changes["draws"] > 0].groupby(["strategy", "shots"])["draws"].max()  # fewer where looks ended
+        shared = f"{least_to_most(draws)} draws" if draws.nunique() > 1 else counted(int(draws.max()), "draw")
         paired = f"paired over {shared}" if base.seeds == other.seeds else f"paired over the {shared} that both have"
         items.append(f"{_described(other)}: {'; '.join([*verdicts, paired])}")
         if has_other_test_data(base, other):
