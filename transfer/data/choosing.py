@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import euclidean_distances
 from threadpoolctl import threadpool_limits
 
-COMPONENTS = 50  # principal components that distances are taken in, as in the graph of `label_propagation`
-WIDTH = 1.0  # of the kernel, by the mean squared distance of two images
-COVERED = 10_000  # images that labels are to stand for: of more, a random sample
+# Of the kernel, by the mean squared distance of two images. Rehearsed: 1 and 4 are equal, 0.25 is 18 points lower at 1
+# label per class; distances in 50 principal components are 12 points lower.
+WIDTH = 2.0
+COVERED = 5000  # images that labels are to stand for: of more, a random sample
 BLOCK = 1000  # images whose likeness is computed together
 SEED = 0
 
@@ -61,14 +60,14 @@ def choose_and_count(
 
 def _likeness(features: np.ndarray) -> tuple[np.ndarray, float]:
     """How like every image is to those that labels are to stand for, 0 to 1; and how many each of these stands for."""
-    reduced = PCA(min(COMPONENTS, *features.shape), random_state=SEED).fit_transform(features)
-    covered = reduced[np.sort(np.random.default_rng(SEED).permutation(len(reduced))[:COVERED])]
+    covered = features[np.sort(np.random.default_rng(SEED).permutation(len(features))[:COVERED])]
     width = WIDTH * 2 * covered.var(axis=0).sum()
-    like = np.empty((len(reduced), len(covered)), np.float32)
-    for start, part in enumerate(_blocks(reduced)):
-        distances = euclidean_distances(part, covered, squared=True)
-        like[start * BLOCK : (start + 1) * BLOCK] = np.exp(-distances / max(width, np.finfo(np.float32).tiny))
-    return like, len(reduced) / len(covered)
+    norms = (covered**2).sum(axis=1)
+    like = np.empty((len(features), len(covered)), np.float32)
+    for start, part in enumerate(_blocks(features)):
+        distances = (part**2).sum(axis=1, keepdims=True) + norms - 2 * part @ covered.T  # squared
+        like[start * BLOCK : (start + 1) * BLOCK] = np.exp(-distances / width)
+    return like, len(features) / len(covered)
 
 
 def _blocks(rows: np.ndarray) -> list[np.ndarray]:
