@@ -54,7 +54,9 @@ def test_a_number_of_draws_that_follows_on_results_with_another_is_noticed(tmp_p
     assert split.seen_before(kept, draw, 10) == [3, 5]
     assert split.seen_before(kept, draw, 5) == [3, 10]
     assert split.seen_before(kept, split.first_draw(other, params()), 10) == []
-    assert split.seen_before(kept, split.first_draw(own, params(looks=[5, 10])), 10) == []  # declared before
+    assert split.seen_before(kept, split.first_draw(own, params(looks=[5, 10])), 10) == []
+    write_arrays(kept, seed=np.arange(5), draw=np.array(""), seen=np.zeros(0, int))  # which was declared before
+    assert split.seen_before(kept, "", 10) == []
     write_arrays(kept, seed=np.arange(5))  # of an older revision
     assert split.seen_before(kept, draw, 10) == []
 

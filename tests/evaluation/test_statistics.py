@@ -204,7 +204,7 @@ def test_family_wise_error_by_simulation(draws: int) -> None:
 
 @pytest.mark.parametrize("means", [[0.5] * 4, [0.5, 0.5, 0.5, 0.1]], ids=["equal", "one is out"])
 def test_family_wise_error_over_looks_by_simulation(means: list[float]) -> None:
-    """Who is out gets no more draws; images matter as much as draws. Measured: 0.028 and 0.024 of 500."""
+    """Who is out gets no more draws; images matter as much as draws. Measured: 0.020 and 0.024 of 500."""
     looks, trials = [10, 20, 40], 150
     samples, truth = crossed(2, trials, means, looks[-1], 200, (0.3, 1), 0.5)
     wrong, trained = 0, 0
@@ -228,13 +228,13 @@ def test_a_verdict_is_that_of_the_first_look_that_gives_one_and_every_pair_count
         name: sample_of([8, i], mean, 40, 400)
         for i, (name, mean) in enumerate(zip("abc", (0.8, 0.79, 0.2), strict=True))
     }
-    samples["c"] = Sample(samples["c"].values[:10])
     pairs = compare_pairs(samples, 0, [10, 40]).set_index(["first", "second"])
     assert pairs["draws"].to_dict() == {("a", "b"): 40, ("a", "c"): 10, ("b", "c"): 10}
     assert pairs["verdict"].tolist() == [UNDECIDED, "better", "better"]
     ab = samples["a"] - samples["b"]
     assert pairs.loc[("a", "b"), "corrected"] == ab.margin(1 - 0.05 / 2)  # of two looks, and one pair is left
     few = compare_pairs(samples | {"d": Sample(samples["a"].values[:10])}, 0, [10, 40]).set_index(["first", "second"])
+    assert few.loc[("b", "d"), "draws"] == 10  # all that d has
     assert few.loc[("a", "b"), "corrected"] == ab.margin(1 - 0.05 / 2 / 3)  # d is as good as a and b, and was left
 
 
