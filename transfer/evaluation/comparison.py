@@ -104,8 +104,8 @@ class Comparison:
         return replace(self, results=results)
 
     def _best(self, shots: int) -> str:
-        """The best at a budget; one that failed only where all did."""
-        results = self.at(shots)
+        """The best at a budget, of as good ones the one that needs least; one that failed only where all did."""
+        results = sorted(self.at(shots), key=self._needed)
         means = {result.strategy: result.means for result in results if not result.failed}
         means = means or {result.strategy: result.means for result in results}
         return contenders(means, decided_at(self.pairs[self.pairs["shots"] == shots]), self.looks)[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -33,14 +33,16 @@ class Sample:
         values: (…, draws, images); leading axes hold several quantities. Of accuracy int8: 1 where the draw's model is
             right and 0 where it is wrong, of a difference −1, 0 or 1. Of a score that is known for each draw as a whole
             one column, so that intervals take the test images as they are.
+        of_difference: whether it is one.
     """
 
     values: np.ndarray
+    of_difference: bool = False
 
     def __sub__(self, other: Sample) -> Sample:
         """The paired difference, of samples over the same images, over the draws that both have: the first."""
         draws = min(self.draws, other.draws)
-        return Sample(self.values[..., :draws, :] - other.values[..., :draws, :])
+        return Sample(self.values[..., :draws, :] - other.values[..., :draws, :], of_difference=True)
 
     @property
     def draws(self) -> int:
@@ -72,6 +74,21 @@ class Sample:
         images = of_images.var(axis=-1, ddof=1) / count - residual / (n * count)
         return of_draws.var(axis=-1, ddof=1) / n, np.maximum(images, 0)
 
+    @cached_property
+    def cautious_variances(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same as if a few more images had been seen: two that are right and two that are wrong (Agresti & Coull
+        1998), of a difference one in favour of either (Bonett & Price 2012).
+
+        Without these, a strategy that is right on each of few images would be right on all others beyond doubt.
+        """
+        draws, images = self.variances
+        count, mean = self.values.shape[-1], self.mean
+        if count == 1:
+            return draws, images
+        low, each = (-1, 1) if self.of_difference else (0, 2)
+        further = each * ((1 - mean) ** 2 + (low - mean) ** 2)
+        return draws, (images * count**2 + further) / (count + 2 * each) ** 2
+
     def margin(self, level: float = LEVEL) -> np.ndarray:
         """Half the width of the two-sided interval around the mean, (…); NaN with one draw or none.
 
@@ -81,7 +98,7 @@ class Sample:
         """
         if self.draws < 2:
             return np.full(self.values.shape[:-2], np.nan)
-        tail, (draws, images) = (1 + level) / 2, self.variances
+        tail, (draws, images) = (1 + level) / 2, self.cautious_variances
         return np.sqrt(stdtrit(self.draws - 1, tail) ** 2 * draws + ndtri(tail) ** 2 * images)
 
 
@@ -169,7 +186,7 @@ def compare_pairs(samples: Mapping[str, Sample], within: float, looks: Sequence[
     said = dict.fromkeys(differences, "")
     for draws in looks:
         judged = {
-            pair: Sample(each.values[:draws])
+            pair: replace(each, values=each.values[:draws])
             for pair, each in differences.items()
             if said[pair] not in DECIDED and each.draws >= draws
         }
@@ -196,7 +213,7 @@ def more_draws(difference: Sample, level: float, within: float) -> float:
         The number; infinity where `MOST_DRAWS` in all are not enough, as the test images are too few.
     """
     draws, tail = np.arange(difference.draws + 1, MOST_DRAWS + 1), (1 + level) / 2
-    of_draws, of_images = difference.variances
+    of_draws, of_images = difference.cautious_variances
     margins = np.sqrt(
         stdtrit(draws - 1, tail) ** 2 * of_draws * difference.draws / draws + ndtri(tail) ** 2 * of_images
     )

@@ -68,8 +68,8 @@ def _cross_validated(study: Study) -> list[str]:
     return [
         f"**Estimates.** There are no test images: these are cross-validated accuracies on the "
         f"{counted(target['train'], 'labelled image')}, each tested by models that were trained on the other "
-        f"{target['folds'] - 1} of {target['folds']} folds. With so few images the intervals are wide. `best.keras` is "
-        "trained on all of them."
+        f"{target['folds'] - 1} of {target['folds']} folds. With so few images the intervals are wide, and only "
+        "more labelled images make them narrow: draws, below, are repetitions. `best.keras` is trained on all of them."
     ]
 
 
