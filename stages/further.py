@@ -18,11 +18,12 @@ from transfer.evaluation.looks import going_on
 from transfer.evaluation.outcomes import Correct
 from transfer.evaluation.scores import outcomes_of
 from transfer.evaluation.selection import Params
-from transfer.files import read_arrays
+from transfer.files import read_arrays, write_text
 from transfer.params import read_section
 
 FURTHER = Path("data/further")
 TARGET_LABELS = Path("data/target_test_labels.npz")
+ABOUT = "Predictions of the draws that were trained after each declared look, if any.\n"  # DVC warns of empty folders
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     test = read_arrays(TARGET_LABELS, "labels", "classes", "looks")
     within = read_section("report", Params).equal_within / 100
     shutil.rmtree(FURTHER, ignore_errors=True)
-    FURTHER.mkdir(parents=True)
+    write_text(FURTHER / "README.txt", ABOUT)
     looks = test["looks"].tolist()
     if len(looks) == 1:
         say("further: no looks are declared")
