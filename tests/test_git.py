@@ -54,8 +54,13 @@ def transfer(study: Study, *arguments: str) -> str:
 
 def test_two_edited_branches_are_compared_and_merged(study: Study, tmp_path: Path) -> None:
     """The way that docs/git.md describes."""
-    assert edit(study, "a", dense_head__units=9) == ["dense_head", "evaluate", "report"]
-    assert edit(study, "b", feature_extraction__l2_default=0.1) == ["feature_extraction", "evaluate", "report"]
+    assert edit(study, "a", dense_head__units=9) == ["dense_head", "further", "evaluate", "report"]
+    assert edit(study, "b", feature_extraction__l2_default=0.1) == [
+        "feature_extraction",
+        "further",
+        "evaluate",
+        "report",
+    ]
 
     clone = clone_of(study, tmp_path / "clone")  # without a cache
     content = json.loads(transfer(clone, "compare", "origin/main", "origin/a", "origin/b", "--json"))
@@ -76,7 +81,7 @@ def test_two_edited_branches_are_compared_and_merged(study: Study, tmp_path: Pat
     assert set(conflicts) <= {"dvc.lock", *(name for name in conflicts if name.startswith("results/"))}, merged.stdout
     assert b"<<<<<<<" not in study.read("dvc.lock") + study.read("results/cells.csv") + study.read("params.yaml")
     stages = study.repro()
-    assert stages == ["evaluate", "report"]  # what each branch has trained is in the cache
+    assert stages == ["further", "evaluate", "report"]  # what each branch has trained is in the cache
     study.run("git", "add", "params.yaml", "dvc.lock", "results")
     study.run("git", "commit", "-qm", "Merge a")
     assert study.run("git", "status", "--porcelain").stdout == ""

@@ -16,8 +16,8 @@ from transfer.files import write_arrays
 from transfer.models.metadata import MEMBER, read_metadata
 
 AFTER = [
-    *("convert", "split", "extract", "feature_extraction", "dense_head", "end_to_end", "scratch"),
-    *("evaluate", "report"),
+    *("convert", "split", "extract", "choose", "feature_extraction", "dense_head", "end_to_end", "scratch"),
+    *("further", "evaluate", "report"),
 ]
 
 pytestmark = pytest.mark.slow

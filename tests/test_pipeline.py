@@ -136,7 +136,7 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
     finished.edit_yaml("dvc.yaml", add_stage)
     finished.edit_yaml("params.yaml", lambda content: content.update(nearest_mean={"layer": "block2"}))
     finished.run(sys.executable, "-m", "stages.check")
-    assert finished.repro() == ["extract", "nearest_mean", "evaluate", "report"]
+    assert finished.repro() == ["extract", "nearest_mean", "further", "evaluate", "report"]
     assert "nearest_mean" in json.loads(finished.read("results/metrics.json"))
     assert "| nearest_mean | 1 |" in finished.read("results/report.md").decode()
     finished.run(sys.executable, "-c", REPRODUCE_EXPORTED, "nearest_mean")
