@@ -1,6 +1,6 @@
 """What choosing the images to label is worth, beside random ones: on source digits, and on Fashion-MNIST.
 
-    python -m benchmarks.choosing [--draws 10]    # ten minutes on two cores, after `dvc repro`
+    python -m benchmarks.choosing [--draws 10]    # five minutes on two cores, after `dvc repro`
 
 Each draw has a random half of the pool to choose from; its control labels random images of the same half, as they come.
 Accuracies in %, and the paired difference with its 95 % interval over the draws. The way to choose was itself chosen on

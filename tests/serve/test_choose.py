@@ -97,6 +97,7 @@ def test_a_model_of_ones_own_is_taken_over_and_checked(here: Path, network: cnn.
     save_model(here / "mine.keras", network)
     choose(3, "--from", "photos", "--model", "mine.keras", "--output", "own.csv")
     assert len(rows_of(here / "own.csv")) == 3
+    refused(lambda: choose(3, "--from", "photos", "--model", "other.keras"), "--model is other.keras", "no file")
     (here / "mine.keras").write_bytes(b"no model")
     refused(lambda: choose(3, "--from", "photos", "--model", "mine.keras"), "mine.keras")
 

@@ -99,13 +99,17 @@ def _read_params(model: str, network: str | None, *, recordings: bool) -> tuple[
     from transfer.data import section as data
     from transfer.data.preprocessing import Preprocessing
     from transfer.models import model_file
-    from transfer.params import read_section
+    from transfer.params import parse_section, read_params
 
-    params, given = read_section("data", data.Params), read_section("source", model_file.Params)
+    content = read_params()
+    params = parse_section("data", content["data"], data.Params)
+    given = parse_section("source", content["source"], model_file.Params)
     if Path(model) == SOURCE:
         check_there(SOURCE)
         warn_of_others([SOURCE])
     else:
+        if model != model_file.IMAGENET and not Path(model).is_file():
+            raise UserError(f"--model is {shown(model)}, which is no file: name a .keras or .h5 file, or imagenet")
         given = given.model_copy(update={"model": model} | ({"network": network} if network else {}))
         model_file.check(given)
     shape = params.shape(model_file.image_shape(given), model_file.default_side(given))
