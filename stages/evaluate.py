@@ -20,7 +20,8 @@ def main() -> None:
     files = sorted(Path("data/predictions").glob("[!.]*.npz"))
     test = read_arrays(TARGET_LABELS, "labels", "classes", "looks", "folds")
     labels, folds, draws = test["labels"], test["folds"], int(test["looks"][-1])
-    say(f"evaluate: {', '.join(file.stem for file in files)} on {counted(len(labels), 'image' if len(folds) else 'test image')}")
+    images = counted(len(labels), "image" if len(folds) else "test image")
+    say(f"evaluate: {', '.join(file.stem for file in files)} on {images}")
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
     every = {file.stem: read_every_run(file.stem) for file in files}

@@ -124,7 +124,7 @@ def test_probes_are_scored_on_their_own_images() -> None:
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
         notes=np.array([], np.str_),
     )
-    rows = score_probes(probes, labels)
+    rows = score_probes(probes, labels, np.zeros((0, len(labels)), np.int32))
     assert rows["accuracy"].tolist() == [1.0, 0.5, 0.0, 0.5]
     assert rows["layer"].tolist() == ["block1", "block1", "dense1", "dense1"]
     assert set(rows["shots"]) == {5}

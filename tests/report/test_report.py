@@ -142,7 +142,7 @@ def test_one_strategy_alone_is_no_comparison(alone: str) -> None:
 
 
 def test_perfect_strategies_are_equal_and_the_one_without_a_source_model_is_recommended() -> None:
-    page = page_of(study_of(outcomes_of(dict.fromkeys(MEANS, 2.0), shots=(3,))), drawn=True)
+    page = page_of(study_of(outcomes_of(dict.fromkeys(MEANS, 2.0), shots=(3,), images=2000)), drawn=True)
     assert "**Use scratch with 3 labels per class.**\n\nA source model is not needed with 3 labels per class.\n" in page
     assert "Equal within 0.5 points: dense_head and end_to_end." in page
     assert "No test image is misclassified" in page
