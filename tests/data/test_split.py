@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stages import split as stage
 from transfer.console import UserError
 from transfer.data import split
 from transfer.data.split import EITHER, TEST, TRAIN, Pool
-from transfer.data.target import nested_draws, read_target, write_target
+from transfer.data.target import chosen_draws, nested_draws, read_target, write_target
 from transfer.files import read_facts, write_arrays, write_folder, write_json
 from transfer.params import parse_section, read_params
 
@@ -277,3 +278,72 @@ def test_no_images_are_no_source() -> None:
     parts = split.divide(pool, params(), "data.source")
     arrays = split.split_source(pool, parts, params())
     assert all(len(arrays[f"{part}_images"]) == 0 for part in ("train", "validation", "test"))
+
+
+# Cross-validation, and draws that are chosen.
+
+
+@given(sizes=st.lists(st.integers(3, 12), min_size=2, max_size=4), grouped=st.booleans())
+def test_every_image_is_tested_once_in_a_repetition_by_models_that_lacked_it_and_its_group(
+    sizes: list[int], grouped: bool
+) -> None:
+    pool = pool_of(sizes)
+    if grouped:  # pairs of neighbours
+        pool = replace(pool, groups=(np.arange(len(pool.labels)) // 2).astype(np.int32))
+    study = params(test="auto", shots=[1, 2, 50], seeds=2)
+    parts = split.divide(pool, study, "data.target")
+    assert parts.train.tolist() == parts.test.tolist() == [*range(len(pool.labels))]
+    folds = split.cross_validation(pool, parts, study)
+    count = int(folds.max()) + 1
+    target = split.split_target(pool, parts, study)
+    *runs, whole = target.runs()
+    assert len(runs) == len({draw.shots for draw in runs}) * 2 * count
+    for draw in runs:
+        repetition, fold = divmod(draw.seed, count)
+        tested = np.flatnonzero(folds[repetition] == fold)
+        assert not {*draw.rows} & {*tested}
+        assert not {*pool.groups[draw.rows]} & {*pool.groups[tested]} - {-1}
+        assert (pool.labels[draw.rows] == draw.labels).all()
+        left = np.bincount(pool.labels, minlength=len(sizes)) - np.bincount(pool.labels[tested], minlength=len(sizes))
+        assert len(draw.rows) == draw.shots * len(sizes)
+        if left.min() >= draw.shots:  # classes take turns
+            assert np.bincount(draw.labels).tolist() == [draw.shots] * len(sizes)
+    assert sorted(whole.rows) == [*range(len(pool.labels))]
+    assert (whole.seed, whole.shots > max(draw.shots for draw in runs)) == (0, True)  # so it is the one that is shipped
+    assert target.calibration_rows.size == 0
+
+
+def test_many_images_or_test_images_are_not_cross_validated_and_other_ways_are_refused() -> None:
+    study = params(test="auto", shots=[1])
+    for pool in (pool_of([300, 200]), pool_of([20, 20], test=[2, 2])):
+        assert not split.divide(pool, study, "data.target").crossed
+    assert not split.divide(pool_of([20, 20]), study, "data.source").crossed
+    pool = pool_of([20, 20])
+    parts = split.divide(pool, study, "data.target")
+    for other in (params(looks=[2, 3]), params(draw="chosen")):
+        refused(partial(split.cross_validation, pool, parts, other), "needs test images: set split.test")
+    few = pool_of([1, 1, 2])
+    refused(
+        lambda: split.split_target(few, split.divide(few, study, "data.target"), study), "too few to be cross-valid"
+    )
+    assert len(split.cross_validation(pool_of([9, 9]), replace(parts, crossed=False), study)) == 0
+
+
+def test_chosen_draws_and_their_controls_are_of_the_same_half_of_the_images() -> None:
+    labels, given = labels_of([30, 30]), []
+
+    def last(candidates: np.ndarray, count: int) -> np.ndarray:
+        assert (np.diff(candidates) > 0).all()
+        given.append(candidates)
+        return candidates[::-1][:count]
+
+    found = chosen_draws(labels, 2, [1, 5], 3, last)
+    assert [len(each) for each in given] == [30] * 3
+    assert len({each.tobytes() for each in given}) == 3
+    for seed, candidates in enumerate(given):
+        assert found.draws[seed].tolist() == candidates[::-1][:10].tolist()
+        assert {*found.draws[seed + 3]} < {*candidates}
+        assert len({*found.draws[seed + 3]}) == 10
+    assert (found.labels == labels[found.draws]).all()
+    assert found.wanted.tolist() == [[shots, seed] for shots in (1, 5) for seed in range(6)]
+    refused(lambda: chosen_draws(labels, 2, [16], 1, last), "has 30 to choose from: use at most 15")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from conftest import refused
 from transfer.console import UserError
 from transfer.data.predictions import Predictions
 from transfer.evaluation import metrics
-from transfer.evaluation.outcomes import Probes
+from transfer.evaluation.controls import Controls
+from transfer.evaluation.outcomes import Correct, Probes
 from transfer.evaluation.scores import (
     check_predictions,
     headline,
@@ -43,7 +45,7 @@ def predictions(runs: list[tuple[int, int]], images: int = 8) -> Predictions:
         examples_seen=ones,
         unlabelled_images=ones,
         model_bytes=ones,
-        made_with=np.array(json.dumps({"params": {}, "versions": {}})),
+        made_with=np.array(json.dumps({"params": {}, "versions": {}, "needs": []})),
     )
 
 
@@ -128,3 +130,43 @@ def test_probes_are_scored_on_their_own_images() -> None:
     assert rows["accuracy"].tolist() == [1.0, 0.5, 0.0, 0.5]
     assert rows["layer"].tolist() == ["block1", "block1", "dense1", "dense1"]
     assert set(rows["shots"]) == {5}
+
+
+def test_a_repetition_has_of_every_image_the_model_that_lacked_it() -> None:
+    folds = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], np.int32)
+    given = predictions([*product([1, 3], range(4)), (5, 0)], images=4)  # and the run on all images
+    merged = given.merged(folds)
+    assert [*zip(merged.shots, merged.seed, strict=True)] == [(1, 0), (1, 1), (3, 0), (3, 1)]
+    for row, (number, repetition) in enumerate(product(range(2), range(2))):
+        for image, fold in enumerate(folds[repetition]):
+            run = 4 * number + 2 * repetition + fold
+            assert (merged.probabilities[row, image] == given.probabilities[run, image]).all()
+
+
+def test_probes_are_scored_on_the_fold_that_they_lack() -> None:
+    labels, folds = np.array([0, 0, 0, 0], np.int32), np.array([[0, 1, 0, 1]], np.int32)
+    probes = Probes(
+        names=np.array(["block1"]),
+        shots=np.array(1, np.int32),
+        rows=np.arange(4),
+        predicted=np.array([[[0, 1, 1, 1], [1, 0, 1, 0]]], np.int16),
+        notes=np.array([], np.str_),
+    )
+    assert score_probes(probes, labels, folds)["accuracy"].tolist() == [0.5, 1.0]
+
+
+def test_controls_are_paired_with_the_chosen_draws_of_their_seed() -> None:
+    """Independent: plain means and a t interval of a single image column."""
+    labels = np.zeros(200, np.int32)
+    given = {name: predictions([*product([2], range(6))], images=200) for name in ("a", "b")}
+    controls = Controls.of(given, labels, 3)
+    chosen = {name: each.take(each.seed < 3) for name, each in given.items()}
+    found = controls.worth(Correct.of(outcomes_of(chosen, labels, np.arange(3), np.array([3]))), 0.005)
+    right = given["a"].probabilities.argmax(axis=2) == labels
+    assert found["strategy"].tolist() == ["a", "b"]
+    assert found["chosen"][0] == pytest.approx(right[:3].mean())
+    assert found["random"][0] == pytest.approx(right[3:].mean())
+    assert found["difference"][0] == pytest.approx((right[:3].astype(int) - right[3:]).mean())
+    assert (np.abs(found["difference"]) > found["margin"]).tolist() == [
+        each != "undecided" for each in found["verdict"]
+    ]

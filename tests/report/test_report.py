@@ -15,9 +15,11 @@ from conftest import ROOT, refused
 from reports import ACCURACY, MEANS, TEN, check_numbers, check_sentences, numbers, outcomes_of, study_of, tables_in
 from sklearn.metrics import confusion_matrix
 
+from transfer.data.target import Draws
 from transfer.evaluation.comparison import Comparison
+from transfer.evaluation.controls import Controls
 from transfer.evaluation.details import confusion, hard_images
-from transfer.evaluation.outcomes import UNLABELLED
+from transfer.evaluation.outcomes import UNLABELLED, Correct
 from transfer.evaluation.selection import choose_strategies
 from transfer.report import advice, charts, pages
 from transfer.report.sections import charts_of, write_report
@@ -430,3 +432,29 @@ def test_nothing_is_concluded_from_trainings_that_failed() -> None:
     failed = study_of(dataclasses.replace(outcomes, collapsed=late))
     assert "more than half of the 16 models trained on 10 labels per class" in page_of(failed)  # 8 draws, 2 strategies
     assert "**Warning.** Its training failed" in pages.markdown("Card", write_card(every))
+
+
+def test_estimates_by_cross_validation_and_the_worth_of_choosing_are_told_where_there_are_any() -> None:
+    assert "**Estimates.**" not in PAGE
+    assert "What choosing was worth" not in PAGE
+    target = STUDY.data["target"] | {"folds": 5}
+    crossed = page_of(dataclasses.replace(STUDY, data=STUDY.data | {"target": target}))
+    assert "**Estimates.** There are no test images" in crossed
+    assert "trained on the other 4 of 5 folds" in crossed
+    assert "class-balanced" not in crossed
+    card = write_card(dataclasses.replace(STUDY, data=STUDY.data | {"target": target}))
+    assert "trained on all 4,321 labelled images" in pages.markdown("", card)
+
+    correct = Correct.of(STUDY.outcomes)
+    controls = Controls(correct.strategy, correct.shots, correct.seed, np.zeros((len(correct.shots), 600), bool))
+    classes, seeds = len(STUDY.outcomes.classes), STUDY.comparison.seeds
+    labels = np.tile(np.arange(30, dtype=np.int32) % classes, (2 * seeds, 1))
+    labels[seeds:, :classes] = 0  # random draws of one label per class have those of one class alone
+    draws = Draws(labels, labels, np.zeros((1, 2), np.int32))
+    chosen = page_of(dataclasses.replace(STUDY, controls=controls, chosen=draws))
+    table = tables_in(chosen)["What choosing the images was worth"]
+    assert set(table["random"]) == {"0.00"}
+    assert (table["difference"].str.endswith("▲")).all()
+    assert (
+        f"of {classes}, in the mean of chosen and of random draws: 0 and {classes - 1} with 1 label per class" in chosen
+    )

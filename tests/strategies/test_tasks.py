@@ -144,6 +144,26 @@ def test_what_is_exported_gives_the_run_s_probabilities(tried: list[Tried], name
     np.testing.assert_allclose(model.predict(test, verbose=0), expected, atol=1e-5)
 
 
+def test_every_strategy_lives_with_classes_without_labels(source: keras.Model, tmp_path: Path) -> None:
+    """In one draw a class has no label, in the other only one has any; what has none is never predicted."""
+    target = target_of([2], seeds=2)
+    rows = [np.flatnonzero(digits(NAMES, 20, seed=0)[1] == name)[:6] for name in range(3)]
+    draws = np.array([[*rows[0][:3], *rows[2][:3]], rows[1]], np.int32)
+    labels = np.array([[0, 0, 0, 2, 2, 2], [1] * 6], np.int32)
+    test = digits(NAMES, 4, seed=1)[0]
+    task = write(tmp_path / "task", source, replace(target, draws=draws, labels=labels), test)
+    tried = try_all(task, test)
+    for name, (two, one) in tried.runs.items():
+        if "labels" not in MODULES[name].NEEDS:
+            continue
+        assert np.isfinite([two.probabilities, one.probabilities]).all(), name
+        if MODULES[name].ENGINE == "scikit-learn":
+            assert two.probabilities[:, 1].max() == 0, name
+            assert one.probabilities[:, 1].min() == 1, name
+        model = keras.models.load_model(task.models / f"{name}.keras")
+        np.testing.assert_allclose(model.predict(test, verbose=0), one.probabilities[: len(test)], atol=1e-5)
+
+
 def test_runs_tell_how_many_unlabelled_images_they_used(tried: list[Tried]) -> None:
     for name, runs in tried[0].runs.items():
         uses = "unlabelled images" in MODULES[name].NEEDS
