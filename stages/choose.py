@@ -19,7 +19,6 @@ def main() -> None:
     draws = Draws.none()
     if params.draw == "chosen":
         from transfer.data.choosing import choose
-
         from transfer.models.features import AUTO, Scaling, read_features
 
         labels = read_arrays(DATA / "target_train_labels.npz", "labels")["labels"]
