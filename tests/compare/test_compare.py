@@ -56,13 +56,13 @@ def runs(seeds: int = 10, shots_of_gains: Sequence[int] = SHOTS, **gains: float)
 
 
 def correct_of(table: pd.DataFrame) -> Correct:
-    """Of a thousand test images the first ones, as many as the accuracy says."""
+    """Of 3,000 test images the first ones, as many as the accuracy says."""
     columns = {name: table[name].to_numpy() for name in ("strategy", "shots", "seed")}
     return Correct(
         **columns | {"strategy": columns["strategy"].astype(str)},
         collapsed=np.zeros(len(table), bool),
-        images=np.array(1000),
-        bits=np.packbits(np.arange(1000) < (1000 * table[["accuracy"]].to_numpy()).round(), axis=1),
+        images=np.array(3000),
+        bits=np.packbits(np.arange(3000) < (3000 * table[["accuracy"]].to_numpy()).round(), axis=1),
         needs=np.array(json.dumps({name: ["labels"] for name in {*table["strategy"]}})),
     )
 

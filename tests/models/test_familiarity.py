@@ -91,9 +91,10 @@ def test_the_model_of_every_strategy_gets_it_from_images_that_it_was_not_fitted_
 ) -> None:
     monkeypatch.chdir(tmp_path)
     images = bars(100)
-    draws = np.arange(8).reshape(1, 4, 2).transpose(0, 2, 1)  # rows 0, 2, 4, 6 and 1, 3, 5, 7
+    draws = np.arange(8).reshape(1, 8)
     rows = np.array([[90, 92], [91, 93]], np.int32)
-    target = Target(images, np.array(["left", "right"]), np.array([4]), draws, rows, np.array(PREPROCESSING.to_text()))
+    names, text = np.array(["left", "right"]), np.array(PREPROCESSING.to_text())
+    target = Target(images, names, draws, draws % 2, np.array([[4, 0]]), rows, text)
     images[draws.ravel()] = 255  # would make contrast and background others
     run = Run(np.full((200, 2), 0.5, np.float32), [], 0, 0, 0, train_seconds=0, predict_seconds=0)
 

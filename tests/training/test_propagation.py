@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from small_runs import TARGET, fake_run
 
 from transfer.data.predictions import Predictions
-from transfer.data.target import Draw, write_target
+from transfer.data.target import Draw, Draws, write_target
 from transfer.files import write_record
 from transfer.training.distillation import taught, with_pool
 from transfer.training.propagation import classify, laplacian, spread
@@ -150,6 +150,7 @@ def write_predictions(folder: Path, name: str, pool: np.ndarray) -> None:
 
 def test_networks_are_taught_the_classes_of_the_highest_mean_and_no_member_may_lack(tmp_path: Path) -> None:
     write_target(tmp_path / "data/target_train", TARGET)
+    write_record(tmp_path / "data/chosen.npz", Draws.none())
     first = np.random.default_rng(0).random((4, 6, 1)).astype(np.float32)
     unsure = np.full_like(first, 0.4)  # half of the first's doubt more
     for name, each in (("a", first), ("b", unsure)):
