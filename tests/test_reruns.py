@@ -190,7 +190,7 @@ def test_an_edit_of_code_runs_its_stage_and_trains_again_only_if_it_computes(
 def test_another_layer_for_one_strategy_trains_no_other(finished: Study) -> None:
     finished.set(feature_extraction__layer="block1")
     stages, printed = finished.ran("dense_head", "feature_extraction")
-    assert stages == ["extract", "feature_extraction", "dense_head"]
+    assert stages == ["extract", "choose", "feature_extraction", "dense_head"]
     assert remembered(printed) == {"feature_extraction": (6, 0), "dense_head": (6, 6)}
     take_back(finished, "params.yaml")
 
