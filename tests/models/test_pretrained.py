@@ -488,5 +488,5 @@ def test_a_study_runs_from_a_model_of_one_s_own_whose_source_nobody_knows(tmp_pa
         assert exported.input.shape == (None, 28, 28, 3)
         assert exported.input.dtype == "uint8"
     study.set(source__model="own.h5", source__range="0-1")
-    assert study.repro("end_to_end") == ["convert", "split", "pretrain", "end_to_end"]
+    assert study.repro("end_to_end") == ["convert", "split", "pretrain", "extract", "choose", "end_to_end"]
     assert keras.models.load_model(study.root / "models/end_to_end.keras").input.shape == (None, 28, 28, 1)
