@@ -357,6 +357,13 @@ def test_an_older_revision_is_compared_over_its_draws_and_recommends_nothing(rep
         assert before["before_margin"] < after["before_margin"]
 
 
+def test_revisions_without_a_common_draw_are_shown_beside_each_other(repository: Repository) -> None:
+    repository.git("checkout", "-q", "-b", "others", "main")
+    repository.write(runs().assign(seed=lambda table: table["seed"] + 10))
+    repository.commit()
+    assert "paired over the 0 draws that both have" in " ".join(repository.compare("main", "others").split())
+
+
 def test_what_is_equal_in_practice_is_told_with_how_much(repository: Repository) -> None:
     repository.git("checkout", "-q", "nothing")
     assert "accuracy equal within 0.5 points in 2, the same in 4 of 6" in words(repository.compare())

@@ -92,8 +92,8 @@ def _summary(comparison: Comparison) -> Section:
     doubts = [f"{revision.name}: {doubt}" for revision in (base, *others) for doubt in revision.doubts]
     for other, changes in zip(others, comparison.changes, strict=True):
         verdicts = [_verdicts(changes, metric, base.within) for metric in comparison.metrics]
-        draws = changes[changes["draws"] > 0].groupby(["strategy", "shots"])["draws"].max()  # fewer where looks ended
-        shared = f"{least_to_most(draws)} draws" if draws.nunique() > 1 else counted(int(draws.max()), "draw")
+        draws = sorted({*changes.groupby(["strategy", "shots"])["draws"].max()} - {0}) or [0]  # fewer where looks ended
+        shared = f"{least_to_most(draws)} draw{'' if draws == [1] else 's'}"
         paired = f"paired over {shared}" if base.seeds == other.seeds else f"paired over the {shared} that both have"
         items.append(f"{_described(other)}: {'; '.join([*verdicts, paired])}")
         if has_other_test_data(base, other):
