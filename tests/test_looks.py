@@ -58,4 +58,5 @@ def test_draws_are_added_to_what_a_look_leaves_undecided(finished: Study, tmp_pa
     page = study.read("results/report.md").decode()
     assert f"{len(cells)} of 48 trainings" in page
     assert "Means of 2 to 4 label draws" in page
+    assert "only the evaluation reads them, and each look" in page
     assert check_numbers(page, cells) > 100

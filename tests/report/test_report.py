@@ -456,5 +456,8 @@ def test_estimates_by_cross_validation_and_the_worth_of_choosing_are_told_where_
     assert set(table["random"]) == {"0.00"}
     assert (table["difference"].str.endswith("▲")).all()
     assert (
-        f"of {classes}, in the mean of chosen and of random draws: 0 and {classes - 1} with 1 label per class" in chosen
+        f"of {classes}, in the mean of chosen and of random draws: 0 and {classes - 1} with 1 label per class; none"
+        in chosen
     )
+    never = page_of(dataclasses.replace(STUDY, controls=controls, chosen=dataclasses.replace(draws, labels=0 * labels)))
+    assert f"{classes - 1} and {classes - 1} with 10 labels per class." in never

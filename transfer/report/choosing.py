@@ -48,7 +48,7 @@ def choosing(study: Study) -> Section:
     ]
     classes = (
         f"Classes without a label, of {len(study.outcomes.classes)}, in the mean of chosen and of random draws: "
-        f"{'; '.join(without)}; none with more."
+        f"{'; '.join(without)}{'; none with more' if len(without) < len(absent) else ''}."
         if without
         else "Every class got a label in every draw."
     )

@@ -55,7 +55,7 @@ def _which_to_use(study: Study) -> Section:
     blocks: list[Any] = [*map(Text, filter(None, said)), ranking(comparison)]
     what = [f"`{name}`: {study.made_with[name]['summary']}." for name in comparison.strategies]
     folded = {"What each strategy does": what, "Every number of labels in words": words}
-    folded["Who was out after which look"] = stops(comparison)
+    folded["How many draws each strategy got"] = stops(comparison)
     blocks += [Details(name, [Bullets(items)]) for name, items in folded.items() if items]
     return Section("which", "Which to use", blocks)
 
