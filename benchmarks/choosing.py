@@ -73,7 +73,7 @@ def compare(task: Given, draws: int) -> np.ndarray:
         features = read_features(folder / "data/features", AUTO).train
         scaled = Scaling.of_pool(features).apply(features)
         chosen = chosen_draws(
-            task.labels, len(classes), SHOTS, draws, lambda rows, count: rows[choose(scaled[rows], count)]
+            task.labels, len(classes), SHOTS, draws, lambda rows, count: rows[choose(scaled[rows], count)[0]]
         )
         write_record(folder / "data/chosen.npz", chosen)
         modules = [STRATEGIES[name] for name in MEASURED]

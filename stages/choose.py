@@ -26,7 +26,7 @@ def main() -> None:
         scaled = Scaling.of_pool(features).apply(features)
 
         def order(candidates: np.ndarray, count: int) -> np.ndarray:
-            return candidates[choose(scaled[candidates], count)]
+            return candidates[choose(scaled[candidates], count)[0]]
 
         classes = len(read_target(DATA / "target_train").classes)
         draws = chosen_draws(labels, classes, params.shots, params.seeds, order)

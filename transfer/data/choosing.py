@@ -19,7 +19,9 @@ BLOCK = 1000  # images whose likeness is computed together
 SEED = 0
 
 
-def choose(features: np.ndarray, count: int, labelled: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+def choose(
+    features: np.ndarray, count: int, labelled: Sequence[int] | np.ndarray = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Order images by what a label of theirs is worth, the first of them.
 
     Args:
@@ -28,15 +30,9 @@ def choose(features: np.ndarray, count: int, labelled: Sequence[int] | np.ndarra
         labelled: rows of images that have a label already, which are not chosen.
 
     Returns:
-        Rows, (count,) int64; the first of them are the choice of so many.
+        Rows, of which the first are the choice of so many; and how many images are more like each than like any before
+        it, (count,) int64 each.
     """
-    return choose_and_count(features, count, labelled)[0]
-
-
-def choose_and_count(
-    features: np.ndarray, count: int, labelled: Sequence[int] | np.ndarray = ()
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `choose`; and how many images are more like each chosen one than like any before it, (count,) int64."""
     with threadpool_limits(1):  # the same bits whatever the number of cores
         like, share = _likeness(features)
         known = like[np.asarray(labelled, np.int64)].max(axis=0, initial=0)  # of every image, to the likest labelled

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -52,8 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     folder, count, output = arguments.folder, arguments.count, arguments.output
     if not folder.is_dir():
         raise UserError(f"{shown(folder)} is no folder: name the one that your images are in")
+    import pandas as pd
+
     from transfer.data import folders, images
     from transfer.data.table import LABELS, read_table
+    from transfer.files import write_text
 
     files = folders.list_unlabelled(folder, shown(folder), warn)
     paths = [file.relative_to(folder).as_posix() for file in files]
@@ -68,9 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     form, given = _read_params(arguments.model, arguments.network, recordings=folders.has_recordings(files))
     features = _read_features(files, form, given)
-    from transfer.data.choosing import COVERED, choose_and_count
+    from transfer.data.choosing import COVERED, choose
 
-    rows, alike = choose_and_count(features, count, labelled)
+    rows, alike = choose(features, count, labelled)
     about = "" if len(files) <= COVERED else "about "
     why = [f"{about}{counted(number, 'image')} more like it than like any before it" for number in alike.tolist()]
     if labelled:
@@ -82,16 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
         for rank, (row, clause) in enumerate(zip(rows, why, strict=True), 1)
     ]
     page = output.with_suffix(".html")
-    _write_table(output, chosen)
+    write_text(output, pd.DataFrame(chosen).to_csv(index=False, lineterminator="\n"))
     title = f"{counted(count, 'image')} of {shown(folder.resolve().name)} to label first"
     _write_page(page, title, chosen, [files[row] for row in rows], form)
     say(f"{shown(output)}: {count:,} of {counted(len(files), 'image')}, {len(labelled):,} of which have a label")
-    say(f"{shown(page)} shows them; label them with: transfer label {shown(folder)}{_order(output)}")
+    order = "" if output == ORDER else f" --order {shown(output)}"
+    say(f"{shown(page)} shows them; label them with: transfer label {shown(folder)}{order}")
     return 0
-
-
-def _order(output: Path) -> str:
-    return "" if output == ORDER else f" --order {shown(output)}"
 
 
 def _read_params(model: str, network: str | None, *, recordings: bool) -> tuple[Preprocessing, Params]:
@@ -158,16 +156,6 @@ def _compute_features(_key: list[str], files: Sequence[Path], form: Preprocessin
         features.append(predict(np.concatenate(batch))[0])
     found = np.concatenate(features)
     return Scaling.of_pool(found).apply(found)
-
-
-def _write_table(path: Path, chosen: Sequence[dict[str, Any]]) -> None:
-    from transfer.files import write_text
-
-    text = io.StringIO()
-    table = csv.DictWriter(text, ["path", "rank", "why"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(chosen)
-    write_text(path, text.getvalue())
 
 
 def _write_page(
