@@ -6,7 +6,6 @@ import pandas as pd
 
 from transfer.console import UserError, counted, run, say
 from transfer.data.predictions import read_every_run
-from transfer.evaluation.controls import Controls
 from transfer.evaluation.outcomes import Probes
 from transfer.evaluation.scores import check_predictions, headline, outcomes_of, score_probes, score_runs
 from transfer.files import read_arrays, read_facts, read_record, write_json, write_record, write_text
@@ -29,7 +28,7 @@ def main() -> None:
     check_predictions(predictions, len(labels), len(test["classes"]), int(test["looks"][0]))
     if len(folds):
         predictions = {name: given.merged(folds) for name, given in predictions.items()}
-    write_record(Path("data/controls.npz"), Controls.of(predictions, labels, draws))
+    controls = {name: given.take(given.seed >= draws) for name, given in predictions.items()}
     predictions = {name: given.take(given.seed < draws) for name, given in predictions.items()}
     runs = pd.concat([score_runs(name, given, labels) for name, given in predictions.items()], ignore_index=True)
 
@@ -37,7 +36,8 @@ def main() -> None:
     write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels, folds))
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
-    write_record(Path("data/outcomes.npz"), outcomes_of(predictions, labels, test["classes"], test["looks"]))
+    for file, given in (("outcomes", predictions), ("controls", controls)):
+        write_record(Path(f"data/{file}.npz"), outcomes_of(given, labels, test["classes"], test["looks"]))
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:

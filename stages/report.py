@@ -11,7 +11,6 @@ import pandas as pd
 from transfer.console import UserError, counted, run, say
 from transfer.data.target import Draws
 from transfer.evaluation.comparison import compare
-from transfer.evaluation.controls import Controls
 from transfer.evaluation.outcomes import Correct, Outcomes, Probes
 from transfer.evaluation.selection import Params, choose_strategies
 from transfer.files import digest, read_arrays, read_facts, read_record, write_record, write_text, write_whole
@@ -44,7 +43,7 @@ def main() -> None:
         source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
         data=data,
         chosen=read_record(Path("data/chosen.npz"), Draws),
-        controls=read_record(Path("data/controls.npz"), Controls),
+        controls=Correct.of(read_record(Path("data/controls.npz"), Outcomes)),
         target_accuracy=params.target_accuracy / 100,
     )
     sections = write_report(study)

@@ -13,7 +13,6 @@ import pytest
 
 from transfer.data.target import Draws
 from transfer.evaluation.comparison import compare
-from transfer.evaluation.controls import Controls
 from transfer.evaluation.outcomes import COSTS, UNLABELLED, Correct, Outcomes, Probes
 from transfer.evaluation.selection import CALIBRATION, choose_strategies
 from transfer.report.study import Study
@@ -134,7 +133,7 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None, within: fl
             "seen": [],
         },
         chosen=Draws.none(),
-        controls=Controls(*[np.zeros(0, int)] * 3, np.zeros((0, len(outcomes.labels)), bool)),
+        controls=Correct.of(outcomes),
         target_accuracy=0.8,
     )
 

@@ -13,7 +13,7 @@ from conftest import refused
 from transfer.console import UserError
 from transfer.data.predictions import Predictions
 from transfer.evaluation import metrics
-from transfer.evaluation.controls import Controls
+from transfer.evaluation.controls import worth_of_choosing
 from transfer.evaluation.outcomes import Correct, Probes
 from transfer.evaluation.scores import (
     check_predictions,
@@ -159,9 +159,10 @@ def test_controls_are_paired_with_the_chosen_draws_of_their_seed() -> None:
     """Independent: plain means and a t interval of a single image column."""
     labels = np.zeros(200, np.int32)
     given = {name: predictions([*product([2], range(6))], images=200) for name in ("a", "b")}
-    controls = Controls.of(given, labels, 3)
     chosen = {name: each.take(each.seed < 3) for name, each in given.items()}
-    found = controls.worth(Correct.of(outcomes_of(chosen, labels, np.arange(3), np.array([3]))), 0.005)
+    random = {name: each.take(each.seed >= 3) for name, each in given.items()}
+    both = (Correct.of(outcomes_of(runs, labels, np.arange(3), np.array([3]))) for runs in (chosen, random))
+    found = worth_of_choosing(*both, 0.005)
     right = given["a"].probabilities.argmax(axis=2) == labels
     assert found["strategy"].tolist() == ["a", "b"]
     assert found["chosen"][0] == pytest.approx(right[:3].mean())

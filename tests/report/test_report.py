@@ -17,7 +17,6 @@ from sklearn.metrics import confusion_matrix
 
 from transfer.data.target import Draws
 from transfer.evaluation.comparison import Comparison
-from transfer.evaluation.controls import Controls
 from transfer.evaluation.details import confusion, hard_images
 from transfer.evaluation.outcomes import UNLABELLED, Correct
 from transfer.evaluation.selection import choose_strategies
@@ -446,7 +445,7 @@ def test_estimates_by_cross_validation_and_the_worth_of_choosing_are_told_where_
     assert "trained on all 4,321 labelled images" in pages.markdown("", card)
 
     correct = Correct.of(STUDY.outcomes)
-    controls = Controls(correct.strategy, correct.shots, correct.seed, np.zeros((len(correct.shots), 600), bool))
+    controls = dataclasses.replace(correct, bits=0 * correct.bits)
     classes, seeds = len(STUDY.outcomes.classes), STUDY.comparison.seeds
     labels = np.tile(np.arange(30, dtype=np.int32) % classes, (2 * seeds, 1))
     labels[seeds:, :classes] = 0  # random draws of one label per class have those of one class alone

@@ -38,7 +38,8 @@ def temperature_scale(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]
         temperature[runs] = metrics.fit_temperature(
             predictions.calibration[runs][unseen], predictions.calibration_labels[runs][unseen]
         )
-    return temperature, np.stack(list(map(metrics.temperature_scaled, predictions.probabilities, temperature)))
+    scaled = list(map(metrics.temperature_scaled, predictions.probabilities, temperature))
+    return temperature, np.reshape(scaled, predictions.probabilities.shape)
 
 
 def check_predictions(predictions: Mapping[str, Predictions], test_images: int, classes: int, draws: int) -> None:

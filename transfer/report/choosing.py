@@ -7,6 +7,7 @@ import pandas as pd
 
 from transfer.data.target import Draws
 from transfer.evaluation.comparison import rows_of
+from transfer.evaluation.controls import worth_of_choosing
 from transfer.evaluation.outcomes import Correct
 from transfer.report.blocks import Entry, Section, Text, key, table_of
 from transfer.report.study import Study
@@ -16,7 +17,7 @@ from transfer.report.words import per_class, points
 def choosing(study: Study) -> Section:
     """Chosen beside random images, strategy by strategy, and how many classes got no label."""
     comparison = study.comparison
-    found = study.controls.worth(Correct.of(study.outcomes), comparison.within)
+    found = worth_of_choosing(Correct.of(study.outcomes), study.controls, comparison.within)
     found = found[found["strategy"].isin(comparison.strategies)]
     frame = pd.DataFrame(
         {

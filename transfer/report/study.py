@@ -14,8 +14,7 @@ import pandas as pd
 from transfer.console import counted, some
 from transfer.data.target import Draws
 from transfer.evaluation.comparison import Comparison
-from transfer.evaluation.controls import Controls
-from transfer.evaluation.outcomes import UNLABELLED, Outcomes, Probes
+from transfer.evaluation.outcomes import UNLABELLED, Correct, Outcomes, Probes
 from transfer.evaluation.statistics import ALPHA
 from transfer.report.blocks import Details, Section, Text, plain, table_of
 from transfer.report.pages import TEMPLATES, written
@@ -36,7 +35,7 @@ class Study:
             it was made with.
         data: what source and target are made of.
         chosen: the draws, if they are chosen.
-        controls: what strategies make of random images in their place.
+        controls: runs on random images in their place, if they are chosen.
         target_accuracy: a fraction; the report says how many labels it needs.
     """
 
@@ -48,7 +47,7 @@ class Study:
     source: dict[str, Any]
     data: dict[str, Any]
     chosen: Draws
-    controls: Controls
+    controls: Correct
     target_accuracy: float
 
     @property
