@@ -34,7 +34,7 @@ def main() -> None:
         dropped = counted(len(unlabelled) - len(added), "duplicate")
         say(f"split: unlabelled: {counted(len(added), 'image')} added to the target's, {dropped} dropped")
 
-    folds = split.cross_validation(target, parts["target"], params)
+    folds = parts["target"].folds
     facts["target"]["folds"] = int(folds.max()) + 1 if len(folds) else 0
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
     task = split.split_target(target, parts["target"], params)

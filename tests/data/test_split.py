@@ -293,7 +293,7 @@ def test_every_image_is_tested_once_in_a_repetition_by_models_that_lacked_it_and
     study = params(test="auto", shots=[1, 2, 50], seeds=2)
     parts = split.divide(pool, study, "data.target")
     assert parts.train.tolist() == parts.test.tolist() == [*range(len(pool.labels))]
-    folds = split.cross_validation(pool, parts, study)
+    folds = parts.folds
     count = int(folds.max()) + 1
     target = split.split_target(pool, parts, study)
     *runs, whole = target.runs()
@@ -316,17 +316,17 @@ def test_every_image_is_tested_once_in_a_repetition_by_models_that_lacked_it_and
 def test_many_images_or_test_images_are_not_cross_validated_and_other_ways_are_refused() -> None:
     study = params(test="auto", shots=[1])
     for pool in (pool_of([300, 200]), pool_of([20, 20], test=[2, 2])):
-        assert not split.divide(pool, study, "data.target").crossed
-    assert not split.divide(pool_of([20, 20]), study, "data.source").crossed
-    pool = pool_of([20, 20])
-    parts = split.divide(pool, study, "data.target")
-    for other in (params(looks=[2, 3]), params(draw="chosen")):
-        refused(partial(split.cross_validation, pool, parts, other), "needs test images: set split.test")
+        assert not len(split.divide(pool, study, "data.target").folds)
+    assert not len(split.divide(pool_of([20, 20]), study, "data.source").folds)
+    for other in ({"looks": [2, 3]}, {"draw": "chosen"}):
+        refused(
+            partial(split.divide, pool_of([20, 20]), params(test="auto", **other), "data.target"),
+            "needs test images: set split.test",
+        )
     few = pool_of([1, 1, 2])
     refused(
         lambda: split.split_target(few, split.divide(few, study, "data.target"), study), "too few to be cross-valid"
     )
-    assert len(split.cross_validation(pool_of([9, 9]), replace(parts, crossed=False), study)) == 0
 
 
 def test_chosen_draws_and_their_controls_are_of_the_same_half_of_the_images() -> None:

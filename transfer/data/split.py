@@ -97,7 +97,8 @@ class Parts:
         dropped: how many images were left out, as they are there before, or are test images, or others'.
         how: where the test images come from, in words.
         known: digests of the whole pool, as `digests` gives them.
-        crossed: whether the test images are those to train on, to be cross-validated.
+        folds: in which fold each image is tested, in each of as many repetitions as there are seeds, (repetitions,
+            images) int32, where the test images are those to train on; no repetition where they are others.
     """
 
     train: np.ndarray
@@ -105,7 +106,7 @@ class Parts:
     dropped: int
     how: str
     known: np.ndarray
-    crossed: bool = False
+    folds: np.ndarray
 
 
 def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
@@ -121,11 +122,12 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
         others: digests of further images that must not be trained on.
 
     Raises:
-        UserError: if a class or a group does not allow it, or images are there twice and are to be refused.
+        UserError: if a class or a group does not allow it, images are there twice and are to be refused, or they are
+            too few to be cross-validated.
     """
     known = digests(pool.images)
     if len(known) == 0:
-        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", known)
+        return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", known, np.zeros((0, 0), np.int32))
     first = np.sort(np.unique(known, return_index=True)[1])  # of each image that is there more than once
     crossed = params.test == "auto" and key == "data.target" and len(first) < ENOUGH and pool.part[0] == EITHER
     if crossed:
@@ -164,7 +166,8 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
                 f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
                 f"out of {key}.classes"
             )
-    return Parts(train, test, dropped, how, known, crossed)
+    folds = _folds(pool, first, params) if crossed else np.zeros((0, len(test)), np.int32)
+    return Parts(train, test, dropped, how, known, folds)
 
 
 def further(images: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -215,7 +218,7 @@ def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def ungrouped_apart(groups: np.ndarray) -> np.ndarray:
+def _ungrouped_apart(groups: np.ndarray) -> np.ndarray:
     """Groups in which every image that has none is one of its own, (n,) int64."""
     alone = np.flatnonzero(groups < 0)
     every = groups.astype(np.int64)
@@ -228,7 +231,7 @@ def _hold_out_groups(
 ) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
 
-    every = ungrouped_apart(groups)
+    every = _ungrouped_apart(groups)
 
     def division(folds: int) -> tuple[np.ndarray, np.ndarray] | None:
         splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -291,33 +294,21 @@ def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
     """
     images, labels = np.asarray(pool.images[parts.train]), pool.labels[parts.train]
     classes, preprocessing = pool.classes.tolist(), str(pool.preprocessing)
-    if parts.crossed:
-        folds = cross_validation(pool, parts, params)
-        return cross_validated(images, labels, classes, params.shots, folds, preprocessing)
+    if len(parts.folds):
+        return cross_validated(images, labels, classes, params.shots, parts.folds, preprocessing)
     target = few_shot(images, labels, classes, params.shots, params.draws[-1], preprocessing)
     return replace(target, wanted=every_run(params.shots, range(params.draws[0])))
 
 
-def cross_validation(pool: Pool, parts: Parts, params: Params) -> np.ndarray:
-    """The fold in which every image is tested, in each of as many repetitions as there are seeds.
-
-    Folds have the classes in the same proportions, as far as that goes, and keep groups whole.
-
-    Returns:
-        (repetitions, images) int32; no repetition where images are held out.
-
-    Raises:
-        UserError: if there are too few images or groups, or the study is to be made in another way.
-    """
+def _folds(pool: Pool, rows: np.ndarray, params: Params) -> np.ndarray:
+    """`Parts.folds`: with the classes in the same proportions, as far as that goes, and groups whole."""
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
 
-    if not parts.crossed:
-        return np.zeros((0, len(parts.test)), np.int32)
-    few = f"data.target has {counted(len(parts.test), 'labelled image')} and no test images, so it is cross-validated"
+    few = f"data.target has {counted(len(rows), 'labelled image')} and no test images, so it is cross-validated"
     if params.looks != "none" or params.draw == "chosen":
         given = "split.looks" if params.looks != "none" else "split.draw: chosen"
         raise UserError(f"{few}, and {given} needs test images: set split.test to a part to hold out, such as 0.2")
-    labels, groups = pool.labels[parts.test], ungrouped_apart(pool.groups[parts.test])
+    labels, groups = pool.labels[rows], _ungrouped_apart(pool.groups[rows])
     count = min(FOLDS, int(np.bincount(labels).max()), len(np.unique(groups)))
     if count < 2:
         raise UserError(f"{few}, but no class has two images or all are of one group: label more images")
