@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from transfer.models.model_file import Params
 
 DESCRIPTION = """\
-Choose the images of a folder to label first, told by what a source model makes of them: each is to stand for as many
-others as possible. Writes a table and, beside it, a page that shows them. Images in the folder's labels.csv count as
-labelled. What the model makes of the images is kept in .cache/features; `make clean-cache` forgets it."""
+Choose the images of a folder to label first, by a source model's features: each stands for as many others as possible.
+Writes a table and, beside it, a page that shows them. Images in the folder's labels.csv count as labelled. Features are
+kept in .cache/features; `make clean-cache` deletes them."""
 EXAMPLE = "transfer choose 20 --from photos"
 SOURCE = MODELS / "source.keras"  # of the study in this folder
 CACHE = Path(".cache/features")
