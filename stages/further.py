@@ -40,7 +40,7 @@ def main() -> None:
         every = {name: read_every_run(name) for name in names}
         predictions = {name: given for name, given in every.items() if len(given.shots)}
         going = going_on(Correct.of(outcomes_of(predictions, **test)), within)
-        count = len({(name, shots) for shots, those in going.items() for name in those})
+        count = sum(map(len, going.values()))
         say(f"further: look at {before} draws: {count} of {len(predictions) * len(going)} go on to {draws}")
         if count:
             train(going, sorted(predictions), range(before, draws), FURTHER / f"{draws:04}")

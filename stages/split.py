@@ -53,17 +53,10 @@ def main() -> None:
     write_arrays(DATA / "target_train_labels.npz", labels=target.labels[train])
     write_arrays(DATA / "target_test_images.npz", images=target.images[test])
     looks = np.array([len(folds)] if len(folds) else params.draws, np.int32)
-    write_arrays(
-        DATA / "target_test_labels.npz",
-        labels=target.labels[test],
-        classes=target.classes,
-        looks=looks,
-        folds=folds,
-    )
-    if len(folds):
-        how = f"{counted(len(folds), 'repetition')} of {facts['target']['folds']} folds"
-    else:
-        how = counted(params.draws[-1], "draw")
+    known = {"labels": target.labels[test], "classes": target.classes, "looks": looks, "folds": folds}
+    write_arrays(DATA / "target_test_labels.npz", **known)
+    crossed = f"{counted(len(folds), 'repetition')} of {facts['target']['folds']} folds"
+    how = crossed if len(folds) else counted(params.draws[-1], "draw")
     classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))
     say(f"split: {' → '.join(classes)}; {how} of up to {counted(task.largest, 'label')} per class")
 

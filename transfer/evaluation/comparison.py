@@ -182,7 +182,8 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
     samples = {group: Sample(correct.right(own)) for group, own in rows.items()}
     failed = [bool(correct.collapsed[own].any()) for own in rows.values()]
     sound = {count: sound_samples(correct, strategies, count) for count in shots}
-    looks = correct.looks.tolist() or [runs["seed"].nunique()]  # an older revision has none
+    seeds = runs["seed"].nunique()
+    looks = correct.looks.tolist() or [seeds]  # an older revision has none
     judged = [compare_pairs(each, within, looks).assign(shots=count) for count, each in sound.items()]
     pairs = pd.concat(judged, ignore_index=True)
 
@@ -213,5 +214,4 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
     budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
     results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets]) & ~results["failed"]
     needs = json.loads(str(correct.needs))
-    seeds = runs["seed"].nunique()
     return Comparison(list(strategies), shots, seeds, looks, within, results, pairs, needs).judged()

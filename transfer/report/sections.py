@@ -46,8 +46,8 @@ def charts_of(sections: Sequence[Section]) -> Iterator[charts.Chart]:
 
 def _which_to_use(study: Study) -> Section:
     comparison = study.comparison
-    said = [*headline(comparison), failures(comparison)]
-    said += [*_cross_validated(study), *cautions(comparison, study.data["target"]["test_groups"])]
+    said = [*headline(comparison), failures(comparison), _cross_validated(study)]
+    said += cautions(comparison, study.data["target"]["test_groups"])
     if study.notes:
         noted = counted(len(study.notes), "warning")
         said.append(f"The section Data has {noted}: read that before you rely on this.")
@@ -60,17 +60,17 @@ def _which_to_use(study: Study) -> Section:
     return Section("which", "Which to use", blocks)
 
 
-def _cross_validated(study: Study) -> list[str]:
-    """That accuracies are estimates, where there are no test images."""
+def _cross_validated(study: Study) -> str:
+    """That accuracies are estimates, where there are no test images; else empty."""
     target = study.data["target"]
     if not target["folds"]:
-        return []
-    return [
+        return ""
+    return (
         f"**Estimates.** There are no test images: these are cross-validated accuracies on the "
         f"{counted(target['train'], 'labelled image')}, each tested by models that were trained on the other "
-        f"{target['folds'] - 1} of {target['folds']} folds. With so few images the intervals are wide, and only "
-        "more labelled images make them narrow: draws, below, are repetitions. `best.keras` is trained on all of them."
-    ]
+        f"{target['folds'] - 1} of {target['folds']} folds. With so few images the intervals are wide, and only more "
+        "labelled images make them narrow. Draws, below, are repetitions. `best.keras` is trained on all of these."
+    )
 
 
 def _learning_curves(study: Study) -> Section:
