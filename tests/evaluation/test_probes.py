@@ -8,7 +8,7 @@ from conftest import SMALL, synthetic_digits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.data.target import CALIBRATION_IMAGES, Target, few_shot
+from transfer.data.target import CALIBRATION_IMAGES, Target, cross_validated, few_shot
 from transfer.evaluation import probes
 from transfer.models import cnn, networks
 from transfer.models.backend import keras
@@ -105,3 +105,15 @@ def test_a_pool_that_holds_other_classes_is_told_and_one_of_rare_classes_is_not(
         assert (share > usual) == foreign
     assert probes.unlike_labelled(labelled, draws)[0] == 0  # each is in a draw
     assert probes.unlike_labelled(labelled, draws[:, :, :5])[1] > usual  # the distances of few tell less
+
+
+def test_probes_of_one_class_alone_predict_it() -> None:
+    """As in the fold that tests the only image of the other class."""
+    images, labels = synthetic_digits(20, seed=0)
+    rows = [*np.flatnonzero(labels == 0)[:5], *np.flatnonzero(labels == 1)[:1]]
+    images, folds = images[rows, ..., np.newaxis], np.array([[0, 0, 1, 1, 0, 1]], np.int32)
+    target = cross_validated(images, labels[rows].astype(np.int32), ["0", "1"], [1], folds)
+    source = cnn.build(cnn.Params(blocks=SMALL["cnn.blocks"], dense=[8]), image_shape=(28, 28, 1), classes=5)
+    params = probes.Params(shots=1, images=10, l2=0.01, max_iterations=100)
+    views = probes.probe_layers(source, ["block1"], target, images, params)
+    assert (views.predicted[0, 1] == 0).all()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
@@ -61,7 +62,9 @@ def probe_layers(
     predicted = np.empty((len(layers), len(target.draws), len(sample)), np.int16)
     for layer, seed in np.ndindex(predicted.shape[:2]):
         draw = target.draw(shots, seed)
-        classifier = LogisticRegression(C=1 / (params.l2 * len(draw.rows)), max_iter=params.max_iterations)
+        several = draw.labels.min() < draw.labels.max()
+        logistic = LogisticRegression(C=1 / (params.l2 * len(draw.rows)), max_iter=params.max_iterations)
+        classifier = logistic if several else DummyClassifier()  # which predicts the only class
         classifier.fit(train[layer][np.searchsorted(labelled, draw.rows)], draw.labels)
         predicted[layer, seed] = classifier.predict(test[layer])
     return Probes(
