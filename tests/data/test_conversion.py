@@ -242,7 +242,7 @@ def test_what_a_listing_tells_of_the_split_is_refused_before_an_image_is_read(tm
     refused(lambda: check_counts(source, split_params(test=0.8)), said)
     rows = [f"{name}/{number}.png,{name},{number % 3}" for name in ("cat", "dog") for number in range(5)]
     (tmp_path / "own/labels.csv").write_text("\n".join(["path,label,group", *rows]))
-    said = "data.target, split.test: 3 groups cannot be divided to hold out 0.2: set it to 0.333"
+    said = "data.target, split.test: 3 groups cannot be divided to hold out 0.2: hold out more, or give"
     refused(lambda: check_counts(target, split_params(shots=[1])), said)
 
 

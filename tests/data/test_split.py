@@ -224,7 +224,7 @@ def test_groups_decide_the_division_where_there_are_any() -> None:
     with pytest.raises(UserError, match=r"^data.target, split.test: 1 group cannot be divided to hold out 0\.2"):
         split.divide(few, params(), "data.target")
     four = replace(pool, groups=np.tile(np.arange(4, dtype=np.int32), 10))
-    said = "4 groups cannot be divided to hold out 0.1: set it to 0.25, or give test images apart"
+    said = "4 groups cannot be divided to hold out 0.1: hold out more, or give test images apart"
     refused(lambda: split.divide(four, params(test=0.1), "data.target"), said)
     assert len(set(four.groups[split.divide(four, params(test=0.25), "data.target").test])) == 1
 

@@ -204,7 +204,15 @@ def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str)
     """
     labels = pool.labels[rows]
     if pool.grouped:
-        return _hold_out_groups(labels, pool.groups[rows], fraction, seed, key)
+        groups = _ungrouped_apart(pool.groups[rows])
+        try:
+            held = _grouped_folds(labels, groups, max(2, round(1 / fraction)), seed) == 0
+        except ValueError:
+            raise UserError(
+                f"{key}: {counted(len(np.unique(groups)), 'group')} cannot be divided to hold out {fraction}: "
+                "hold out more, or give test images apart"
+            ) from None
+        return np.flatnonzero(~held), np.flatnonzero(held)
     held = np.zeros(len(labels), dtype=bool)
     for name in np.unique(labels):
         of_class = np.random.default_rng([seed, int(name)]).permutation(np.flatnonzero(labels == name))
@@ -226,34 +234,20 @@ def _ungrouped_apart(groups: np.ndarray) -> np.ndarray:
     return every
 
 
-def _hold_out_groups(
-    labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int, key: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _grouped_folds(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """In which fold each image is, (n,) int32: groups whole, the classes in about the same proportions.
+
+    Raises:
+        ValueError: of scikit-learn, if there are too few groups, or too few images of every class.
+    """
     from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
 
-    every = _ungrouped_apart(groups)
-
-    def division(folds: int) -> tuple[np.ndarray, np.ndarray] | None:
-        splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        try:
-            with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds: checked later
-                train, held = next(splits.split(labels, labels, every))
-        except ValueError:
-            return None
-        return np.sort(train), np.sort(held)
-
-    if parts := division(max(2, round(1 / fraction))):
-        return parts
-    number, known = len(np.unique(every)), np.unique(labels)
-    works = (
-        f"set it to {1 / folds:.3g}, or "
-        for folds in range(number, 1, -1)
-        if (parts := division(folds)) and all(np.array_equal(np.unique(labels[part]), known) for part in parts)
-    )
-    raise UserError(
-        f"{key}: {counted(number, 'group')} cannot be divided to hold out {fraction}: "
-        f"{next(works, '')}give test images apart"
-    )
+    folds = np.empty(len(labels), np.int32)
+    division = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
+    with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds
+        for number, (_, rows) in enumerate(division):
+            folds[rows] = number
+    return folds
 
 
 def first_draw(task: Target, params: Params) -> str:
@@ -302,8 +296,6 @@ def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
 
 def _folds(pool: Pool, rows: np.ndarray, params: Params) -> np.ndarray:
     """`Parts.folds`: with the classes in the same proportions, as far as that goes, and groups whole."""
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
-
     few = f"data.target has {counted(len(rows), 'labelled image')} and no test images, so it is cross-validated"
     if params.looks != "none" or params.draw == "chosen":
         given = "split.looks" if params.looks != "none" else "split.draw: chosen"
@@ -312,10 +304,4 @@ def _folds(pool: Pool, rows: np.ndarray, params: Params) -> np.ndarray:
     count = min(FOLDS, int(np.bincount(labels).max()), len(np.unique(groups)))
     if count < 2:
         raise UserError(f"{few}, but no class has two images or all are of one group: label more images")
-    folds = np.empty((params.seeds, len(labels)), np.int32)
-    for seed, fold in enumerate(folds):
-        division = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-        with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds
-            for number, (_, held) in enumerate(division.split(labels, labels, groups)):
-                fold[held] = number
-    return folds
+    return np.stack([_grouped_folds(labels, groups, count, seed) for seed in range(params.seeds)])
