@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -115,6 +116,16 @@ def test_what_was_in_a_table_stays_and_the_console_says_how_it_will_be_written(t
     assert "Wein" not in labelling.state()["classes"]
     Labelling(tmp_path, warn=said.append)
     assert len(said) == 1
+
+
+def test_names_with_space_around_them_are_found_again_and_those_that_no_table_can_hold_are_told(tmp_path: Path) -> None:
+    Image.fromarray(PIXELS).save(tmp_path / " a.png")
+    Image.fromarray(PIXELS).save(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png"))
+    said: list[str] = []
+    labelling = Labelling(tmp_path, warn=said.append)
+    assert said == [f"{tmp_path}: passed over 1 file, not named in UTF-8: caf\\udce9.png"]
+    labelling.answer(current(labelling), "cat")
+    assert Labelling(tmp_path, warn=silent).state()["counts"] == [[1, 1]]
 
 
 def test_columns_bear_the_names_of_the_study(tmp_path: Path) -> None:

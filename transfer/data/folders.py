@@ -157,9 +157,21 @@ def list_unlabelled(folder: Path, where: str, warn: Callable[[str], None]) -> li
     taken = [path for path in files if readable(path)]
     others = [path.relative_to(folder) for path in {*files}.difference(taken)]
     _pass_over(others, "no images or recordings", where, warn)
-    if not taken:
+    named = [path for path in taken if _is_text(path)]
+    if unnamed := [shown(path.relative_to(folder)) for path in taken if not _is_text(path)]:
+        warn(f"{where}: passed over {counted(len(unnamed), 'file')}, not named in UTF-8: {some(unnamed)}")
+    if not named:
         raise UserError(f"{where} holds no image or recording ({KINDS}): add some")
-    return taken
+    return named
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a name can be written into a table, which its bytes may not allow."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_file(

@@ -55,6 +55,7 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
         read = ", ".join(shown(name) for name in called.values())
         warn(f"{where}: passed over {counted(len(others), 'column')}, {shown(some(others))}: only {read} are read")
     table = table[["path", "label"]].assign(group=table.get("group", ""))
+    table[["label", "group"]] = table[["label", "group"]].apply(lambda column: column.str.strip())
     table["path"] = [_inside(folder, path, where) for path in table.path]
     if unlabelled := table.path[table.label == ""].tolist():
         raise UserError(
@@ -74,7 +75,7 @@ def parse_table(file: Path, where: str, warn: Callable[[str], None]) -> pd.DataF
         warn: is told of a doubtful encoding.
 
     Returns:
-        All columns, named as they are, and rows, as text without space around it.
+        All columns, named as they are but for space around the names, and rows, as text.
 
     Raises:
         UserError: if it cannot be read, is empty, or a row is longer than the header.
@@ -94,25 +95,26 @@ def parse_table(file: Path, where: str, warn: Callable[[str], None]) -> pd.DataF
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{where} cannot be read ({one_line(error)}): save it as CSV") from None
-    table = table.fillna("").apply(lambda column: column.str.strip())
-    table = table[table.ne("").any(axis=1)]
+    table = table.fillna("")
+    filled = table.apply(lambda column: column.str.strip()).ne("")
+    table, filled = table[filled.any(axis=1)], filled[filled.any(axis=1)]
     if table.empty:
         raise UserError(f"{where} has nothing in it: list your files, with the columns path and label")
-    header, table = table.iloc[0], table.iloc[1:]
+    header, table = table.iloc[0].str.strip(), table.iloc[1:]
     last = 1 + int(np.flatnonzero(header)[-1])
-    if len(longer := table[table.iloc[:, last:].ne("").any(axis=1)]):
+    if len(longer := table[filled.iloc[1:, last:].any(axis=1)]):
         row = separator.join(longer.iloc[0])
         raise UserError(f"{where}: row {shown(row, 60)} is too long: put what has a {separator!r} in it into quotes")
     return table.iloc[:, :last].set_axis(header[:last], axis=1)
 
 
 def _inside(folder: Path, path: str, where: str) -> str:
-    """A path of a table, inside its folder, with slashes where that file exists."""
-    slashed = PureWindowsPath(path)
-    if PurePath(path).is_absolute() or slashed.drive or slashed.root or ".." in (*PurePath(path).parts, *slashed.parts):
+    """A path of a table, inside its folder, with slashes and without space around it where that file exists."""
+    usual, slashed = PurePath(path.strip()), PureWindowsPath(path.strip())
+    if usual.is_absolute() or slashed.drive or slashed.root or ".." in (*usual.parts, *slashed.parts):
         raise UserError(f"{where}: {shown(path)} leads out of the folder: write it from there on, as cat/1.png")
-    for inside in (PurePath(path), slashed):
+    for inside in (PurePath(path), usual, slashed):
         if (folder / inside).is_file():
             return inside.as_posix()
     what = "no file" if (folder / path).exists() else "missing"
-    raise UserError(f"{where}: {shown(path) or 'an empty path'} is {what}")
+    raise UserError(f"{where}: {shown(path.strip()) or 'an empty path'} is {what}")
