@@ -12,20 +12,22 @@ from transfer.files import read_arrays, read_facts, read_record, write_json, wri
 
 RESULTS = Path("results")
 TARGET_LABELS = Path("data/target_test_labels.npz")
+PROTOCOL = Path("data/protocol.npz")
 
 
 def main() -> None:
     """Read every strategy's predictions and the test labels; write a row per run, the headline and the outcomes."""
     files = sorted(Path("data/predictions").glob("[!.]*.npz"))
-    test = read_arrays(TARGET_LABELS, "labels", "classes", "looks", "folds")
-    labels, folds, draws = test["labels"], test["folds"], int(test["looks"][-1])
+    test, protocol = read_arrays(TARGET_LABELS, "labels", "classes"), read_arrays(PROTOCOL, "looks", "folds")
+    labels, looks, folds = test["labels"], protocol["looks"], protocol["folds"]
+    draws = looks[-1]
     images = counted(len(labels), "image" if len(folds) else "test image")
     say(f"evaluate: {', '.join(file.stem for file in files)} on {images}")
     if not files:
         raise UserError("data/predictions holds no predictions: `dvc repro` makes them")
     every = {file.stem: read_every_run(file.stem) for file in files}
     predictions = {name: given for name, given in every.items() if len(given.shots)}
-    check_predictions(predictions, len(labels), len(test["classes"]), int(test["looks"][0]))
+    check_predictions(predictions, len(labels), len(test["classes"]), int(looks[0]))
     if len(folds):
         predictions = {name: given.merged(folds) for name, given in predictions.items()}
     controls = {name: given.take(given.seed >= draws) for name, given in predictions.items()}
@@ -37,7 +39,7 @@ def main() -> None:
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
     for file, given in (("outcomes", predictions), ("controls", controls)):
-        write_record(Path(f"data/{file}.npz"), outcomes_of(given, labels, test["classes"], test["looks"]))
+        write_record(Path(f"data/{file}.npz"), outcomes_of(given, labels, test["classes"], looks))
 
 
 def write_table(name: str, rows: pd.DataFrame) -> None:

@@ -23,12 +23,13 @@ from transfer.params import read_section
 
 FURTHER = Path("data/further")
 TARGET_LABELS = Path("data/target_test_labels.npz")
+PROTOCOL = Path("data/protocol.npz")
 ABOUT = "Predictions of the draws that were trained after each declared look, if any.\n"  # DVC warns of empty folders
 
 
 def main() -> None:
     """Judge what every strategy has left, look by look; write `data/further/<draws>/<strategy>.npz`."""
-    test = read_arrays(TARGET_LABELS, "labels", "classes", "looks")
+    test = read_arrays(TARGET_LABELS, "labels", "classes") | read_arrays(PROTOCOL, "looks")
     within = read_section("report", Params).equal_within / 100
     shutil.rmtree(FURTHER, ignore_errors=True)
     write_text(FURTHER / "README.txt", ABOUT)

@@ -35,30 +35,30 @@ def main() -> None:
         say(f"split: unlabelled: {counted(len(added), 'image')} added to the target's, {dropped} dropped")
 
     folds = parts["target"].folds
+    if alone := split.seen_in_one_fold(target, parts["target"]):
+        note = (
+            f"All labelled images of class {some(alone)} are one, or of one group: in cross-validation they are tested "
+            "by models without a label of their class, and count as errors. Label more of them."
+        )
+        say(f"warning: {note}")
+        facts["notes"].append(note)
     facts["target"]["folds"] = int(folds.max()) + 1 if len(folds) else 0
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
     task = split.split_target(target, parts["target"], params)
     write_target(DATA / "target_train", replace(task, images=np.concatenate([task.images, unlabelled[added]])))
-    facts["draw"] = "" if len(folds) else split.first_draw(task, params)
-    facts["seen"] = split.seen_before(Path("results/correct.npz"), facts["draw"], params.seeds)
-    if facts["seen"]:
-        note = (
-            f"These are {counted(params.seeds, 'draw')} after results with {some([*map(str, facts['seen'])])} were "
-            "seen: the 5 % error of the verdicts does not hold. Declare split.looks before there are results."
-        )
-        say(f"warning: {note}")
-        facts["notes"].append(note)
+    facts["draw"] = split.first_draw(task)
     write_json(DATA / "about.json", facts)
     train, test = parts["target"].train, parts["target"].test
     write_arrays(DATA / "target_train_labels.npz", labels=target.labels[train])
     write_arrays(DATA / "target_test_images.npz", images=target.images[test])
     looks = np.array([len(folds)] if len(folds) else params.draws, np.int32)
-    known = {"labels": target.labels[test], "classes": target.classes, "looks": looks, "folds": folds}
-    write_arrays(DATA / "target_test_labels.npz", **known)
+    write_arrays(DATA / "protocol.npz", looks=looks, folds=folds)
+    write_arrays(DATA / "target_test_labels.npz", labels=target.labels[test], classes=target.classes)
     crossed = f"{counted(len(folds), 'repetition')} of {facts['target']['folds']} folds"
     how = crossed if len(folds) else counted(params.draws[-1], "draw")
     classes = (some(pool.classes.tolist(), 10) or "none" for pool in (source, target))
-    say(f"split: {' → '.join(classes)}; {how} of up to {counted(task.largest, 'label')} per class")
+    largest = params.shots[-1] if params.draw == "chosen" else task.largest
+    say(f"split: {' → '.join(classes)}; {how} of up to {counted(largest, 'label')} per class")
 
 
 if __name__ == "__main__":

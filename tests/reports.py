@@ -130,7 +130,6 @@ def study_of(outcomes: Outcomes, strategies: list[str] | None = None, within: fl
             "source": side("MNIST", ["0", "1"]),
             "target": side("5 files of own", outcomes.classes.tolist()),
             "notes": [],
-            "seen": [],
         },
         chosen=Draws.none(),
         controls=Correct.of(outcomes),

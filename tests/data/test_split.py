@@ -7,17 +7,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import split as stage
+from transfer.compare.revisions import TEST_DATA
 from transfer.console import UserError
 from transfer.data import split
 from transfer.data.split import EITHER, TEST, TRAIN, Pool
 from transfer.data.target import chosen_draws, nested_draws, read_target, write_target
-from transfer.files import read_facts, write_arrays, write_folder, write_json
+from transfer.files import read_facts, write_folder, write_json
 from transfer.params import parse_section, read_params
 
 PARAMS = read_params(ROOT / "params.yaml")["split"] | {"test": 0.2}
@@ -43,23 +45,14 @@ def pool_of(train: list[int], test: list[int] | None = None) -> Pool:
     return Pool(images, labels, part, np.full(len(labels), -1, np.int32), classes, np.array("a form"))
 
 
-def test_a_number_of_draws_that_follows_on_results_with_another_is_noticed(tmp_path: Path) -> None:
-    kept, pool = tmp_path / "correct.npz", pool_of([6, 6], [3, 3])
-    own, other = (
-        split.split_target(each, split.divide(each, params(), "data.target"), params(shots=[1]))
-        for each in (pool, replace(pool, images=pool.images[::-1]))
-    )
-    draw = split.first_draw(own, params())
-    assert split.seen_before(kept, draw, 10) == []
-    write_arrays(kept, seed=np.arange(5), draw=np.array(draw), seen=np.array([3, 10]))
-    assert split.seen_before(kept, draw, 10) == [3, 5]
-    assert split.seen_before(kept, draw, 5) == [3, 10]
-    assert split.seen_before(kept, split.first_draw(other, params()), 10) == []
-    assert split.seen_before(kept, split.first_draw(own, params(looks=[5, 10])), 10) == []
-    write_arrays(kept, seed=np.arange(5), draw=np.array(""), seen=np.zeros(0, int))  # which was declared before
-    assert split.seen_before(kept, "", 10) == []
-    write_arrays(kept, seed=np.arange(5))  # of an older revision
-    assert split.seen_before(kept, draw, 10) == []
+def test_the_first_draw_tells_a_study_from_others_whatever_its_number_of_draws() -> None:
+    def draw(pool: Pool, **changes: object) -> str:
+        study = params(**{"shots": [1]} | changes)
+        return split.first_draw(split.split_target(pool, split.divide(pool, study, "data.target"), study))
+
+    pool = pool_of([6, 6], [3, 3])
+    assert draw(pool) == draw(pool, seeds=3) == draw(pool, looks=[5, 10], shots=[1, 2])
+    assert draw(pool) != draw(replace(pool, images=pool.images[::-1]))
 
 
 sizes = st.lists(st.integers(4, 12), min_size=2, max_size=5)
@@ -151,16 +144,36 @@ def test_the_target_knows_no_label_but_those_of_its_draws_and_for_calibration(tm
     assert str(again.preprocessing) == "a form"
 
 
+def write_images(folder: Path, pool: Pool) -> None:
+    """What `convert` writes, of a pool as the target and its opposite as the source."""
+    for side, images in (("source", 255 - pool.images), ("target", pool.images)):
+        write_folder(folder / side, vars(pool) | {"images": images})
+    np.save(folder / "unlabelled.npy", pool.images[:0])
+    write_json(folder / "about.json", {"source": {}, "target": {}, "notes": []})
+
+
+@pytest.mark.parametrize("test", [[2, 2], None])
+def test_the_test_data_are_the_same_file_for_any_number_of_draws(
+    test: list[int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By which `transfer compare` knows that differences can be paired."""
+    monkeypatch.chdir(tmp_path)
+    write_images(Path("data/images"), pool_of([20, 20], test=test))
+    written = []
+    for seeds in (2, 3):
+        write_json(Path("params.yaml"), {"split": PARAMS | {"test": "auto", "shots": [1, 3], "seeds": seeds}})
+        stage.main()
+        written.append([Path(name).read_bytes() for name in TEST_DATA])
+    assert written[0] == written[1]
+
+
 def test_images_without_labels_join_the_target_s_and_change_no_draw(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_json(Path("params.yaml"), {"split": PARAMS | {"shots": [1, 3], "seeds": 2}})
     folder, pool = Path("data/images"), pool_of([20, 20], test=[2, 2])
-    for side in ("source", "target"):
-        images = pool.images if side == "target" else 255 - pool.images
-        write_folder(folder / side, vars(pool) | {"images": images})
-    write_json(folder / "about.json", {"source": {}, "target": {}, "notes": []})
+    write_images(folder, pool)
     new = np.random.default_rng(1).integers(0, 256, (3, 4, 4, 1), np.uint8)
     for unlabelled in (new[:0], np.concatenate([new[:2], pool.images[[41, 0]], new[[1]], 255 - pool.images[[5]]])):
         np.save(folder / "unlabelled.npy", unlabelled)
@@ -327,6 +340,39 @@ def test_many_images_or_test_images_are_not_cross_validated_and_other_ways_are_r
     refused(
         lambda: split.split_target(few, split.divide(few, study, "data.target"), study), "too few to be cross-valid"
     )
+
+
+def test_repetitions_divide_groups_of_any_sizes_in_other_ways_and_more_of_them_leave_the_runs_as_they_are() -> None:
+    pool = pool_of([60, 60, 60])
+    sizes = [5, 8, 13, 21, 30, 40, 63]
+    grouped = replace(pool, groups=np.random.default_rng(0).permutation(np.repeat(range(7), sizes)).astype(np.int32))
+    for each in (grouped, pool_of([13, 7, 29, 41])):
+        targets, divisions = [], []
+        for seeds in (1, 10):
+            study = params(test="auto", shots=[1], seeds=seeds)
+            parts = split.divide(each, study, "data.target")
+            targets.append(split.split_target(each, parts, study))
+            divisions.append(parts.folds)
+        assert len({tuple(pd.factorize(fold)[0]) for fold in divisions[1]}) > 8
+        assert divisions[1][0].tolist() == divisions[0][0].tolist()
+        assert {*map(tuple, targets[0].wanted.tolist())} < {*map(tuple, targets[1].wanted.tolist())}
+        assert (targets[1].draws[:5] == targets[0].draws).all()
+
+
+def test_classes_of_one_image_or_group_are_named_where_they_are_cross_validated() -> None:
+    pool, study = pool_of([5, 1, 6]), params(test="auto", shots=[1])
+    pool = replace(pool, groups=np.array([-1] * 6 + [2, 2, 2, 2, 2, 2], np.int32))
+    assert split.seen_in_one_fold(pool, split.divide(pool, study, "data.target")) == ["b", "c"]
+    held = pool_of([9, 2, 9])
+    assert split.seen_in_one_fold(held, split.divide(held, params(), "data.target")) == []
+
+
+def test_chosen_draws_can_be_larger_than_a_class_but_not_than_what_they_are_chosen_from() -> None:
+    pool = pool_of([30, 30, 3], [1, 1, 1])
+    target = split.split_target(pool, split.divide(pool, params(), "data.target"), params(shots=[2, 9], draw="chosen"))
+    assert target.largest == 3  # of the draws that the chosen ones replace
+    study = params(shots=[11], draw="chosen")
+    refused(lambda: split.split_target(pool, split.divide(pool, study, "data.target"), study), "use at most 10")
 
 
 def test_chosen_draws_and_their_controls_are_of_the_same_half_of_the_images() -> None:

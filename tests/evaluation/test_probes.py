@@ -112,7 +112,7 @@ def test_probes_of_one_class_alone_predict_it() -> None:
     images, labels = synthetic_digits(20, seed=0)
     rows = [*np.flatnonzero(labels == 0)[:5], *np.flatnonzero(labels == 1)[:1]]
     images, folds = images[rows, ..., np.newaxis], np.array([[0, 0, 1, 1, 0, 1]], np.int32)
-    target = cross_validated(images, labels[rows].astype(np.int32), ["0", "1"], [1], folds)
+    target = cross_validated(images, labels[rows].astype(np.int32), ["0", "1"], [1], 1, folds)
     source = cnn.build(cnn.Params(blocks=SMALL["cnn.blocks"], dense=[8]), image_shape=(28, 28, 1), classes=5)
     params = probes.Params(shots=1, images=10, l2=0.01, max_iterations=100)
     views = probes.probe_layers(source, ["block1"], target, images, params)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -171,3 +173,24 @@ def test_controls_are_paired_with_the_chosen_draws_of_their_seed() -> None:
     assert (np.abs(found["difference"]) > found["margin"]).tolist() == [
         each != "undecided" for each in found["verdict"]
     ]
+
+
+def test_results_with_other_numbers_of_draws_that_were_seen_before_are_kept_in_mind() -> None:
+    outcomes = outcomes_of({"a": predictions([(2, 0), (2, 1)])}, np.zeros(8, np.int32), np.arange(3), np.array([2]))
+    none = Correct.of(outcomes)
+
+    def study(*looks: int, draw: str = "one", seen: Sequence[int] = ()) -> Correct:
+        return replace(none, looks=np.array(looks), draw=np.array(draw), seen=np.array(seen, np.int32))
+
+    for now, before, seen in (
+        (study(3), study(2), [2]),
+        (study(2), study(3, seen=[2]), [3]),  # its own number is no other
+        (study(2), study(2, seen=[3]), [3]),
+        (study(2), study(2), []),
+        (study(3), study(2, draw="other"), []),
+        (study(2, 4), study(2, 4), []),
+        (study(2, 4), study(4), [4]),  # declared after there were results
+        (study(6), study(2, 4, seen=[3]), [3, 4]),
+    ):
+        assert now.after(vars(before)).seen.tolist() == seen
+    assert study(3).after({}).seen.tolist() == study(3).after({"seed": np.arange(2)}).seen.tolist() == []

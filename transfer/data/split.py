@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from transfer.console import UserError, counted
-from transfer.data.target import Target, cross_validated, every_run, few_shot
-from transfer.files import read_arrays, read_folder
+from transfer.data.target import Target, candidates, cross_validated, every_run, few_shot
+from transfer.files import read_folder
 from transfer.params import Section
 
 TRAIN, TEST, EITHER = range(3)
@@ -204,23 +205,27 @@ def hold_out(pool: Pool, rows: np.ndarray, fraction: float, seed: int, key: str)
     """
     labels = pool.labels[rows]
     if pool.grouped:
+        from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
+
         groups = _ungrouped_apart(pool.groups[rows])
+        division = StratifiedGroupKFold(max(2, round(1 / fraction)), shuffle=True, random_state=seed)
         try:
-            held = _grouped_folds(labels, groups, max(2, round(1 / fraction)), seed) == 0
+            with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds
+                return next(division.split(labels, labels, groups))
         except ValueError:
             raise UserError(
                 f"{key}: {counted(len(np.unique(groups)), 'group')} cannot be divided to hold out {fraction}: "
                 "hold out more, or give test images apart"
             ) from None
-        return np.flatnonzero(~held), np.flatnonzero(held)
     held = np.zeros(len(labels), dtype=bool)
     for name in np.unique(labels):
         of_class = np.random.default_rng([seed, int(name)]).permutation(np.flatnonzero(labels == name))
         count = max(1, round(fraction * len(of_class)))
         if count >= len(of_class):
+            what = "lower it, or add images" if count > 1 else "add images, or leave the class out"
             raise UserError(
                 f"{key}: to hold out {fraction} of the {counted(len(of_class), 'image')} of class {pool.classes[name]} "
-                "leaves none to train on: lower it, or add images"
+                f"leaves none to train on: {what}"
             )
         held[of_class[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
@@ -234,41 +239,9 @@ def _ungrouped_apart(groups: np.ndarray) -> np.ndarray:
     return every
 
 
-def _grouped_folds(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """In which fold each image is, (n,) int32: groups whole, the classes in about the same proportions.
-
-    Raises:
-        ValueError: of scikit-learn, if there are too few groups, or too few images of every class.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold  # takes a second, which most splits need not wait for
-
-    folds = np.empty(len(labels), np.int32)
-    division = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
-    with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds
-        for number, (_, rows) in enumerate(division):
-            folds[rows] = number
-    return folds
-
-
-def first_draw(task: Target, params: Params) -> str:
-    """A digest of the images of a target's first draw; empty where draws are not drawn at random, all at once."""
-    if params.looks != "none" or params.draw != "random":
-        return ""
+def first_draw(task: Target) -> str:
+    """A digest of the images of a target's first draw, which more draws and more shots leave as they are."""
     return hashlib.sha256(task.images[task.draws[0, : len(task.classes)]].tobytes()).hexdigest()
-
-
-def seen_before(results: Path, draw: str, draws: int) -> list[int]:
-    """With which other numbers of draws there were results already, ascending.
-
-    Args:
-        results: what the report has kept of a study, if there is one; of another study if its first draw is another.
-        draw: digest of the first draw; empty for none.
-        draws: their number now.
-    """
-    kept = read_arrays(results) if draw and results.is_file() else {}
-    if str(kept.get("draw")) != draw:
-        return []
-    return sorted({*kept["seen"].tolist(), int(kept["seed"].max()) + 1} - {draws})
 
 
 def split_source(pool: Pool, parts: Parts, params: Params) -> dict[str, np.ndarray]:
@@ -289,13 +262,21 @@ def split_target(pool: Pool, parts: Parts, params: Params) -> Target:
     images, labels = np.asarray(pool.images[parts.train]), pool.labels[parts.train]
     classes, preprocessing = pool.classes.tolist(), str(pool.preprocessing)
     if len(parts.folds):
-        return cross_validated(images, labels, classes, params.shots, parts.folds, preprocessing)
-    target = few_shot(images, labels, classes, params.shots, params.draws[-1], preprocessing)
-    return replace(target, wanted=every_run(params.shots, range(params.draws[0])))
+        groups = _ungrouped_apart(pool.groups[parts.train])
+        largest = _fewest_to_train_on(groups, int(parts.folds.max()) + 1) // len(classes)
+        return cross_validated(images, labels, classes, params.shots, largest, parts.folds, preprocessing)
+    shots = params.shots
+    if params.draw == "chosen":  # by stage `choose`, not balanced, in the place of these draws
+        candidates(len(labels), len(classes), shots[-1])
+        shots = sorted({min(each, int(np.bincount(labels).min())) for each in shots})
+    target = few_shot(images, labels, classes, shots, params.draws[-1], preprocessing)
+    return replace(target, wanted=every_run(shots, range(params.draws[0])))
 
 
 def _folds(pool: Pool, rows: np.ndarray, params: Params) -> np.ndarray:
-    """`Parts.folds`: with the classes in the same proportions, as far as that goes, and groups whole."""
+    """`Parts.folds`: groups whole, or else the classes in the same proportions, as far as that goes."""
+    from sklearn.model_selection import GroupKFold, StratifiedKFold  # a second, which most splits need not wait for
+
     few = f"data.target has {counted(len(rows), 'labelled image')} and no test images, so it is cross-validated"
     if params.looks != "none" or params.draw == "chosen":
         given = "split.looks" if params.looks != "none" else "split.draw: chosen"
@@ -304,4 +285,25 @@ def _folds(pool: Pool, rows: np.ndarray, params: Params) -> np.ndarray:
     count = min(FOLDS, int(np.bincount(labels).max()), len(np.unique(groups)))
     if count < 2:
         raise UserError(f"{few}, but no class has two images or all are of one group: label more images")
-    return np.stack([_grouped_folds(labels, groups, count, seed) for seed in range(params.seeds)])
+    # StratifiedGroupKFold would divide groups of different sizes in the same way whatever the seed.
+    division = GroupKFold if pool.grouped else StratifiedKFold
+    folds = np.empty((params.seeds, len(rows)), np.int32)
+    with warnings.catch_warnings(action="ignore"):  # classes smaller than the number of folds
+        for seed in range(params.seeds):
+            parts = division(count, shuffle=True, random_state=seed).split(labels, labels, groups)
+            for number, (_, tested) in enumerate(parts):
+                folds[seed, tested] = number
+    return folds
+
+
+def _fewest_to_train_on(groups: np.ndarray, folds: int) -> int:
+    """How many images are outside a fold at least, whatever the seed: a fold has its share of groups, rounded up."""
+    sizes = np.sort(np.unique(groups, return_counts=True)[1])
+    return int(sizes[: len(sizes) - math.ceil(len(sizes) / folds)].sum())
+
+
+def seen_in_one_fold(pool: Pool, parts: Parts) -> list[str]:
+    """Classes that are cross-validated by models without a label of them, as they have one image or group alone."""
+    groups, labels = _ungrouped_apart(pool.groups[parts.train]), pool.labels[parts.train]
+    alone = [len(np.unique(groups[labels == number])) == 1 for number in range(len(pool.classes))]
+    return pool.classes[alone].tolist() if len(parts.folds) else []

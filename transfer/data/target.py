@@ -146,25 +146,26 @@ def cross_validated(
     labels: np.ndarray,
     classes: Sequence[str],
     shots: Sequence[int],
+    largest: int,
     folds: np.ndarray,
     preprocessing: str = "",
 ) -> Target:
     """A target task whose labelled images are all tested, by models that were trained on those of the other folds.
 
     Draw `repetition × folds + fold` has the images outside a fold, classes in turn and so balanced as far as there are
-    images, and those inside only thereafter. The largest number of shots takes all outside the largest fold. A further
-    run, the one that is shipped, is trained on all images: more shots than any other, and seed 0.
+    images, and those inside only thereafter. A further run, the one that is shipped, is trained on all images: more
+    shots than any other, and seed 0.
 
     Args:
         images, labels, classes, preprocessing: as of `few_shot`.
-        shots: of these, the numbers for which there are enough images.
+        shots: of these, the numbers below `largest`.
+        largest: the largest number of shots; outside every fold there are as many images for each class, in the mean.
         folds: in which fold each image is tested, (repetitions, images) int32.
 
     Raises:
-        UserError: if there are fewer images outside a fold than classes.
+        UserError: if `largest` is 0.
     """
     count = int(folds.max()) + 1
-    largest = int(min(np.count_nonzero(fold != held) for fold in folds for held in range(count))) // len(classes)
     if largest < 1:
         raise UserError(
             f"data.target has {len(labels)} labelled images of {len(classes)} classes, too few to be cross-validated: "
@@ -224,18 +225,24 @@ def chosen_draws(
         choose: gives rows of some images, ascending, in the order in which to label them, and as many as asked for.
 
     Raises:
-        UserError: if there are fewer candidates than images to label.
+        UserError: as `candidates` does.
     """
-    count, half = shots[-1] * classes, len(labels) // 2
-    if count > half:
-        raise UserError(
-            f"split.shots asks for {shots[-1]} labelled images per class, {counted(count, 'image')} in all, but with "
-            f"split.draw: chosen each draw has {half} to choose from: use at most {half // classes}"
-        )
-    candidates = [np.random.default_rng(seed).permutation(len(labels))[:half] for seed in range(seeds)]
-    chosen = [choose(np.sort(each), count) for each in candidates]
-    draws = np.array([*chosen, *(each[:count] for each in candidates)], np.int32)
+    count, half = shots[-1] * classes, candidates(len(labels), classes, shots[-1])
+    halves = [np.random.default_rng(seed).permutation(len(labels))[:half] for seed in range(seeds)]
+    chosen = [choose(np.sort(each), count) for each in halves]
+    draws = np.array([*chosen, *(each[:count] for each in halves)], np.int32)
     return Draws(draws, labels[draws], every_run(shots, range(2 * seeds)))
+
+
+def candidates(images: int, classes: int, shots: int) -> int:
+    """How many images a chosen draw is chosen from; raises a `UserError` if they are fewer than it has."""
+    half = images // 2
+    if shots * classes > half:
+        raise UserError(
+            f"split.shots asks for {shots} labelled images per class, {counted(shots * classes, 'image')} in all, but "
+            f"with split.draw: chosen each draw has {half} to choose from: use at most {half // classes}"
+        )
+    return half
 
 
 def every_run(shots: Sequence[int], seeds: Sequence[int]) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -57,8 +58,8 @@ class Correct:
         bits: 1 where a run is right, eight images to a byte (`numpy.packbits`), (runs, images / 8 rounded up) uint8.
         needs: what every strategy needs, by its name, as JSON, () str.
         looks: as of `Outcomes`.
-        draw: digest of the first label draw, () str; empty where its number of draws was declared by looks.
-        seen: numbers of the same draws with which there were results before, (k,) int32.
+        draw: digest of the first label draw, () str.
+        seen: numbers of draws with which there were results before, of a study with the same first draw, (k,) int32.
     """
 
     strategy: np.ndarray
@@ -86,6 +87,20 @@ class Correct:
             needs=np.array(json.dumps(needs)),
             looks=outcomes.looks,
         )
+
+    def after(self, kept: Mapping[str, np.ndarray]) -> Self:
+        """The same, with what was seen before it: results of the same draws, but of other numbers of them.
+
+        Args:
+            kept: what was kept of the study before this, an array for each attribute; none if there was none.
+        """
+        if str(kept.get("draw")) != str(self.draw):
+            return self
+        looks, before = self.looks.tolist(), kept["looks"].tolist()
+        seen = {*kept["seen"].tolist()} | ({before[-1]} if before != looks else set())
+        if len(looks) == 1:
+            seen -= {*looks}
+        return replace(self, seen=np.array(sorted(seen), np.int32))
 
     def runs_of(self, strategy: str, shots: int) -> np.ndarray:
         """The rows of the runs of a strategy and budget, by ascending seed, (draws,) int64."""

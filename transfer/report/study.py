@@ -148,7 +148,6 @@ def method(study: Study) -> Section:
         looks=listed(comparison.looks) if len(comparison.looks) > 1 else "",
         alpha=f"{100 * ALPHA / len(comparison.looks):.2g}",
         runs=int(comparison.results["draws"].sum()),
-        seen=study.data["seen"],
         strategies=len(strategies),
         budgets=len(comparison.shots),
         within=in_points(comparison.within),
