@@ -71,8 +71,8 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, text: str, wor
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 WHOLE = {  # what the file is, and words of the line; none where it is the same in another way
     "Windows line ends": (TEXT.replace("\n", "\r\n").encode(), ""),
-    "UTF-16": (TEXT.encode("utf-16"), "not UTF-8 text"),
-    "Latin-1": (TEXT.encode() + b"# \xe9", "not UTF-8 text"),
+    "UTF-16": (TEXT.encode("utf-16"), "cannot be read: 'utf-8' codec"),
+    "Latin-1": (TEXT.encode() + b"# \xe9", "cannot be read: 'utf-8' codec"),
     "cut off": (TEXT.partition("\nreport:")[0].encode(), "section report is missing"),
     "a conflict of Git's": (TEXT.replace("split:\n", "<<<<<<< HEAD\nsplit:\n").encode(), "not valid YAML: line"),
 }

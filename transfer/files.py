@@ -43,15 +43,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             shutil.rmtree(path)
         partial.replace(path)
     except OSError as error:
-        raise unwritten(error, path) from None
+        raise UserError(f"{path} cannot be written: {one_line(error)}") from None
     finally:
         with suppress(OSError):
             _remove(partial)
-
-
-def unwritten(error: OSError, path: Path) -> UserError:
-    """The line that says why a file or folder cannot be written."""
-    return UserError(f"{path} cannot be written: {one_line(error)}")
 
 
 def _remove(path: Path) -> None:

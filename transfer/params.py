@@ -31,15 +31,13 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     """Read and parse the whole file.
 
     Raises:
-        UserError: if the file is missing, cannot be read, or is not UTF-8 text, and as `parse_params` does.
+        UserError: if the file is missing or cannot be read as UTF-8 text, and as `parse_params` does.
     """
     try:
         return parse_params(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing here: run from the repository's root") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from None
 
 

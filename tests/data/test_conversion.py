@@ -132,6 +132,8 @@ def test_arrays_of_the_user_s_own(tmp_path: Path) -> None:
     assert pool.labels.tolist() == [1, 0, 1, 0]
     assert pool.groups[0] == pool.groups[2] != pool.groups[1]
     assert facts["title"].startswith("arrays of ")
+    np.savez(tmp_path / "own.npz", images=images, labels=[3, 1, 3])
+    refused(lambda: convert(tmp_path, section), "data.target.path: ", "own.npz has 6 images, but 3 labels")
 
 
 def test_the_same_pixels_under_two_labels_are_told_by_their_names(tmp_path: Path) -> None:

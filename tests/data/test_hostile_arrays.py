@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import refused
 
-from transfer.data.npz import read_npz
+from transfer.data.npz import read_pixels
 from transfer.files import read_array, read_arrays, write_arrays
 from transfer.training.cache import RunCache
 
@@ -68,9 +68,9 @@ def test_a_hostile_file_of_arrays_is_refused(what: str) -> None:
     path, cache = Path("x.npz"), RunCache(partial(write_arrays), 10, Path("runs"))
     write_arrays(path, **ARRAYS)
     cache.write("task", ARRAYS)
-    assert len(read_npz(path, "own")[0]) == len(read_arrays(path)["images"]) == len(cache.read("task")["images"])
+    assert len(read_pixels(path, "own")) == len(read_arrays(path)["images"]) == len(cache.read("task")["images"])
     ATTACKS[what](path)
-    refused(lambda: read_npz(path, "own"), "own")
+    refused(lambda: read_pixels(path, "own"), "own")
     refused(lambda: read_arrays(path, "images", "labels"), "x.npz cannot be read")
     ATTACKS[what](cache.path("task"))
     kept = cache.read("task")

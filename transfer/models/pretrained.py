@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -140,16 +139,14 @@ def _prepared(image: keras.KerasTensor, scale: Scale) -> keras.KerasTensor:
     return keras.layers.Rescaling(*RESCALING[scale], name=FLOAT_IMAGE)(image)
 
 
-def _settled(
-    model: keras.Model, *, fresh: bool = False, first: Mapping[str, Any] = MappingProxyType({})
-) -> keras.Model:
+def _settled(model: keras.Model, *, fresh: bool = False, first: Mapping[str, Any] | None = None) -> keras.Model:
     """A copy of a model as it is kept: everything trains, in float32.
 
     Args:
         model: with no model inside it.
         fresh: whether the copy is to be trained from the beginning: then batch normalisation learns, and no weights are
             copied. Otherwise batch normalisation stays as it is, in training as in use.
-        first: settings of the layer that raw pixels come to.
+        first: settings of the layer that raw pixels come to, if others than its own.
     """
     copies = []
 
@@ -161,7 +158,7 @@ def _settled(
             mean, variance = (value.ravel().tolist() for value in layer.get_weights()[:2])
             settings |= {"mean": mean, "variance": variance}
         if layer.name == FLOAT_IMAGE:
-            settings |= first
+            settings |= first or {}
         config = layer.get_config()
         copied = type(layer).from_config(config | {key: value for key, value in settings.items() if key in config})
         copies.append((layer, copied))
