@@ -397,12 +397,6 @@ def test_augmentation_is_left_out(tmp_path: Path) -> None:
         assert not [layer for layer in what.fresh.layers if "random" in layer.name and layer.variables]
 
 
-def test_what_does_not_say_its_pixels_asks_for_them(tmp_path: Path) -> None:
-    params = section(saved(small(), tmp_path / "a.keras"))
-    for ask in (lambda: model_file.check(params), lambda: load_pretrained(params, (8, 8, 3))):
-        refused(ask, "set source.range to 0-255, 0-1 or -1-1")
-
-
 def agree(model: keras.Model, params: model_file.Params, prepare: Callable[[np.ndarray], np.ndarray]) -> Pretrained:
     """Take a model without a head over: raw pixels must give what the model gives for those that are prepared."""
     model_file.check(params)
