@@ -5,6 +5,8 @@ Either is measured on images it has never seen, where it knows the source's clas
 
 from pathlib import Path
 
+from sklearn.metrics import accuracy_score
+
 from transfer.console import counted, run, say
 from transfer.files import read_arrays, write_json
 from transfer.models import cnn, model_file
@@ -66,7 +68,7 @@ def main() -> None:
     predict = predictor(model.model)
     for key, part in (("validation_accuracy", "validation"), ("accuracy", "test")):
         if model.classes == len(classes) and len(images := source[f"{part}_images"]):
-            facts[key] = pretrain.accuracy(predict(images)[0], source[f"{part}_labels"])
+            facts[key] = accuracy_score(source[f"{part}_labels"], predict(images)[0].argmax(axis=1))
     if facts["accuracy"] is not None and pretrain.is_poor(facts["accuracy"], len(classes)):
         notes.append(POOR.format(facts["accuracy"], len(classes)) + (CAUSES if given.file else MORE))
     if model.classes and classes and model.classes != len(classes):

@@ -11,6 +11,7 @@ from transfer.console import say
 from transfer.data.predictions import Predictions
 from transfer.files import read_record, write_record, write_whole
 from transfer.models.features import chosen_layer
+from transfer.models.versions import made_with
 from transfer.params import read_section
 from transfer.training import precision
 from transfer.training.cache import RunCache
@@ -58,16 +59,15 @@ def run_strategy(strategy: ModuleType, wanted: np.ndarray | None = None, folder:
     train = (
         partial(compute.train, start=prepared.start) if networks else partial(prepared.start, workers=compute.workers)
     )
+    made = made_with(params.model_dump(mode="json"), chosen if networks else None)
+    made |= {"model": "", "summary": strategy.SUMMARY, "needs": strategy.NEEDS}  # the model is yet to be written
     runs = train_runs(
         name,
         train,
         prepared.export,
         task.target,
         cache=RunCache(prepared.start, compute.remember),
-        params=params,
-        summary=strategy.SUMMARY,
-        needs=strategy.NEEDS,
-        precision=chosen if networks else None,
+        made=made,
         draws=prepared.draws,
         before=None if wanted is None else read_record(PREDICTIONS / f"{name}.npz", Predictions),
     )

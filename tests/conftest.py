@@ -21,6 +21,7 @@ from browsing import browser as browser  # a fixture of every page's tests
 from filelock import FileLock
 from hypothesis import settings
 from ruamel.yaml import YAML
+from serving import opened as opened  # likewise
 
 from transfer.console import UserError
 from transfer.files import write_arrays

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from transfer.data.preprocessing import Preprocessing, Sound
 from transfer.models.metadata import Metadata, write_metadata
@@ -123,3 +124,10 @@ def side_image(side: str, height: int = 40, width: int = 40) -> np.ndarray:
     image = np.zeros((height, width), np.uint8)
     image[:, slice(0, width // 2) if side == "left" else slice(width // 2, width)] = 255
     return image
+
+
+def png(image: np.ndarray, kind: str = "PNG") -> bytes:
+    """Pixels as the bytes of an image file."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind)
+    return stream.getvalue()

@@ -40,8 +40,7 @@ from functools import partial
 import numpy as np
 from scipy.special import softmax
 
-from transfer.models import networks
-from transfer.models.backend import keras
+from transfer.models.features import save_classifier
 from transfer.params import Section
 from transfer.training.runs import Run
 from transfer.training.task import Prepared
@@ -60,8 +59,8 @@ class Params(Section):
 def prepare(task, params):
     """On the features of one layer."""
     features, scaling = task.features(params.layer)
-    export_on_layer = partial(export, source=task.source_file, scaling=scaling, layer=params.layer)
-    return Prepared(partial(fit, features=features), export_on_layer)
+    export = partial(save_classifier, body=partial(task.backbone, params.layer), scaling=scaling)
+    return Prepared(partial(fit, features=features), export)
 
 
 def fit(draws, *, features, workers=1):
@@ -72,13 +71,6 @@ def fit(draws, *, features, workers=1):
         weights = [2 * means.T, -(means**2).sum(axis=1)]
         probabilities = softmax(features.test @ weights[0] + weights[1], axis=-1)
         yield Run(probabilities, weights, means.size, 0, len(x), train_seconds=0.5, predict_seconds=0.1)
-
-
-def export(weights, path, *, source, scaling, layer):
-    """A dense layer that gives the same."""
-    layers = [*scaling.layers(), keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")]
-    body = networks.backbone(networks.load_model(source), layer)
-    networks.save_with_head(path, body, layers, weights, name="nearest_mean")
 '''
 
 

@@ -1,10 +1,8 @@
-"""What clients do to `transfer serve` by mistake, by haste and by malice: raw bytes on a real connection."""
+"""What clients of `transfer serve` do by mistake, by haste and by malice: traps for images, hanging connections."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import io
 import json
 import re
 import signal
@@ -12,7 +10,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -21,26 +18,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
-from small_models import SIDES, side_image, write_sides
+from serving import Server, served
+from small_models import SIDES, png, side_image, write_sides
 
 from transfer.serve import app, page
-from transfer.serve.command import bind, server_of
 from transfer.serve.models import open_folder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-HOST = "Host: localhost\r\n"
-POST = f"POST /predict HTTP/1.1\r\n{HOST}Connection: close\r\nContent-Type: image/png\r\n"
+POST = "POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: image/png\r\n"
 
-
-def png(side: str) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(side_image(side)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-LEFT, RIGHT = map(png, SIDES)
+LEFT, RIGHT = (png(side_image(side)) for side in SIDES)
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def port(folder: Path) -> Iterator[int]:
     """Of a server in a thread of this process, so that tests can change its limits."""
     models, best = open_folder(folder)
-    with bind("127.0.0.1", 0) as listener:
-        server = server_of(app.build(models, best, ["localhost", "127.0.0.1"]))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join()
+    with served(app.build(models, best, ["localhost", "127.0.0.1"])) as server:
+        yield server.port
 
 
 @pytest.fixture
@@ -76,75 +59,12 @@ def process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 def predict(port: int, image: bytes) -> tuple[int, str]:
     """Status, and the class that is answered first."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("POST", "/predict", image, {"Content-Type": "application/octet-stream"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        return response.status, answer["answers"]["scratch"][0]["class"] if response.status == 200 else ""
+    status, _, content = Server(port).ask("POST", "/predict", image, Content_Type="application/octet-stream")
+    return status, json.loads(content)["answers"]["scratch"][0]["class"] if status == 200 else ""
 
 
 def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=30)
-
-
-def request(target: str, method: str = "GET", headers: str = HOST, version: str = "HTTP/1.1") -> bytes:
-    return f"{method} {target} {version}\r\n{headers}Connection: close\r\n\r\n".encode("latin-1")
-
-
-def with_headers(*headers: str) -> list[bytes]:
-    return [request("/", headers=f"{HOST}{each}\r\n") for each in headers]
-
-
-def chunked(body: str) -> bytes:
-    return f"{POST}Transfer-Encoding: chunked\r\n\r\n{body}".encode("latin-1")
-
-
-def sized(length: str, body: bytes = LEFT) -> bytes:
-    return f"{POST}Content-Length: {length}\r\n\r\n".encode() + body
-
-
-PATHS = ("/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "//etc/passwd", "/page/page.css%00.html")
-BYTES: dict[str, tuple[int, list[bytes]]] = {  # the status that is right, and what is sent, one by one
-    "a path out of the folder": (404, [request(path) for path in PATHS]),
-    "a method that is not allowed": (405, [request("/", name) for name in ("PUT", "DELETE", "POST")]),
-    "a proxy's request": (404, [request("http://evil.example/"), request("localhost:80", "CONNECT")]),
-    "TLS, noise": (400, [bytes.fromhex("16030100c8010000c40303") + bytes(193), bytes(range(256)) * 4]),
-    "an upgrade": (200, with_headers("Upgrade: websocket\r\nSec-WebSocket-Key: YQ==", "Upgrade: h2c")),
-    "a head of 128 KB": (400, [*with_headers(f"X: {'a' * (128 << 10)}"), request("/?" + "a" * (128 << 10))]),
-    "headers that are malformed, or come twice": (
-        400,
-        with_headers("X", "X : a", "X: a\0b", "Host: evil.example", "Content-Length: 1\r\nContent-Length: 2"),
-    ),
-    "another server's name, or none": (
-        400,
-        [request("/", headers="Host: evil.example\r\n"), request("/", headers="", version="HTTP/1.0")],
-    ),
-    "another page's request": (
-        403,
-        [sized(f"{len(LEFT)}\r\nOrigin: {origin}") for origin in ("null", "http://evil.example", "http://[")],
-    ),
-    "a length that is none, or too short": (400, [sized(length) for length in ("-1", "1e3", str(len(LEFT) - 30))]),
-    "chunks that are malformed, or not alone": (
-        400,
-        [
-            *map(chunked, ("zz\r\nabc\r\n0\r\n\r\n", "-1\r\n", "1\r\nabc\r\n")),
-            f"{POST}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n".encode(),
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("what", BYTES)
-def test_what_is_no_right_request_gets_its_status_and_nothing_else_changes(port: int, what: str) -> None:
-    right, all_sent = BYTES[what]
-    for sent in all_sent:
-        said = b""
-        with connect(port) as connection, contextlib.suppress(ConnectionError):
-            connection.sendall(sent)
-            while part := connection.recv(1 << 16):
-                said += part
-        assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", said)] == [right], sent[:200]
-    assert predict(port, LEFT) == (200, "left")
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:

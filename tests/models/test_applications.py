@@ -125,18 +125,15 @@ def test_a_network_comes_with_its_weights(server: ThreadingHTTPServer, network: 
     agrees(network, load_pretrained(params, (SIDE, SIDE, 3)))  # which Keras has kept
 
 
-def test_where_weights_cannot_be_had_or_are_others_one_line_says_so(server: ThreadingHTTPServer) -> None:
+def test_where_weights_cannot_be_downloaded_or_are_others_one_line_says_so(server: ThreadingHTTPServer) -> None:
     wrong = section("imagenet", "MobileNetV3Small")
-    words = "the ImageNet weights of MobileNetV3Small cannot be had", "hash does not match"
-    refused(lambda: load_pretrained(wrong, (SIDE, SIDE, 3)), *words)
+    refused(lambda: load_pretrained(wrong, (SIDE, SIDE, 3)), "MobileNetV3Small cannot be built", "hash does not match")
     server.shutdown()
     server.server_close()
     params = section("imagenet", "MobileNetV2")
-    words = "the ImageNet weights of MobileNetV2 cannot be had", "URL fetch failure", "or name a file of them"
-    refused(lambda: load_pretrained(params, (SIDE, SIDE, 3)), *words)
-    refused(
-        lambda: load_pretrained(params, (8, 8, 3)), "MobileNetV2 cannot take images of 8 × 8 × 3", "set data.pixels"
-    )
+    refused(lambda: load_pretrained(params, (SIDE, SIDE, 3)), "URL fetch failure", "internet access, or name a file")
+    words = "MobileNetV2 cannot be built for images of 8 × 8 × 3", "must be at least 32x32", "check data.pixels"
+    refused(lambda: load_pretrained(params, (8, 8, 3)), *words)
     refused(lambda: model_file.check(section("imagenet")), "source.model is imagenet: name the network")
     inside = section("imagenet", "EfficientNetB0", range="0-1")
     refused(lambda: model_file.check(inside), "EfficientNetB0 takes pixels from 0 to 255 and scales them itself")

@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 from transfer.data.target import Target
 from transfer.models.familiarity import LEAST, Familiarity, read_familiarity
 from transfer.models.metadata import read_metadata, write_metadata
-from transfer.params import Section
 from transfer.serve.models import open_model, unfamiliar
 from transfer.training.cache import RunCache
 from transfer.training.runs import Run, train_runs
@@ -103,7 +102,7 @@ def test_the_model_of_every_strategy_gets_it_from_images_that_it_was_not_fitted_
         write_sides(path)
 
     cache = RunCache(partial(write_sides), 0)
-    train_runs("x", lambda draws: iter([run] * len(draws)), export, target, cache=cache, params=Section())
+    train_runs("x", lambda draws: iter([run] * len(draws)), export, target, cache=cache, made={})
     found = read_familiarity(Path("models/x.keras"))
     assert found is not None
     assert found.background.max() == 0

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from transfer.models import networks
 from transfer.models.backend import keras
-from transfer.models.features import CHUNK, Features, Scaling, chosen_layer, extract, read_features
+from transfer.models.features import CHUNK, Features, Scaling, chosen_layer, extract, read_features, save_classifier
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 12, 12, 1), np.uint8)
 LAYERS = ["block1", "block2", "dense1"]
@@ -135,9 +135,8 @@ def test_a_head_is_saved_on_the_frozen_backbone_and_reproduces_its_probabilities
     scaling = Scaling.of_pool(features.train)
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)
-    head = [*scaling.layers(), keras.layers.Dense(3, activation="softmax", name="probabilities")]
-    body = networks.backbone(networks.load_model(source), "block2")
-    networks.save_with_head(tmp_path / "head.keras", body, head, [kernel, bias], name="head")
+    body = partial(networks.backbone, networks.load_model(source), "block2")
+    save_classifier([kernel, bias], tmp_path / "head.keras", body=body, scaling=scaling)
     exported = keras.models.load_model(tmp_path / "head.keras")
     for layer in ("convolution1", "convolution2"):
         before = networks.load_model(source).get_layer(layer).get_weights()

@@ -17,11 +17,11 @@ from transfer.data.target import Draw
 from transfer.files import write_json
 from transfer.models import model_file, networks
 from transfer.models.backend import keras
-from transfer.models.features import Scaling, chosen_layer, extract, read_features
+from transfer.models.features import Scaling, chosen_layer, extract, read_features, save_classifier
 from transfer.models.layers import nameable
 from transfer.models.pretrained import MOMENTUM, Pretrained, load_pretrained
 from transfer.strategies import dense_head, end_to_end, feature_extraction, scratch
-from transfer.training import fine_tuning, linear
+from transfer.training import fine_tuning
 from transfer.training.runs import Run
 
 layers = keras.layers
@@ -181,7 +181,7 @@ def tuned(name: str, network: networks.Network, path: Path) -> tuple[Run, keras.
     common = {"images": raw, "to_predict": raw, "params": TUNING, "precision": "float32"}
     begin = fine_tuning.at_random if name == "scratch" else fine_tuning.as_given
     run = fine_tuning.start(network=network, begin=begin, **common)(DRAW)
-    fine_tuning.export(run.weights, path, network=network, name=name)
+    fine_tuning.export(run.weights, path, network=network)
     exported = keras.models.load_model(path)
     np.testing.assert_allclose(exported.predict(raw, verbose=0), run.probabilities, atol=1e-5)
     return run, exported
@@ -229,14 +229,13 @@ def test_frozen_features_and_what_is_exported_on_them_leave_the_backbone_as_it_i
     probe = feature_extraction.Params(
         layer="auto", l2=(0.1,), l2_default=0.1, folds=2, enough_held_out=9, max_iterations=50, tolerance=1e-4
     )
-    runs = {
-        dense_head: dense_head.start(features=scaled, classes=2, params=head, precision="float32")(DRAW),
-        feature_extraction: next(feature_extraction.fit([DRAW], features=scaled, params=probe)),
-    }
-    for strategy, run in runs.items():
-        path = tmp_path / "exported.keras"
-        export = strategy.export if strategy is dense_head else partial(linear.export, name="feature_extraction")
-        export(run.weights, path, source=source, scaling=scaling, layer=layer)
+    runs = [
+        dense_head.start(features=scaled, classes=2, params=head, precision="float32")(DRAW),
+        next(feature_extraction.fit([DRAW], features=scaled, params=probe)),
+    ]
+    body, path = partial(networks.backbone, networks.load_model(source), layer), tmp_path / "exported.keras"
+    for run in runs:
+        save_classifier(run.weights, path, body=body, scaling=scaling)
         exported = keras.models.load_model(path)
         assert norm_of(exported) == norm_of(networks.load_model(source))
         np.testing.assert_allclose(exported.predict(raw[:3], verbose=0), run.probabilities, atol=1e-5)
@@ -396,12 +395,6 @@ def test_augmentation_is_left_out(tmp_path: Path) -> None:
     for suffix in ("keras", "h5"):
         what = agree(model, section(saved(model, tmp_path / f"a.{suffix}")), lambda raw: raw)
         assert not [layer for layer in what.fresh.layers if "random" in layer.name and layer.variables]
-
-
-def test_what_does_not_say_its_pixels_asks_for_them(tmp_path: Path) -> None:
-    params = section(saved(small(), tmp_path / "a.keras"))
-    for ask in (lambda: model_file.check(params), lambda: load_pretrained(params, (8, 8, 3))):
-        refused(ask, "set source.range to 0-255, 0-1 or -1-1")
 
 
 def agree(model: keras.Model, params: model_file.Params, prepare: Callable[[np.ndarray], np.ndarray]) -> Pretrained:

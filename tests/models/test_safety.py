@@ -94,14 +94,11 @@ def source(path: Path) -> Params:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_tells_its_input_and_its_layers_those_inside_others_too(good: Path, suffix: str) -> None:
+def test_a_file_tells_what_it_takes_and_which_keras_wrote_it(good: Path, suffix: str) -> None:
     told = read_model_file(good / f"model{suffix}")
     assert told.input_shape == (8, 8, 3)
     assert (told.scale, told.scaled_by, told.sure) == ("inside", "rescaling", True)
     assert told.keras_version == keras.__version__
-    kinds = [kind for kind, _ in told.layers if kind != "InputLayer"]
-    assert kinds == ["Rescaling", "Conv2D", "GlobalAveragePooling2D", "Dense"]
-    assert {"inside", "told"} <= {name for _, name in told.layers}
 
 
 def test_reading_imports_neither_keras_nor_tensorflow(good: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import io
 import json
 import os
@@ -12,24 +10,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import serving
 from browsing import check_by_axe
 from conftest import ROOT, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import Browser, Page
+from serving import Open, Server
 from small_models import recording
 
 from transfer.data.folders import list_files
 from transfer.data.table import Columns
-from transfer.serve.command import HEADERS, bind, server_of
 from transfer.serve.label_app import build
 from transfer.serve.labelling import Labelling, read_order
 
@@ -178,29 +175,8 @@ def test_an_answer_to_an_image_that_does_not_wait_and_one_that_is_no_name_change
 # Programs.
 
 
-@contextlib.contextmanager
-def served(folder: Path, order: dict[str, str] | None = None) -> Iterator[int]:
-    """The port of a server."""
-    with bind("127.0.0.1", 0) as listener:
-        server = server_of(build(Labelling(folder, order, warn=silent), ["127.0.0.1"]))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-def ask(port: int, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of an answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    with contextlib.closing(connection):
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        content = None if body is None else json.dumps(body)
-        connection.request("GET" if body is None else "POST", path, content, sent)
-        response = connection.getresponse()
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+def served(folder: Path, order: dict[str, str] | None = None) -> AbstractContextManager[Server]:
+    return serving.served(build(Labelling(folder, order, warn=silent), ["127.0.0.1"]))
 
 
 JSON = {"Content_Type": "application/json"}
@@ -210,10 +186,7 @@ JSON = {"Content_Type": "application/json"}
     ("body", "headers", "status"),
     [
         ({"answer": "cat", "number": 0}, JSON, 200),
-        ({"answer": "cat", "number": 0}, JSON | {"Origin": "http://127.0.0.1:{port}"}, 200),
         ({"answer": "cat", "number": 0}, JSON | {"Origin": "http://evil.example"}, 403),
-        ({"answer": "cat", "number": 0}, JSON | {"Origin": "null"}, 403),
-        ({"answer": "cat", "number": 0}, JSON | {"Host": "evil.example"}, 400),
         ({"answer": "cat", "number": 0}, {"Content_Type": "text/plain"}, 415),
         ({"answer": 7, "number": 0}, JSON, 400),
         (["undo"], JSON, 400),
@@ -223,11 +196,8 @@ def test_only_this_server_s_own_page_can_label(
     tmp_path: Path, body: object, headers: dict[str, str], status: int
 ) -> None:
     fill(tmp_path, 2)
-    with served(tmp_path) as port:
-        sent = {name: value.format(port=port) for name, value in headers.items()}
-        found, answered, _ = ask(port, "/state", body, **sent)
-    assert found == status
-    assert status == 400 or {name: answered.get(name.lower()) for name in HEADERS} == HEADERS
+    with served(tmp_path) as server:
+        assert server.ask("POST", "/state", json.dumps(body), **headers)[0] == status
     assert (tmp_path / "labels.csv").exists() == (status == 200)
 
 
@@ -240,9 +210,10 @@ def test_files_are_shown_as_browsers_can_and_none_outside_the_folder(tmp_path: P
     Image.fromarray(PIXELS).save(folder / "c.tif")
     (folder / "d.jpg").write_bytes(b"\xff\xd8\xff broken")
     (folder / "e.wav").write_bytes(recording())
-    with served(folder) as port:
-        answers = [ask(port, f"/file/{number}") for number in range(6)]
-        outside = [ask(port, path)[0] for path in ("/file/-1", "/file/../secret.png", "/file/%2e%2e%2fsecret.png")]
+    with served(folder) as server:
+        answers = [server.ask("GET", f"/file/{number}") for number in range(6)]
+        paths = ("/file/-1", "/file/../secret.png", "/file/%2e%2e%2fsecret.png")
+        outside = [server.ask("GET", path)[0] for path in paths]
     assert [status for status, _, _ in answers] == [200, 200, 200, 400, 200, 404]
     assert outside == [404, 404, 404]
     assert answers[0][2] == (folder / "a.png").read_bytes()
@@ -258,29 +229,6 @@ def test_files_are_shown_as_browsers_can_and_none_outside_the_folder(tmp_path: P
 
 # A browser.
 
-Open = Callable[..., Page]
-
-
-@pytest.fixture
-def opened(browser: Browser) -> Iterator[Open]:
-    """Opens the page, which must complain of nothing."""
-    contexts = []
-    complaints = list[str]()
-
-    def open_page(port: int, width: int = 1280, **options: Any) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"http://127.0.0.1:{port}/")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
 
 def shows(page: Page, name: str, progress: str) -> None:
     page.locator("#progress", has_text=re.compile(f"^{progress}$")).wait_for(timeout=10_000)
@@ -290,8 +238,8 @@ def shows(page: Page, name: str, progress: str) -> None:
 def test_twenty_images_are_labelled_by_keys_and_mouse_with_an_end_in_between(opened: Open, tmp_path: Path) -> None:
     fill(tmp_path, 20)
     order = {"19.png": "densest", "18.png": ""}
-    with served(tmp_path, order) as port:
-        page = opened(port)
+    with served(tmp_path, order) as server:
+        page = opened(server)
         shows(page, "19.png · densest", "0 of 2 labelled, 0 of 20 in all")
         page.get_by_label("Name of a class").click()
         page.keyboard.type("1s u")  # what would be keys elsewhere
@@ -323,8 +271,8 @@ def test_twenty_images_are_labelled_by_keys_and_mouse_with_an_end_in_between(ope
         page.get_by_role("button", name="Add").click()
         shows(page, "04.png", "2 of 2 labelled, 5 of 20 in all; 1 skipped, to come again")
         page.close()
-    with served(tmp_path) as port:
-        page = opened(port)
+    with served(tmp_path) as server:
+        page = opened(server)
         shows(page, "02.png", "5 of 20 labelled")
         for number, waiting in enumerate([*range(4, 18), -1]):
             page.keyboard.press("2" if number % 2 else "1")
@@ -349,8 +297,8 @@ def test_twenty_images_are_labelled_by_keys_and_mouse_with_an_end_in_between(ope
 
 def test_of_more_than_nine_classes_the_first_letters_will_do(opened: Open, tmp_path: Path) -> None:
     fill(tmp_path, 14)
-    with served(tmp_path) as port:
-        page = opened(port)
+    with served(tmp_path) as server:
+        page = opened(server)
         for number, name in enumerate("abcdefghi", 1):
             page.get_by_label("Name of a class").fill(name * 3)
             page.keyboard.press("Enter")
@@ -368,9 +316,9 @@ def test_of_more_than_nine_classes_the_first_letters_will_do(opened: Open, tmp_p
 def test_a_broken_image_a_recording_and_a_changed_table_are_told_on_the_page(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no image")
     (tmp_path / "b.wav").write_bytes(recording())
-    with served(tmp_path) as port:
+    with served(tmp_path) as server:
         page = browser.new_page()  # whose console tells of the status 400
-        page.goto(f"http://127.0.0.1:{port}/")
+        page.goto(server.address)
         page.locator("#shown", has_text="a.png is no image of a kind that can be read").wait_for()
         page.keyboard.press("s")
         page.locator("#shown audio").wait_for()
@@ -390,8 +338,8 @@ def test_axe_finds_no_serious_fault_and_nothing_overflows(
 ) -> None:
     fill(tmp_path, 2)
     (tmp_path / "labels.csv").write_text(f"path,label\n00.png,{'w' * 300}\n")
-    with served(tmp_path) as port:
-        page = opened(port, width=width, color_scheme=scheme)
+    with served(tmp_path) as server:
+        page = opened(server, width=width, color_scheme=scheme)
         shows(page, "01.png", "1 of 2 labelled")
         check_by_axe(page)
         assert page.evaluate("document.scrollingElement.scrollWidth") <= width
@@ -411,7 +359,7 @@ def test_the_command_says_what_comes_first_and_ends_with_ctrl_c(tmp_path: Path) 
         first, second = process.stdout.readline(), process.stdout.readline()
         found = re.fullmatch(r"label them on http://127\.0\.0\.1:(\d+)/ until Ctrl-C\n", second)
         assert found, second
-        assert json.loads(ask(int(found[1]), "/state")[2])["current"]["path"] == "02.png"
+        assert json.loads(Server(int(found[1])).ask("GET", "/state")[2])["current"]["path"] == "02.png"
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 130

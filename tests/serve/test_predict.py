@@ -7,16 +7,13 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, refused
+from conftest import refused
 from PIL import Image
 from small_models import PREPROCESSING, SIDES, recording, side_image, write_bare, write_familiar, write_sides
 
@@ -256,20 +253,6 @@ def test_csv_has_a_row_for_each_file_and_class_and_nothing_else(
     assert [row[:2] for row in rows] == [[names[0], 'the "left", or so'], [names[1], "right"]]
     assert all(0.5 < float(row[2]) <= 1 for row in rows)
     refused(lambda: run("--csv", "--json", "x.png"), "not allowed with argument --csv")
-
-
-def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        build([]).parse_args(["--version"])
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"transfer {version('transfer-study')}\n"
-
-
-def test_the_command_ends_with_2_and_one_line(model: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "transfer.cli", "predict", "--model", str(model), str(tmp_path / "no.png")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {tmp_path / 'no.png'} is missing\n"
 
 
 @pytest.mark.parametrize("text", ["{}", PREPROCESSING.to_text().replace('"mels": 14', '"mels": 0')])

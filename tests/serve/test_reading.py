@@ -12,7 +12,7 @@ import pytest
 from conftest import refused
 from PIL import Image
 from scipy import ndimage
-from small_models import PREPROCESSING, SOUND, bars, recording, write_familiar, write_sides
+from small_models import PREPROCESSING, SOUND, bars, png, recording, write_familiar, write_sides
 
 from transfer.data.preprocessing import Preprocessing
 from transfer.serve.models import Model, open_model
@@ -52,12 +52,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """One that knows white on black, 20 of 28 pixels high."""
     small = open_model(write_familiar(tmp_path_factory.mktemp("models") / "x.keras"))
     return replace(small, preprocessing=FORM)
-
-
-def png(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG")
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("left", [150, 200])  # within the frame, and up to its edge

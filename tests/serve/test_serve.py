@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import http.client
 import io
 import json
 import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,60 +20,28 @@ from browsing import check_by_axe
 from conftest import ROOT, refused
 from PIL import Image
 from playwright.sync_api import Browser, Page
-from small_models import PREPROCESSING, SIDES, bars, recording, side_image, write_bare, write_familiar, write_sides
+from serving import Open, Server, served
+from small_models import PREPROCESSING, SIDES, bars, png, recording, side_image, write_bare, write_familiar, write_sides
+from starlette.applications import Starlette
 
 from transfer.serve.app import build
-from transfer.serve.command import HEADERS, bind, server_of
+from transfer.serve.command import HEADERS, bind
 from transfer.serve.models import open_folder
 
 EVIL = '<img src=x onerror="window.hacked=1">'
 
 
-def png(image: np.ndarray, kind: str = "PNG") -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, kind)
-    return stream.getvalue()
-
-
 LEFT, RIGHT = png(side_image("left")), png(side_image("right"), "JPEG")
 
 
-@dataclass
-class Server:
-    """One that is running."""
-
-    port: int
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of an answer; names of headers to send have _ for -."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, named, encode_chunked="Transfer-Encoding" in named)
-            response = connection.getresponse()
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-
-    def predict(self, body: Any, kind: str = "image/png", **headers: str) -> tuple[int, str]:
-        status, _, content = self.ask("POST", "/predict", body, Content_Type=kind, **headers)
-        return status, content.decode()
+def predict(server: Server, body: Any, kind: str = "image/png", **headers: str) -> tuple[int, str]:
+    status, _, content = server.ask("POST", "/predict", body, Content_Type=kind, **headers)
+    return status, content.decode()
 
 
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[Server]:
+def application(folder: Path) -> Starlette:
     models, best = open_folder(folder)
-    with bind("127.0.0.1", 0) as listener:
-        server = server_of(build(models, best, ["127.0.0.1"]))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            yield Server(listener.getsockname()[1])
-        finally:
-            server.should_exit = True
-            thread.join()
+    return build(models, best, ["127.0.0.1"])
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Server]:
-    with served(folder) as running:
+    with served(application(folder)) as running:
         yield running
 
 
@@ -104,7 +69,7 @@ def server(folder: Path) -> Iterator[Server]:
 def test_every_strategy_answers_with_all_its_classes_the_most_probable_first(
     server: Server, body: bytes, kind: str, first: str
 ) -> None:
-    status, content = server.predict(body, kind)
+    status, content = predict(server, body, kind)
     answer = json.loads(content)
     assert status == 200
     assert list(answer["answers"]) == ["end_to_end", "scratch"]
@@ -116,7 +81,7 @@ def test_every_strategy_answers_with_all_its_classes_the_most_probable_first(
 
 
 def test_recordings_are_answered_too(server: Server) -> None:
-    assert server.predict(recording(), "audio/wav")[0] == 200
+    assert predict(server, recording(), "audio/wav")[0] == 200
 
 
 def test_health_names_the_models(server: Server) -> None:
@@ -130,6 +95,8 @@ def test_health_names_the_models(server: Server) -> None:
         ("GET", "/", 200),
         ("GET", "/page/page.js", 200),
         ("GET", "/page/../app.py", 404),
+        ("GET", "/page/..%2fapp.py", 404),
+        ("GET", "//etc/passwd", 404),
         ("GET", "/predict", 405),
         ("POST", "/predict", 415),
     ],
@@ -150,7 +117,7 @@ def test_every_answer_has_its_status_and_the_headers_that_protect(
     ids=["empty", "text", "damaged image", "damaged recording"],
 )
 def test_what_cannot_be_read_is_400_and_one_line(server: Server, body: bytes, said: str) -> None:
-    status, content = server.predict(body, "application/octet-stream")
+    status, content = predict(server, body, "application/octet-stream")
     error = json.loads(content)["error"]
     assert status == 400
     assert said in error
@@ -159,30 +126,36 @@ def test_what_cannot_be_read_is_400_and_one_line(server: Server, body: bytes, sa
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data; boundary=x"])
 def test_kinds_that_a_foreign_form_could_send_are_refused(server: Server, kind: str) -> None:
-    assert server.predict(LEFT, kind)[0] == 415
+    assert predict(server, LEFT, kind)[0] == 415
 
 
 @pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "chunked"}])
 @pytest.mark.parametrize(("size", "status"), [(10 << 20, 400), ((10 << 20) + 1, 413)])
 def test_no_more_than_ten_megabytes_are_taken(server: Server, size: int, status: int, headers: dict[str, str]) -> None:
     body = (bytes(min(1 << 16, size - start)) for start in range(0, size, 1 << 16))
-    assert server.predict(body if headers else bytes(size), **headers)[0] == status
+    assert predict(server, body if headers else bytes(size), **headers)[0] == status
 
 
 @pytest.mark.parametrize(
     ("host", "status"), [("127.0.0.1:{port}", 200), ("evil.example", 400), ("127.0.0.1.evil.example", 400), ("[", 400)]
 )
 def test_only_a_request_that_names_this_server_is_answered(server: Server, host: str, status: int) -> None:
-    assert server.predict(LEFT, Host=host.format(port=server.port))[0] == status
+    assert predict(server, LEFT, Host=host.format(port=server.port))[0] == status
     assert server.ask("GET", "/", Host=host.format(port=server.port))[0] == status
 
 
 @pytest.mark.parametrize(
     ("origin", "status"),
-    [("http://127.0.0.1:{port}", 200), ("null", 403), ("http://evil.example", 403), ("http://127.0.0.1:1", 403)],
+    [
+        ("http://127.0.0.1:{port}", 200),
+        ("null", 403),
+        ("http://[", 403),
+        ("http://evil.example", 403),
+        ("http://127.0.0.1:1", 403),
+    ],
 )
 def test_only_this_server_s_own_page_is_answered(server: Server, origin: str, status: int) -> None:
-    assert server.predict(LEFT, Origin=origin.format(port=server.port))[0] == status
+    assert predict(server, LEFT, Origin=origin.format(port=server.port))[0] == status
 
 
 def test_a_port_in_use_and_a_host_that_is_not_here_are_one_line() -> None:
@@ -202,7 +175,7 @@ def test_another_host_is_served_under_any_name_with_a_warning(folder: Path) -> N
         line = process.stdout.readline()
         found = re.fullmatch(r"end_to_end, scratch answer on http://0\.0\.0\.0:(\d+)/ until Ctrl-C\n", line)
         assert found, line
-        assert Server(int(found[1])).predict(LEFT, Host="my-machine.local")[0] == 200
+        assert predict(Server(int(found[1])), LEFT, Host="my-machine.local")[0] == 200
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -210,31 +183,6 @@ def test_another_host_is_served_under_any_name_with_a_warning(folder: Path) -> N
 
 
 # A browser.
-
-Open = Callable[..., Page]
-
-
-@pytest.fixture
-def opened(browser: Browser, server: Server) -> Iterator[Open]:
-    """Opens the page; it must ask this server alone, and complain of nothing."""
-    contexts = []
-    asked, complaints = list[str](), list[str]()
-
-    def open_page(at: Server = server, width: int = 1280, **options: Any) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce", **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(at.address)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert {re.sub(r"^blob:|:\d+/.*", "", address) for address in asked} == {"http://127.0.0.1"}
 
 
 def draw(page: Page, *points: tuple[float, float]) -> None:
@@ -257,8 +205,8 @@ def says(page: Page, text: str) -> None:
 EDGE = ((0.1, 0.2), (0.1, 0.8))  # a stroke on the left
 
 
-def test_a_drawing_is_answered_by_every_strategy(opened: Open) -> None:
-    page = opened()
+def test_a_drawing_is_answered_by_every_strategy(opened: Open, server: Server) -> None:
+    page = opened(server)
     assert page.locator("#answers h3").all_inner_texts() == ["end_to_end ✓ recommended", "scratch"]
     assert "1,000 labels" in page.locator("#answers li").first.inner_text()
     draw(page, *EDGE)
@@ -290,7 +238,7 @@ def knowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     preprocessing = replace(PREPROCESSING, height=28, width=28)
     for name in ("end_to_end", "scratch"):
         write_familiar(folder / f"{name}.keras", name, preprocessing)
-    with served(folder) as running:
+    with served(application(folder)) as running:
         yield running
 
 
@@ -363,7 +311,7 @@ def test_programs_ask_for_the_same_by_the_address(knowing: Server) -> None:
 def test_models_see_dark_where_the_canvas_is_dark(opened: Open, tmp_path: Path, polarity: Any) -> None:
     preprocessing = replace(PREPROCESSING, polarity=polarity, height=10, width=20)
     write_sides(tmp_path / "end_to_end.keras", preprocessing=preprocessing)
-    with served(tmp_path) as other:
+    with served(application(tmp_path)) as other:
         page = opened(other)
         assert page.locator("#centre").count() == 0  # a model without statistics does not say where its content is
         draw(page, *EDGE)
@@ -386,8 +334,8 @@ def drop(page: Page, content: bytes, name: str, kind: str) -> None:
     )
 
 
-def test_a_file_is_dropped_or_chosen(opened: Open, tmp_path: Path) -> None:
-    page = opened()
+def test_a_file_is_dropped_or_chosen(opened: Open, server: Server, tmp_path: Path) -> None:
+    page = opened(server)
     (tmp_path / "left.png").write_bytes(LEFT)
     for _ in range(2):  # the same file again
         drop(page, RIGHT, "photo.jpg", "")  # of a kind that the browser does not know
@@ -397,8 +345,8 @@ def test_a_file_is_dropped_or_chosen(opened: Open, tmp_path: Path) -> None:
         says(page, "All 2 models say left")
 
 
-def test_a_large_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Open) -> None:
-    page = opened()
+def test_a_large_file_is_told_in_one_line_and_forgotten_with_the_next(opened: Open, server: Server) -> None:
+    page = opened(server)
     page.evaluate("""() => {
         const pasted = new DataTransfer();
         pasted.items.add(new File([new Uint8Array(10 * 2 ** 20 + 1)], "large.png", { type: "image/png" }));
@@ -421,7 +369,7 @@ def test_what_the_server_says_of_a_bad_file_is_shown(browser: Browser, server: S
 
 def test_names_of_classes_and_strategies_are_shown_and_do_nothing(opened: Open, tmp_path: Path) -> None:
     write_sides(tmp_path / "evil.keras", f'"]{EVIL}', classes=(EVIL, "w" * 300, *map(str, range(5))))
-    with served(tmp_path) as other:
+    with served(application(tmp_path)) as other:
         page = opened(other, width=360)
         draw(page, *EDGE)
         says(page, "The model says")
@@ -452,8 +400,8 @@ def test_the_keyboard_reaches_all(opened: Open, knowing: Server) -> None:
     assert reached == ["skip", "theme", "clear", "undo", "file", "invert", "centre"]
 
 
-def test_a_finger_draws_without_moving_the_page(opened: Open) -> None:
-    page = opened(width=360, has_touch=True)
+def test_a_finger_draws_without_moving_the_page(opened: Open, server: Server) -> None:
+    page = opened(server, width=360, has_touch=True)
     box = page.locator("#drawing").bounding_box()
     assert box is not None
     page.touchscreen.tap(box["x"] + box["width"] / 8, box["y"] + box["height"] / 2)

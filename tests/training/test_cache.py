@@ -132,7 +132,7 @@ def run(target: Target = TARGET, megabytes: int = 10) -> tuple[Predictions, list
             yield fake_run(draw)
 
     remembered = RunCache(partial(fit), megabytes)
-    return train_runs("x", train, fake_export, target, cache=remembered, params=Section()), trained
+    return train_runs("x", train, fake_export, target, cache=remembered, made={}), trained
 
 
 def same(a: Predictions, b: Predictions) -> bool:

@@ -8,7 +8,6 @@ from conftest import synthetic_digits
 from transfer.models import cnn
 from transfer.models.backend import keras
 from transfer.models.networks import fresh_weights, load_model, save_model
-from transfer.training import precision
 from transfer.training.precision import Precision
 from transfer.training.schedule import Plan, shuffled_batches, warmup_cosine
 from transfer.training.trainer import Trainer
@@ -43,15 +42,3 @@ def test_mixed_precision_trains_as_well_and_what_is_predicted_and_saved_is_float
     assert mixed.predict(images).dtype == np.float32
     np.testing.assert_allclose(saved(images[:20]).numpy(), mixed.predict(images[:20]), atol=1e-5)
     assert keras.config.dtype_policy().name == "float32"
-
-
-def test_mixed_precision_computes_in_bfloat16_but_for_the_logits() -> None:
-    layers = keras.layers
-    inputs = keras.Input((6, 6, 2), dtype="uint8")
-    x = layers.BatchNormalization()(layers.Conv2D(3, 3)(layers.Rescaling(1 / 255)(inputs)))
-    model = keras.Model(inputs, layers.Dense(2)(layers.Dropout(0.5)(layers.Flatten()(x))))
-    with precision.computing_in(model, "mixed_bfloat16"):
-        assert {layer.compute_dtype for layer in model.layers[1:-1]} == {"bfloat16"}
-        assert model.layers[-1].compute_dtype == "float32"
-        assert {weight.dtype for weight in model.weights if "seed" not in weight.name} == {"float32"}
-    assert {layer.compute_dtype for layer in model.layers[1:]} == {"float32"}

@@ -16,7 +16,6 @@ from small_runs import TARGET, fake_export, fake_run, study
 from transfer.data.predictions import Predictions
 from transfer.data.target import Draw
 from transfer.models.features import Features
-from transfer.params import Section
 from transfer.strategies import feature_extraction, prototypes
 from transfer.training.cache import RunCache
 from transfer.training.compute import run_in_threads
@@ -31,7 +30,7 @@ def fit(draws: Sequence[Draw], longer: float) -> Iterator[Run]:
 
 def trained(name: str, longer: float = 0) -> Predictions:
     cache = RunCache(partial(fit, strategy=name), 10)
-    return train_runs(name, partial(fit, longer=longer), fake_export, TARGET, cache=cache, params=Section())
+    return train_runs(name, partial(fit, longer=longer), fake_export, TARGET, cache=cache, made={})
 
 
 def test_the_page_gets_medians_over_draws_and_dvc_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

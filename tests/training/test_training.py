@@ -109,13 +109,6 @@ def test_training_is_keras_s_adam_on_the_mean_cross_entropy(steps: int, toleranc
         assert np.abs(mine - before).max() > 1e-4
 
 
-def test_training_learns() -> None:
-    trainer = Trainer(convolutional(), shift=1)
-    trainer.reset(start(trainer.model), 0)
-    trainer.train(IMAGES, LABELS, plan(150), 0)
-    assert np.mean(trainer.predict(IMAGES).argmax(axis=1) == LABELS) > 0.9
-
-
 @pytest.mark.parametrize("build", KINDS, ids=lambda build: build.__name__)
 def test_a_reset_leaves_nothing_of_the_training_before(build: Callable[[], keras.Model]) -> None:
     trainer = trainer_of(build)
@@ -238,8 +231,3 @@ def test_pretraining_stops_and_goes_back_where_validation_images_say_so(monkeypa
 def test_pretraining_that_diverges_is_one_line() -> None:
     with pytest.raises(UserError, match=r"diverged.*lower pretrain\.peak_rate"):
         pretrained(peak_rate=float("nan"))
-
-
-def test_accuracy_counts_the_largest_logit() -> None:
-    logits = np.array([[0.1, 0.2], [3, 1], [-2, -1]])
-    assert pretrain.accuracy(logits, np.array([1, 1, 1])) == pytest.approx(2 / 3)

@@ -12,7 +12,7 @@ import numpy as np
 from transfer.console import UserError
 from transfer.files import read_array, read_facts, write_json, write_rows, write_whole
 from transfer.models.backend import keras
-from transfer.models.networks import backbone, predictor
+from transfer.models.networks import backbone, predictor, save_model, with_head
 
 AUTO = "auto"  # in the place of a layer: the one that suits the source network
 CHUNK = 1024  # images whose features are computed together
@@ -120,3 +120,27 @@ def read_features(path: Path, layer: str) -> Features:
     """
     layer = chosen_layer(path, layer)
     return Features(*(read_array(path / f"{layer}_{part}.npy") for part in ("train", "test")))
+
+
+def save_classifier(
+    weights: Sequence[np.ndarray], path: Path, *, body: Callable[[], keras.Model], scaling: Scaling
+) -> None:
+    """Write dense layers on frozen features as one Keras file: raw uint8 images in, probabilities out.
+
+    Args:
+        weights: kernel and bias of each dense layer, for scaled features: of the last alone, or of one with ReLU first.
+        path: of the file, whose name the model bears.
+        body: builds what gives the features.
+        scaling: of the features.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    *hidden, last = weights[1::2]  # biases
+    dense = [keras.layers.Dense(len(bias), activation="relu", name="head") for bias in hidden]
+    dense.append(keras.layers.Dense(len(last), activation="softmax", name="probabilities"))
+    model = with_head(body(), *scaling.layers(), *dense, name=path.stem)
+    variables = [variable for layer in dense for variable in layer.trainable_variables]
+    for variable, value in zip(variables, weights, strict=True):
+        variable.assign(value)
+    save_model(path, model)

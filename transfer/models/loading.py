@@ -39,7 +39,7 @@ def load_given(params: Params, file: ModelFile, shape: tuple[int, ...]) -> keras
     assert params.file is not None
     with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory() as folder:
         if params.model == IMAGENET:
-            return _with_imagenet_weights(params.network, shape)
+            return _built(params.network, shape, top=False, weights=IMAGENET)
         if file.config is None:
             classes = classes_of(NETWORKS[params.network], file.parameters) or 1000
             return _with_weights(params.file, params.network, shape, classes, Path(folder))
@@ -95,27 +95,20 @@ def _faults(model: Config) -> Iterator[str]:
             yield f"layer {layer['config']['name']} ({layer['class_name']}): {whole_cause(error)}"
 
 
-def _built(network: str, shape: tuple[int, ...], *, top: bool, classes: int = 1000) -> keras.Model:
-    """A network of keras.applications, with random weights."""
+def _built(
+    network: str, shape: tuple[int, ...], *, top: bool, classes: int = 1000, weights: str | None = None
+) -> keras.Model:
+    """A network of keras.applications, with random weights or those that Keras downloads, checks and keeps."""
     keras.utils.clear_session()  # so that names of layers do not count another form
+    build = getattr(keras.applications, network)
     try:
-        return getattr(keras.applications, network)(weights=None, include_top=top, input_shape=shape, classes=classes)
-    except ValueError as error:
+        return build(weights=weights, include_top=top, input_shape=shape, classes=classes)
+    except Exception as error:  # of the size, the download, or the disk
+        cure = "set data.pixels"
+        if weights:
+            cure = "check data.pixels and internet access, or name a file of the weights as source.model"
         size = " × ".join(map(str, shape))
-        raise UserError(f"{network} cannot take images of {size} ({whole_cause(error)}): set data.pixels") from None
-
-
-def _with_imagenet_weights(network: str, shape: tuple[int, ...]) -> keras.Model:
-    """A network of keras.applications with the weights that Keras fetches, checks and keeps."""
-    _built(network, shape, top=False)  # which tells whether it can take them
-    keras.utils.clear_session()
-    try:
-        return getattr(keras.applications, network)(weights="imagenet", include_top=False, input_shape=shape)
-    except Exception as error:  # of the network, the disk, or what came
-        raise UserError(
-            f"the ImageNet weights of {network} cannot be had ({whole_cause(error)}): run this once where the network "
-            "is open, or name a file of them as source.model"
-        ) from None
+        raise UserError(f"{network} cannot be built for images of {size} ({whole_cause(error)}): {cure}") from None
 
 
 def _with_weights(path: Path, network: str, shape: tuple[int, ...], classes: int, folder: Path) -> keras.Model:

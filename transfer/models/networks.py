@@ -168,22 +168,3 @@ def under_own_head(source: keras.Model, known: Sequence[str], classes: Sequence[
     model = with_head(without_head(source), keras.layers.Dense(len(classes), name="logits"), name="network")
     model.layers[-1].set_weights([weight[..., columns] for weight in source.layers[-1].get_weights()])
     return Network.of(model)
-
-
-def save_with_head(
-    path: Path, body: keras.Model, head: list[keras.layers.Layer], weights: list[np.ndarray], *, name: str
-) -> None:
-    """Save new layers on top of a frozen model.
-
-    Args:
-        path: of the file to write.
-        body: the frozen model, such as a backbone.
-        head: the layers.
-        weights: values of the head's trainable weights, in order.
-        name: of the whole model.
-    """
-    model = with_head(body, *head, name=name)
-    variables = [variable for layer in head for variable in layer.trainable_variables]
-    for variable, value in zip(variables, weights, strict=True):
-        variable.assign(value)
-    save_model(path, model)

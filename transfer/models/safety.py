@@ -47,7 +47,6 @@ class ModelFile:
         keras_version: that wrote it; empty where it does not say.
         config: of the model, as Keras 3 reads it; None for a file of weights alone.
         input_shape: of one image, (height, width, channels) or (height, width), None where any will do.
-        layers: (class, name) of every layer, those of nested models in their place.
         scale: what is to be done to raw pixels, where the file says so; `inside` where its own layers do it.
         scaled_by: the name of the first of these layers.
         sure: whether it is `preprocess_input` or `Rescaling` that says so, and not arithmetic whose range nobody knows.
@@ -59,7 +58,6 @@ class ModelFile:
     keras_version: str = ""
     config: Config | None = None
     input_shape: tuple[int | None, ...] | None = None
-    layers: tuple[tuple[str, str], ...] = ()
     scale: Scale | None = None
     scaled_by: str = ""
     sure: bool = False
@@ -155,8 +153,7 @@ def _of_config(text: str | bytes, path: Path, *, archive: bool, version: str) ->
     told = (scale, "preprocess_input", True) if scale else _own_scale(layers)
     shape = _input_shape(config, path)
     _check_takes_images(shape, [kind for kind, _ in layers], path)
-    named = tuple((kind, str(content["name"])) for kind, content in layers)
-    return ModelFile(archive, version, config, shape, named, *told)
+    return ModelFile(archive, version, config, shape, *told)
 
 
 def _own_scale(layers: Sequence[tuple[str, Config]]) -> tuple[Scale | None, str, bool]:

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,18 +117,12 @@ def convert(network: Any, name: str, path: Path) -> None:
     """Write a Keras model in a format of `FORMATS`, with the input `image` and the output `probabilities`."""
     from transfer.models.backend import keras
 
-    for layer in _layers(network):
+    for layer in network.layers:
         if isinstance(layer, keras.layers.Normalization):  # else their tensors would become inputs of an ONNX model
             layer.mean, layer.variance = layer.mean.numpy(), layer.variance.numpy()
     signature = [keras.InputSpec(shape=(None, *network.inputs[0].shape[1:]), dtype="uint8", name="image")]
     named = keras.Model(network.inputs[0], {"probabilities": network.outputs[0]})
     named.export(str(path), format=FORMATS[name][0], input_signature=signature, verbose=False)
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    for layer in model.layers:
-        yield layer
-        yield from _layers(layer) if hasattr(layer, "layers") else ()
 
 
 def ask(name: str, path: Path, images: np.ndarray) -> np.ndarray:

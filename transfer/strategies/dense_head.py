@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from transfer.data.target import Draw
 from transfer.models import networks
 from transfer.models.backend import keras
-from transfer.models.features import Features, Scaling
+from transfer.models.features import Features, save_classifier
 from transfer.training import few_shot
 from transfer.training.precision import Precision
 from transfer.training.runs import Run
@@ -38,7 +36,8 @@ def prepare(task: Task, params: Params) -> Prepared:
     """Training of new dense layers on the features of one layer."""
     features, scaling = task.features(params.layer)
     begin = partial(start, features=features, classes=task.classes, params=params, precision=task.precision)
-    return Prepared(begin, partial(export, source=task.source_file, scaling=scaling, layer=params.layer))
+    export = partial(save_classifier, body=partial(task.backbone, params.layer), scaling=scaling)
+    return Prepared(begin, export)
 
 
 def head(width: int, classes: int, params: Params) -> keras.Model:
@@ -70,12 +69,3 @@ def start(*, features: Features, classes: int, params: Params, precision: Precis
         to_predict=features.test,
         params=params,
     )
-
-
-def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, layer: str) -> None:
-    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
-    hidden = keras.layers.Dense(len(weights[1]), activation="relu", name="head")
-    output = keras.layers.Dense(len(weights[3]), activation="softmax", name="probabilities")
-    layers = [*scaling.layers(), hidden, output]
-    body = networks.backbone(networks.load_model(source), layer)
-    networks.save_with_head(path, body, layers, weights, name="dense_head")

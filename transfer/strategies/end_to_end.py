@@ -40,7 +40,7 @@ def prepare(task: Task, params: Params) -> Prepared:
         raise UserError(f"params.yaml: end_to_end.head is keep, but {task.unknown_classes}: set it to auto or fresh")
     elif params.head == "probe":
         begin = fine_tuning.under_probe
-    return fine_tuning.prepare(task, params, network(task.source(), task.classes), name="end_to_end", begin=begin)
+    return fine_tuning.prepare(task, params, network(task.source(), task.classes), begin=begin)
 
 
 def network(source: keras.Model, classes: int) -> Network:

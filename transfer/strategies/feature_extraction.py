@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from transfer.data.target import Draw
-from transfer.models.features import Features
+from transfer.models.features import Features, save_classifier
 from transfer.training import linear
 from transfer.training.linear import Job, Linear, Penalty
 from transfer.training.runs import Run
@@ -38,9 +38,7 @@ class Params(linear.Fitting):
 def prepare(task: Task, params: Params) -> Prepared:
     """Logistic regression on the features of one layer."""
     features, scaling = task.features(params.layer)
-    export = partial(
-        linear.export, source=task.source_file, scaling=scaling, layer=params.layer, name="feature_extraction"
-    )
+    export = partial(save_classifier, body=partial(task.backbone, params.layer), scaling=scaling)
     return Prepared(partial(fit, features=features, params=params), export)
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 
 from transfer.data.target import Draw
-from transfer.models.features import Features
+from transfer.models.features import Features, save_classifier
 from transfer.training import linear
 from transfer.training.linear import Job, Linear, Penalty
 from transfer.training.propagation import classify, laplacian
@@ -54,9 +54,7 @@ def prepare(task: Task, params: Params) -> Prepared:
         sample=target.pool(params.fitted),
         params=params,
     )
-    export = partial(
-        linear.export, source=task.source_file, scaling=scaling, layer=params.layer, name="label_propagation"
-    )
+    export = partial(save_classifier, body=partial(task.backbone, params.layer), scaling=scaling)
     return Prepared(start, export)
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import joblib
-import numpy as np
 from pydantic import Field, Strict
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -18,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from transfer.data.target import Draw
 from transfer.models import networks
 from transfer.models.backend import keras
-from transfer.models.features import Features, Scaling
+from transfer.models.features import Features, Scaling, save_classifier
 from transfer.training import linear
 from transfer.training.linear import Job, Linear, Penalty
 from transfer.training.runs import Run
@@ -40,11 +38,12 @@ class Params(linear.Fitting):
 
 def prepare(task: Task, params: Params) -> Prepared:
     """The nearest class mean, or logistic regression, on pixels."""
-    body = pixels_of(task.target.images.shape[1:])
-    train, test = (networks.predictor(body)(images)[0] for images in task.images())
+    body = partial(pixels_of, task.target.images.shape[1:])
+    train, test = (networks.predictor(body())(images)[0] for images in task.images())
     scaling = Scaling.of_pool(train)
     features = Features(train, test).scaled(scaling)
-    return Prepared(partial(fit, features=features, params=params), partial(export, body=body, scaling=scaling))
+    export = partial(save_classifier, body=body, scaling=scaling)
+    return Prepared(partial(fit, features=features, params=params), export)
 
 
 def pixels_of(shape: tuple[int, ...]) -> keras.Model:
@@ -86,9 +85,3 @@ def classifier(draw: Draw, params: Params) -> LogisticRegression | GridSearchCV:
     choices = {"classifier": [NearestCentroid(), *regressions]}
     chosen = Pipeline([("classifier", NearestCentroid())])
     return GridSearchCV(chosen, choices, scoring="accuracy", cv=params.splits(draw))
-
-
-def export(weights: list[np.ndarray], path: Path, *, body: keras.Model, scaling: Scaling) -> None:
-    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
-    head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
-    networks.save_with_head(path, body, [*scaling.layers(), head], weights, name="pixels")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from transfer.data.target import Draw
-from transfer.models.features import Features
+from transfer.models.features import Features, save_classifier
 from transfer.params import Section
 from transfer.training import linear
 from transfer.training.runs import Run
@@ -31,7 +31,7 @@ class Params(Section):
 def prepare(task: Task, params: Params) -> Prepared:
     """Class means of the features of one layer."""
     features, scaling = task.features(params.layer)
-    export = partial(linear.export, source=task.source_file, scaling=scaling, layer=params.layer, name="prototypes")
+    export = partial(save_classifier, body=partial(task.backbone, params.layer), scaling=scaling)
     return Prepared(partial(fit, features=features), export)
 
 

@@ -20,7 +20,7 @@ Params = fine_tuning.Params
 def prepare(task: Task, params: Params) -> Prepared:
     """Fine-tuning of the source model's layers under a new head."""
     network = end_to_end.network(task.source(), task.classes)
-    prepared = fine_tuning.prepare(task, params, network, name="self_training")
+    prepared = fine_tuning.prepare(task, params, network)
     return replace(prepared, draws=taught(task, teachers(params)))
 
 

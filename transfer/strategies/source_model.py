@@ -38,7 +38,7 @@ def prepare(task: Task, params: Params) -> Prepared:
     if network is None:
         raise UnsuitableError(task.unknown_classes)
     _, to_predict = task.images()
-    export = partial(fine_tuning.export, network=network, name="source_model")
+    export = partial(fine_tuning.export, network=network)
     return Prepared(partial(fit, network=network, to_predict=to_predict), export, params)
 
 

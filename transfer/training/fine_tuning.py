@@ -99,14 +99,13 @@ def under_probe(trainer: Trainer, weights: list[np.ndarray], images: np.ndarray)
     return initial
 
 
-def prepare(task: Task, params: Params, network: networks.Network, *, name: str, begin: Begin = as_given) -> Prepared:
+def prepare(task: Task, params: Params, network: networks.Network, *, begin: Begin = as_given) -> Prepared:
     """A strategy that trains every layer of a network.
 
     Args:
         task: gives the images.
         params: the schedule.
         network: with the weights to start from.
-        name: of the strategy.
         begin: makes of a trainer, the network's weights and the images what gives the weights that a run starts from.
     """
     images, to_predict = task.images()
@@ -120,7 +119,7 @@ def prepare(task: Task, params: Params, network: networks.Network, *, name: str,
         params=params,
         precision=task.precision,
     )
-    return Prepared(start_runs, partial(export, network=network, name=name), params)
+    return Prepared(start_runs, partial(export, network=network), params)
 
 
 def start(
@@ -144,7 +143,7 @@ def start(
     )
 
 
-def export(weights: list[np.ndarray], path: Path, *, network: networks.Network, name: str) -> None:
-    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
+def export(weights: list[np.ndarray], path: Path, *, network: networks.Network) -> None:
+    """Write the whole classifier as one Keras file, by its name: raw uint8 images in, probabilities out."""
     model = network._replace(weights=weights).build()
-    networks.save_model(path, networks.with_head(model, keras.layers.Softmax(name="probabilities"), name=name))
+    networks.save_model(path, networks.with_head(model, keras.layers.Softmax(name="probabilities"), name=path.stem))

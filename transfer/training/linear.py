@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import joblib
@@ -17,9 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from transfer.data.target import Draw
-from transfer.models import networks
-from transfer.models.backend import keras
-from transfer.models.features import Features, Scaling
+from transfer.models.features import Features
 from transfer.params import Section
 from transfer.training.runs import Run
 from transfer.training.timing import timed
@@ -165,10 +162,3 @@ def nearest_mean(draw: Draw, features: np.ndarray) -> Linear:
     factor = SHARPNESS / means.shape[1]
     kernel, bias = over_all(factor * means, -factor / 2 * (means**2).sum(axis=1), present, draw.classes)
     return Linear(kernel, bias, 1, len(draw.rows))
-
-
-def export(weights: list[np.ndarray], path: Path, *, source: Path, scaling: Scaling, layer: str, name: str) -> None:
-    """Write the whole classifier as one Keras file: raw uint8 images in, probabilities out."""
-    head = keras.layers.Dense(len(weights[1]), activation="softmax", name="probabilities")
-    body = networks.backbone(networks.load_model(source), layer)
-    networks.save_with_head(path, body, [*scaling.layers(), head], weights, name=name)

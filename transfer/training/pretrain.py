@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 from pydantic import Field
+from sklearn.metrics import accuracy_score
 
 from transfer.console import UserError
 from transfer.models.networks import fresh_weights
@@ -80,7 +81,8 @@ def train_source(
         loss = trainer.train(images, labels, Plan(batches[part], rates[part]), params.seed)
         if not np.isfinite(loss):
             raise UserError(f"pretraining diverged, its loss is {loss}: lower pretrain.peak_rate")
-        done = Round(min(part.stop, steps), steps, loss, accuracy(trainer.predict(validation[0]), validation[1]))
+        accuracy = accuracy_score(validation[1], trainer.predict(validation[0]).argmax(axis=1))
+        done = Round(min(part.stop, steps), steps, loss, accuracy)
         yield done
         waited += 1
         if done.accuracy >= highest:
@@ -88,11 +90,6 @@ def train_source(
         if waited == params.patience:
             break
     trainer.model.set_weights(best)
-
-
-def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The part of the images whose largest logit, of (n, classes), is that of their class, of (n,)."""
-    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def is_poor(accuracy: float, classes: int) -> bool:

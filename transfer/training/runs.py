@@ -19,8 +19,6 @@ from transfer.data.target import Draw, Target
 from transfer.files import digest, write_whole
 from transfer.models.familiarity import Familiarity
 from transfer.models.metadata import Metadata, write_metadata
-from transfer.models.versions import made_with
-from transfer.params import Section
 from transfer.training.cache import RunCache
 from transfer.training.seconds import keep_seconds
 
@@ -74,10 +72,7 @@ def train_runs(
     target: Target,
     *,
     cache: RunCache,
-    params: Section,
-    summary: str = "",
-    needs: Sequence[str] = (),
-    precision: str | None = None,
+    made: dict[str, Any],
     draws: Sequence[Draw] | None = None,
     before: Predictions | None = None,
 ) -> Predictions:
@@ -89,10 +84,7 @@ def train_runs(
         export: writes a model file from a run's weights.
         target: gives the draws.
         cache: of runs that were trained before.
-        params: the strategy's section, to be kept with its predictions.
-        summary: what the strategy does, likewise.
-        needs: what the strategy learns from, likewise.
-        precision: what networks are trained in, to be kept with the predictions; None where none are.
+        made: what the predictions were made with, to be kept with them as JSON; `model` becomes the digest of its file.
         draws: what is trained on in the place of `target.runs()`, in its order.
         before: of other draws and made with the same, if there are any; then the model is there already.
 
@@ -125,9 +117,7 @@ def train_runs(
             export(runs[largest].weights, whole)
             write_metadata(whole, metadata, Familiarity.of(whole, target.images, draws[largest].rows))
             write_whole(model, partial(shutil.copyfile, whole))
-        made = made_with(params.model_dump(mode="json"), precision) | {"model": digest(model)}
-        made |= {"summary": summary, "needs": list(needs)}
-        model_bytes = model.stat().st_size
+        made, model_bytes = made | {"model": digest(model)}, model.stat().st_size
     else:
         made, model_bytes = json.loads(str(before.made_with)), int(before.model_bytes[0])
     predictions = gather(target, [runs[number] for number in range(len(draws))], made, model_bytes)

@@ -15,7 +15,7 @@ from transfer.data.target import Draw, Target, read_target
 from transfer.files import read_arrays, read_facts, read_record
 from transfer.models.backend import keras
 from transfer.models.features import Features, Scaling, read_features
-from transfer.models.networks import Network, load_model, under_own_head
+from transfer.models.networks import Network, backbone, load_model, under_own_head
 from transfer.params import Section
 from transfer.training.precision import Precision
 from transfer.training.runs import Export
@@ -80,6 +80,10 @@ class Task:
     def source(self) -> keras.Model:
         """The source model, from raw images to its logits."""
         return load_model(self.source_file)
+
+    def backbone(self, layer: str) -> keras.Model:
+        """The source model from raw images to one of its layers, flat."""
+        return backbone(self.source(), layer)
 
     def under_own_head(self) -> Network | None:
         """The source model, from raw images to logits of the target's classes; None where it does not know them."""
