@@ -36,6 +36,8 @@ def main() -> None:
 
     folds = parts["target"].folds
     facts["target"]["folds"] = int(folds.max()) + 1 if len(folds) else 0
+    if len(folds):  # the report, which must not read the file of the test labels, scores probes by this
+        facts["target"]["fold_of_images"] = folds.tolist()
     write_arrays(DATA / "source.npz", **split.split_source(source, parts["source"], params))
     task = split.split_target(target, parts["target"], params)
     write_target(DATA / "target_train", replace(task, images=np.concatenate([task.images, unlabelled[added]])))

@@ -17,7 +17,7 @@ from transfer.console import UserError
 from transfer.data import split
 from transfer.data.split import EITHER, TEST, TRAIN, Pool
 from transfer.data.target import chosen_draws, nested_draws, read_target, write_target
-from transfer.files import read_facts, write_arrays, write_folder, write_json
+from transfer.files import read_arrays, read_facts, write_arrays, write_folder, write_json
 from transfer.params import parse_section, read_params
 
 PARAMS = read_params(ROOT / "params.yaml")["split"] | {"test": 0.2}
@@ -176,6 +176,22 @@ def test_images_without_labels_join_the_target_s_and_change_no_draw(
     facts = read_facts(Path("data/about.json"))
     assert (facts["target"]["unlabelled"], facts["target"]["unlabelled_dropped"]) == (3, 3)
     assert facts["source"]["dropped"] == 0
+
+
+def test_in_cross_validation_the_stage_tells_the_fold_of_every_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(Path("params.yaml"), {"split": PARAMS | {"test": "auto", "shots": [1, 3], "seeds": 2}})
+    folder, pool = Path("data/images"), pool_of([20, 20])
+    for side in ("source", "target"):
+        write_folder(folder / side, vars(pool) | {"images": pool.images if side == "target" else 255 - pool.images})
+    np.save(folder / "unlabelled.npy", pool.images[:0])
+    write_json(folder / "about.json", {"source": {}, "target": {}, "notes": []})
+    stage.main()
+    folds = read_arrays(Path("data/target_test_labels.npz"))["folds"]
+    assert folds.shape == (2, 40)
+    assert read_facts(Path("data/about.json"))["target"]["fold_of_images"] == folds.tolist()
 
 
 def test_source_parts_are_disjoint_and_complete() -> None:

@@ -19,6 +19,7 @@ from transfer.data.target import Draws
 from transfer.evaluation.comparison import Comparison
 from transfer.evaluation.details import confusion, hard_images
 from transfer.evaluation.outcomes import UNLABELLED, Correct
+from transfer.evaluation.scores import score_probes
 from transfer.evaluation.selection import choose_strategies
 from transfer.report import advice, charts, pages
 from transfer.report.sections import charts_of, write_report
@@ -431,6 +432,20 @@ def test_nothing_is_concluded_from_trainings_that_failed() -> None:
     failed = study_of(dataclasses.replace(outcomes, collapsed=late))
     assert "more than half of the 16 models trained on 10 labels per class" in page_of(failed)  # 8 draws, 2 strategies
     assert "**Warning.** Its training failed" in pages.markdown("Card", write_card(every))
+
+
+def test_in_cross_validation_a_probe_is_scored_on_no_image_that_it_was_trained_on() -> None:
+    outcomes, rows = STUDY.outcomes, np.arange(0, 600, 7)
+    folds = np.random.default_rng(2).integers(0, 2, (4, 600)).astype(np.int32)  # 4 repetitions of 2 folds: 8 probes
+    held = folds.repeat(2, axis=0)[:, rows] == np.tile([0, 1], 4)[:, np.newaxis]
+    predicted = np.stack([outcomes.labels[rows] + held, np.broadcast_to(outcomes.labels[rows], held.shape)])
+    probes = dataclasses.replace(STUDY.probes, rows=rows, predicted=predicted.astype(np.int16))
+    target = STUDY.data["target"] | {"folds": 2, "fold_of_images": folds.tolist()}
+    study = dataclasses.replace(STUDY, probes=probes, data=STUDY.data | {"target": target})
+    table = tables_in(page_of(study))["Accuracy of a linear probe, with 1 label per class"].set_index("layer")
+    assert [numbers(text)[0] for text in table["accuracy, %"]] == [0, 100]  # the first knows nothing but its own labels
+    scores = score_probes(probes.merged(folds), outcomes.labels).groupby("layer")["accuracy"].mean()
+    assert scores.tolist() == [0, 1]
 
 
 def test_estimates_by_cross_validation_and_the_worth_of_choosing_are_told_where_there_are_any() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from transfer.console import counted
@@ -162,7 +163,8 @@ def _calibration(study: Study) -> Section:
 
 
 def _features(study: Study) -> Section:
-    probes = study.probes
+    folds = study.data["target"].get("fold_of_images", [])  # which only a cross-validated study has
+    probes = study.probes.merged(np.array(folds, np.int32))
     accuracies = probe_accuracies(probes, study.outcomes.labels)
     entries = [Entry(percent(row.accuracy, row.margin), row.accuracy) for row in rows_of(accuracies)]
     frame = pd.DataFrame({"layer": accuracies["layer"], "accuracy, %": entries})
