@@ -1,4 +1,4 @@
-"""How sure the accuracies are, and what follows from them: intervals, verdicts, label equivalence, Pareto fronts.
+"""How sure the accuracies are, and what follows from them: intervals, verdicts, label equivalence.
 
 Every draw's model is scored on the same test images, and all strategies share the label draws and the images. Both are
 samples, so an interval counts both; and differences between strategies are paired over both.
@@ -251,18 +251,3 @@ def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> tuple
             break
         high = float(shots)
     return low, high
-
-
-def pareto_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Which points no other point beats: none costs at most as much and scores at least as much, one of them strictly.
-
-    Args:
-        costs: (n,).
-        scores: (n,).
-
-    Returns:
-        (n,) bool.
-    """
-    cost, score = costs[:, np.newaxis], scores[:, np.newaxis]  # of the beaten, down; of the beating, across
-    beats = (costs <= cost) & (scores >= score) & ((costs < cost) | (scores > score))
-    return np.logical_not(beats.any(axis=1))
