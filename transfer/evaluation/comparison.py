@@ -121,11 +121,6 @@ class Comparison:
         return [name for name in self.strategies if name != BASELINE]
 
     @property
-    def has_gains(self) -> bool:
-        """Whether there is something to compare with the baseline."""
-        return BASELINE in self.strategies and bool(self.transfers)
-
-    @property
     def shown_shots(self) -> int:
         """The budget for which details are drawn: the middle one."""
         return self.shots[(len(self.shots) - 1) // 2]
