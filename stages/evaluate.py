@@ -35,7 +35,7 @@ def main() -> None:
     runs = pd.concat([score_runs(name, given, labels) for name, given in predictions.items()], ignore_index=True)
 
     write_table("cells", runs)
-    write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes), labels, folds))
+    write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes).merged(folds), labels))
     source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
     for file, given in (("outcomes", predictions), ("controls", controls)):

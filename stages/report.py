@@ -21,6 +21,7 @@ from transfer.report.study import Study, write_card
 from transfer.report.words import listed
 
 MODELS, RESULTS = Path("models"), Path("results")
+PROTOCOL = Path("data/protocol.npz")
 TITLE = "Which way to transfer"
 
 
@@ -48,7 +49,7 @@ def main() -> None:
         comparison=compare(runs, correct, strategies, params.equal_within / 100),
         runs=runs,
         outcomes=outcomes,
-        probes=read_record(Path("data/probes.npz"), Probes),
+        probes=read_record(Path("data/probes.npz"), Probes).merged(read_arrays(PROTOCOL, "folds")["folds"]),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
         source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
         data=data,

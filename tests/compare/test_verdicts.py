@@ -204,14 +204,8 @@ def test_where_test_images_are_others_or_not_known_the_draws_alone_count() -> No
             assert change.before_margin > expected.before_margin
 
 
-def test_what_is_equal_in_practice_is_neither_worse_nor_a_regression() -> None:
+def test_of_accuracy_alone_differences_are_equal_in_practice() -> None:
     old = {("a", 1): noise(0)}
     new = {("a", 1): old["a", 1] - 0.002 + noise(1, size=0.0001)}
-    (change,) = changes_of(old, new)
-    assert (change.verdict, change.regression) == ("worse", True)
-    (change,) = changes_of(old, new, within=0.5)
-    assert (change.verdict, change.regression) == ("equal", False)
-    (change,) = changes_of(old, {("a", 1): old["a", 1] - 0.1 + noise(1, size=0.0001)}, within=0.5)
-    assert (change.verdict, change.regression) == ("worse", True)
     (change,) = changes_of(old, new, within=0.5, metric="brier")
-    assert change.verdict == "better"  # which half a point of accuracy says nothing about
+    assert change.verdict == "better"  # half a point of accuracy says nothing about it

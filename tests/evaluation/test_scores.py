@@ -128,7 +128,7 @@ def test_probes_are_scored_on_their_own_images() -> None:
         predicted=np.array([[[1, 1], [1, 0]], [[0, 0], [0, 1]]], np.int16),
         notes=np.array([], np.str_),
     )
-    rows = score_probes(probes, labels, np.zeros((0, len(labels)), np.int32))
+    rows = score_probes(probes.merged(np.zeros((0, len(labels)), np.int32)), labels)
     assert rows["accuracy"].tolist() == [1.0, 0.5, 0.0, 0.5]
     assert rows["layer"].tolist() == ["block1", "block1", "dense1", "dense1"]
     assert set(rows["shots"]) == {5}
@@ -145,16 +145,20 @@ def test_a_repetition_has_of_every_image_the_model_that_lacked_it() -> None:
             assert (merged.probabilities[row, image] == given.probabilities[run, image]).all()
 
 
-def test_probes_are_scored_on_the_fold_that_they_lack() -> None:
-    labels, folds = np.array([0, 0, 0, 0], np.int32), np.array([[0, 1, 0, 1]], np.int32)
+def test_a_repetition_has_of_every_probed_image_the_probe_that_lacked_it() -> None:
+    folds = np.array([[0, 1, 2, 0, 1, 2], [2, 2, 1, 1, 0, 0]], np.int32)
     probes = Probes(
-        names=np.array(["block1"]),
+        names=np.array(["block1", "dense1"]),
         shots=np.array(1, np.int32),
-        rows=np.arange(4),
-        predicted=np.array([[[0, 1, 1, 1], [1, 0, 1, 0]]], np.int16),
+        rows=np.array([1, 2, 4, 5]),
+        predicted=np.random.default_rng(0).integers(0, 50, (2, 6, 4)).astype(np.int16),
         notes=np.array([], np.str_),
     )
-    assert score_probes(probes, labels, folds)["accuracy"].tolist() == [0.5, 1.0]
+    merged = probes.merged(folds).predicted
+    assert merged.shape == (2, 2, 4)
+    for layer, repetition, image in np.ndindex(merged.shape):
+        seed = 3 * repetition + folds[repetition, probes.rows[image]]
+        assert merged[layer, repetition, image] == probes.predicted[layer, seed, image]
 
 
 def test_controls_are_paired_with_the_chosen_draws_of_their_seed() -> None:

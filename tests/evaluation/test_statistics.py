@@ -17,6 +17,7 @@ from scipy import optimize, stats
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
+from transfer.evaluation.comparison import on_front
 from transfer.evaluation.looks import contenders, decided_at, going_on, means_at
 from transfer.evaluation.outcomes import Correct
 from transfer.evaluation.statistics import (
@@ -25,7 +26,6 @@ from transfer.evaluation.statistics import (
     Sample,
     compare_pairs,
     label_equivalence,
-    pareto_front,
     verdict,
 )
 
@@ -326,12 +326,10 @@ def test_budgets_hold_the_equivalent_number_of_labels_by_simulation() -> None:
 # The Pareto front
 
 
-@given(points=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
-def test_the_front_is_what_no_point_beats(points: list[tuple[int, int]]) -> None:
-    def beaten(cost: int, score: int) -> bool:
-        return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points)
+@given(points=st.lists(st.tuples(st.integers(1, 2), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
+def test_the_front_is_what_no_point_of_the_budget_beats(points: list[tuple[int, int, int]]) -> None:
+    def beaten(budget: int, cost: int, score: int) -> bool:
+        return any(b == budget and c <= cost and s >= score and (c, s) != (cost, score) for b, c, s in points)
 
-    array = np.array(points, dtype=float).reshape(-1, 2)
-    front = pareto_front(array[:, 0], array[:, 1])
-    assert front.dtype == bool
+    front = on_front(pd.DataFrame(points, columns=["shots", "effort", "accuracy"], dtype=int))
     assert front.tolist() == [not beaten(*point) for point in points]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,18 +15,6 @@ from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE, Samp
 
 SAME, UNJUDGED, MISSING = "same", "different", "in one revision only"
 VERDICTS = (BETTER, WORSE, EQUAL, UNDECIDED, UNJUDGED, SAME, MISSING)
-
-
-class Pair(NamedTuple):
-    """What two revisions measured of one strategy and budget in a metric, and whether it is the same in every draw."""
-
-    metric: Metric
-    strategy: str
-    shots: int
-    before: Sample
-    after: Sample
-    difference: Sample
-    same: bool
 
 
 def compare(base: Revision, other: Revision, metrics: Sequence[Metric], tolerance: float = 0.0) -> pd.DataFrame:
@@ -52,32 +40,49 @@ def compare(base: Revision, other: Revision, metrics: Sequence[Metric], toleranc
     """
     groups = {group for each in (base, other) for group in zip(each.runs["strategy"], each.runs["shots"], strict=True)}
     by_image = bool(base.correct and other.correct and not has_other_test_data(base, other))
-    pairs = [_pair(base, other, metric, group, by_image) for metric in metrics for group in sorted(groups)]
-    table = pd.DataFrame([_row(pair) for pair in pairs])
-    judged = table.index[(table["verdict"] == UNJUDGED) & table["margin"].notna()]
-    of_judged = [pairs[i] for i in judged]
-    differences = [pair.difference for pair in of_judged]
-    gains = np.array([pair.metric.better * float(pair.difference.mean) for pair in of_judged])
-    margins = _holm_margins(gains, differences)
-    within = [base.within if pair.metric.name == ACCURACY else 0.0 for pair in of_judged]
+    rows = [_row(base, other, metric, group, by_image) for metric in metrics for group in sorted(groups)]
+    table = pd.DataFrame(rows)
+    judged = table[(table["verdict"] == UNJUDGED) & table["margin"].notna()]
+    better = judged["metric"].map({metric.name: metric.better for metric in metrics})
+    gains, samples = (better * judged["difference"]).to_numpy(float), judged["sample"].tolist()
+    margins = _holm_margins(gains, samples)
+    within = np.where(judged["metric"] == ACCURACY, base.within, 0.0)
     verdicts = np.array([verdict(*each) for each in zip(gains, margins, within, strict=True)], object)
     losses = np.maximum(0, -gains - tolerance)  # one-sided: no gain lends its level to a loss
-    beyond = losses > _holm_margins(losses, differences)
-    table.loc[judged, "margin"], table.loc[judged, "verdict"] = margins, verdicts
-    table.loc[judged, "regression"] = beyond & (verdicts == WORSE)
-    return table
+    beyond = losses > _holm_margins(losses, samples)
+    table.loc[judged.index, "margin"], table.loc[judged.index, "verdict"] = margins, verdicts
+    table.loc[judged.index, "regression"] = beyond & (verdicts == WORSE)
+    return table.drop(columns="sample")
 
 
-def _pair(base: Revision, other: Revision, metric: Metric, group: tuple[str, int], by_image: bool) -> Pair:
-    before, after = (_values(revision, metric, *group) for revision in (base, other))
-    change = (after - before).round(12).dropna()  # over the seeds of both, without the errors of subtraction
-    difference = _of_draws(change)
+def _row(base: Revision, other: Revision, metric: Metric, group: tuple[str, int], by_image: bool) -> dict[str, Any]:
+    """A row of `compare` before it is judged, with the `sample` of the difference."""
+    old, new = (_values(revision, metric, *group) for revision in (base, other))
+    change = (new - old).round(12).dropna()  # over the seeds of both, without the errors of subtraction
+    before, after, difference = _sample(base, metric, group, old), _sample(other, metric, group, new), _of_draws(change)
     if by_image and metric.name == ACCURACY:
-        new, old = after[change.index], before[change.index]
+        new, old = new[change.index], old[change.index]
         difference = _sample(other, metric, group, new) - _sample(base, metric, group, old)
     same = len(change) > 0 and not change.any()
-    both = _sample(base, metric, group, before), _sample(other, metric, group, after)
-    return Pair(metric, *group, *both, difference, same)
+
+    def margin(sample: Sample) -> float:
+        return float(sample.margin()) if metric.better else math.nan  # costs have none
+
+    return {
+        "metric": metric.name,
+        "strategy": group[0],
+        "shots": group[1],
+        "before": float(before.mean),
+        "after": float(after.mean),
+        "difference": float(difference.mean),
+        "draws": difference.draws,
+        "before_margin": margin(before),
+        "after_margin": margin(after),
+        "margin": margin(difference),
+        "verdict": SAME if same else UNJUDGED if difference.draws else MISSING,
+        "regression": False,
+        "sample": difference,
+    }
 
 
 def _values(revision: Revision, metric: Metric, strategy: str, shots: int) -> pd.Series[float]:
@@ -96,28 +101,6 @@ def _sample(revision: Revision, metric: Metric, group: tuple[str, int], values: 
         return _of_draws(values)
     rows = revision.correct.runs_of(*group)
     return Sample(revision.correct.right(rows[np.isin(revision.correct.seed[rows], values.index)]))
-
-
-def _row(pair: Pair) -> dict[str, Any]:
-    """The row of a pair before it is judged, see `compare`."""
-
-    def margin(measured: Sample) -> float:
-        return float(measured.margin()) if pair.metric.better else math.nan
-
-    return {
-        "metric": pair.metric.name,
-        "strategy": pair.strategy,
-        "shots": pair.shots,
-        "before": float(pair.before.mean),
-        "after": float(pair.after.mean),
-        "difference": float(pair.difference.mean),
-        "draws": pair.difference.draws,
-        "before_margin": margin(pair.before),
-        "after_margin": margin(pair.after),
-        "margin": margin(pair.difference),
-        "verdict": SAME if pair.same else UNJUDGED if pair.difference.draws else MISSING,
-        "regression": False,
-    }
 
 
 def _holm_margins(means: np.ndarray, differences: Sequence[Sample]) -> np.ndarray:

@@ -14,7 +14,7 @@ import pandas as pd
 from transfer.evaluation.looks import contenders, decided_at, means_at, sound_samples
 from transfer.evaluation.outcomes import COSTS, SOURCE_MODEL, UNLABELLED, Correct
 from transfer.evaluation.selection import BASELINE, CALIBRATION
-from transfer.evaluation.statistics import BETTER, EQUAL, WORSE, Sample, compare_pairs, label_equivalence, pareto_front
+from transfer.evaluation.statistics import BETTER, EQUAL, WORSE, Sample, compare_pairs, label_equivalence
 
 GAINS = ["gain", "gain_margin", "verdict", "equivalent_low", "equivalent_high"]
 MOST_STRATEGIES = 4  # for which details are drawn
@@ -121,11 +121,6 @@ class Comparison:
         return [name for name in self.strategies if name != BASELINE]
 
     @property
-    def has_gains(self) -> bool:
-        """Whether there is something to compare with the baseline."""
-        return BASELINE in self.strategies and bool(self.transfers)
-
-    @property
     def shown_shots(self) -> int:
         """The budget for which details are drawn: the middle one."""
         return self.shots[(len(self.shots) - 1) // 2]
@@ -173,7 +168,7 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
         - equivalent_low, equivalent_high: between which budgets the baseline becomes as accurate; NaN likewise.
         - the `COSTS`: of one training, medians over the draws.
         - effort: trained parameters times images seen, which grows as the arithmetic of the updates.
-        - on_front: whether it did not fail, and no other of the budget has less effort and at least the accuracy.
+        - on_front: whether it did not fail and is on the budget's Pareto front, see `on_front`.
         - the scores of `CALIBRATION`: means over the draws; NaN where a temperature could not be fitted.
     """
     runs = runs[runs["strategy"].isin(strategies)]
@@ -211,7 +206,18 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
     costs, calibration = groups[list(COSTS)].median().astype(int), groups[list(CALIBRATION)].mean()
     results = results.join(spread.join([costs, calibration]), on=["strategy", "shots"])
     results["effort"] = results["trainable_parameters"] * results["examples_seen"]
-    budgets = [rows[["effort", "accuracy"]].to_numpy() for _, rows in results.groupby("shots")]
-    results["on_front"] = np.concatenate([pareto_front(*columns.T) for columns in budgets]) & ~results["failed"]
+    results["on_front"] = on_front(results) & ~results["failed"]
     needs = json.loads(str(correct.needs))
     return Comparison(list(strategies), shots, seeds, looks, within, results, pairs, needs).judged()
+
+
+def on_front(results: pd.DataFrame) -> pd.Series[bool]:
+    """Whether no other row of the same shots is as accurate with less effort, or more accurate with as much.
+
+    Args:
+        results: with columns shots, effort and accuracy; of two equal rows both can be on the front.
+    """
+    highest = results.groupby(["shots", "effort"])["accuracy"].max()  # by ascending effort
+    with_less = highest.groupby("shots").transform(lambda own: own.cummax().shift(fill_value=-1))
+    front = highest[highest > with_less].rename("front")
+    return results["accuracy"] == results.join(front, on=["shots", "effort"])["front"]

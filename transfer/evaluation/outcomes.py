@@ -129,3 +129,17 @@ class Probes:
     rows: np.ndarray
     predicted: np.ndarray
     notes: np.ndarray
+
+    def merged(self, folds: np.ndarray) -> Self:
+        """Those of every repetition of a cross-validation, as one seed: of each image by the probe that lacked it.
+
+        Args:
+            folds: in which fold each image is tested, (repetitions, images) int32, where the probe of seed
+                `repetition × folds + fold` lacks that fold; of no repetition, the probes stay as they are.
+        """
+        if not len(folds):
+            return self
+        layers, _, images = self.predicted.shape
+        by_fold = self.predicted.reshape(layers, len(folds), -1, images)  # layers, repetitions, folds, images
+        tested = folds[np.newaxis, :, np.newaxis, self.rows]
+        return replace(self, predicted=np.take_along_axis(by_fold, tested, axis=2).squeeze(axis=2))

@@ -118,17 +118,14 @@ def outcomes_of(
     )
 
 
-def score_probes(probes: Probes, labels: np.ndarray, folds: np.ndarray) -> pd.DataFrame:
+def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:
     """One row per layer and seed: the accuracy of its linear probe on the sampled test images.
 
-    In cross-validation, on those of the fold that the seed's draw lacks; (repetitions, images) int32.
+    Args:
+        probes: of every seed; in cross-validation merged, so that a seed is a repetition.
+        labels: true classes of the test images, (test images,) int32.
     """
-    right = probes.predicted == labels[probes.rows]
-    tested = np.ones(right.shape[1:], bool)
-    if len(folds):
-        numbers = np.arange(len(tested)) % (len(tested) // len(folds))
-        tested = np.repeat(folds[:, probes.rows], len(tested) // len(folds), axis=0) == numbers[:, np.newaxis]
-    accuracies = right.mean(axis=2, where=tested).round(6)
+    accuracies = (probes.predicted == labels[probes.rows]).mean(axis=2).round(6)
     index = pd.MultiIndex.from_product([probes.names, range(accuracies.shape[1])], names=["layer", "seed"])
     table = pd.DataFrame({"accuracy": accuracies.ravel()}, index).reset_index()
     table.insert(1, "shots", int(probes.shots))

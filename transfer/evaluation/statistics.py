@@ -1,4 +1,4 @@
-"""How sure the accuracies are, and what follows from them: intervals, verdicts, label equivalence, Pareto fronts.
+"""How sure the accuracies are, and what follows from them: intervals, verdicts, label equivalence.
 
 Every draw's model is scored on the same test images, and all strategies share the label draws and the images. Both are
 samples, so an interval counts both; and differences between strategies are paired over both.
@@ -89,8 +89,10 @@ class Sample:
         further = each * ((1 - mean) ** 2 + (low - mean) ** 2)
         return draws, (images * count**2 + further) / (count + 2 * each) ** 2
 
-    def margin(self, level: float = LEVEL) -> np.ndarray:
+    def margin(self, level: float = LEVEL, draws: np.ndarray | None = None) -> np.ndarray:
         """Half the width of the two-sided interval around the mean, (…); NaN with one draw or none.
+
+        For other numbers of draws, (numbers,), of one quantity: what it would be if mean and variances stay.
 
         Squares of half-widths add up (Howe 1974): Student's t for the draws, the normal for the many images.
         Satterthwaite's (1946) degrees of freedom, the common way, fail with few draws: of simulated verdicts on 4 equal
@@ -98,8 +100,11 @@ class Sample:
         """
         if self.draws < 2:
             return np.full(self.values.shape[:-2], np.nan)
-        tail, (draws, images) = (1 + level) / 2, self.cautious_variances
-        return np.sqrt(stdtrit(self.draws - 1, tail) ** 2 * draws + ndtri(tail) ** 2 * images)
+        tail, (of_draws, of_images) = (1 + level) / 2, self.cautious_variances
+        if draws is None:
+            draws = np.array(self.draws)
+        of_draws = of_draws * (self.draws / draws)
+        return np.sqrt(stdtrit(draws - 1, tail) ** 2 * of_draws + ndtri(tail) ** 2 * of_images)
 
 
 def verdict(mean: float, margin: float, within: float) -> str:
@@ -212,11 +217,8 @@ def more_draws(difference: Sample, level: float, within: float) -> float:
     Returns:
         The number; infinity where `MOST_DRAWS` in all are not enough, as the test images are too few.
     """
-    draws, tail = np.arange(difference.draws + 1, MOST_DRAWS + 1), (1 + level) / 2
-    of_draws, of_images = difference.cautious_variances
-    margins = np.sqrt(
-        stdtrit(draws - 1, tail) ** 2 * of_draws * difference.draws / draws + ndtri(tail) ** 2 * of_images
-    )
+    draws = np.arange(difference.draws + 1, MOST_DRAWS + 1)
+    margins = difference.margin(level, draws)
     mean = abs(float(difference.mean))
     enough = (mean > margins) | (mean + margins <= within)
     return float(draws[enough.argmax()] - difference.draws) if enough.any() else math.inf
@@ -251,18 +253,3 @@ def label_equivalence(strategy: Sample, baseline: Mapping[int, Sample]) -> tuple
             break
         high = float(shots)
     return low, high
-
-
-def pareto_front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Which points no other point beats: none costs at most as much and scores at least as much, one of them strictly.
-
-    Args:
-        costs: (n,).
-        scores: (n,).
-
-    Returns:
-        (n,) bool.
-    """
-    cost, score = costs[:, np.newaxis], scores[:, np.newaxis]  # of the beaten, down; of the beating, across
-    beats = (costs <= cost) & (scores >= score) & ((costs < cost) | (scores > score))
-    return np.logical_not(beats.any(axis=1))

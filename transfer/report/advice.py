@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-from transfer.evaluation.comparison import Comparison
+import pandas as pd
+
+from transfer.evaluation.comparison import Comparison, rows_of
 from transfer.evaluation.outcomes import LABELS, SOURCE_MODEL, UNLABELLED
 from transfer.evaluation.selection import BASELINE
 from transfer.evaluation.statistics import BETTER, EQUAL, UNDECIDED, WORSE
@@ -142,17 +142,14 @@ def stops(comparison: Comparison) -> list[str]:
         f"Looks were declared at {listed(comparison.looks)} draws. What a look left undecided got the next draws, with "
         f"the strategies that it learns from: {trained:,} of {most:,} trainings ({trained / most:.0%})."
     ]
-    where = {draws: _places(comparison, comparison.strategies, partial(_has, draws)) for draws in comparison.looks}
+    results = comparison.results
+    where = {draws: _places(comparison, results[results["draws"] == draws]) for draws in comparison.looks}
     return said + [f"{draws} draws: {places}." for draws, places in where.items() if places]
-
-
-def _has(draws: int, result: Any) -> bool:
-    return bool(result.draws == draws)
 
 
 def failures(comparison: Comparison) -> str:
     """Where a training failed; empty if nowhere."""
-    if where := _places(comparison, comparison.strategies, lambda result: result.failed):
+    if where := _places(comparison, comparison.results[comparison.results["failed"]]):
         return (
             f"Training failed: {where}. Nearly every image gets the same class there, so nothing is compared with "
             "them. Change the strategy's section of `params.yaml`, most likely its `peak_rate`."
@@ -163,21 +160,24 @@ def failures(comparison: Comparison) -> str:
 def negative_transfer(comparison: Comparison) -> list[str]:
     """Where a strategy with the source model is worse than one without it."""
     names = [name for name in comparison.needing(SOURCE_MODEL) if LABELS in comparison.needs[name]]
+    results = comparison.results[comparison.results["strategy"].isin(names)]
     said = []
     for plain in (name for name in comparison.strategies if SOURCE_MODEL not in comparison.needs[name]):
-        if where := _places(comparison, names, partial(_is_worse, comparison, plain)):
+        worse = [comparison.verdict(result.strategy, plain, result.shots) == WORSE for result in rows_of(results)]
+        if where := _places(comparison, results.loc[worse]):
             said.append(f"Negative transfer (worse than {plain}): {where}.")
     return said
 
 
-def _is_worse(comparison: Comparison, than: str, result: Any) -> bool:
-    return comparison.verdict(result.strategy, than, result.shots) == WORSE
+def _places(comparison: Comparison, results: pd.DataFrame) -> str:
+    """Where some results are, as in `dense_head and pixels with 1 to 10 labels per class`; empty without any.
 
-
-def _places(comparison: Comparison, strategies: Sequence[str], where: Callable[[Any], bool]) -> str:
-    """Which strategies at which budgets, as in `dense_head and pixels with 1 to 10 labels per class`; empty if none."""
+    Args:
+        comparison: gives the order of the strategies, and the budgets.
+        results: rows of `Comparison.results`.
+    """
     places: dict[tuple[int, ...], list[str]] = {}
-    for name in strategies:
-        if shots := tuple(result.shots for result in comparison.of(name) if where(result)):
+    for name in comparison.strategies:
+        if shots := tuple(results.loc[results["strategy"] == name, "shots"].tolist()):
             places.setdefault(shots, []).append(name)
     return "; ".join(f"{listed(names)} with {budgets(shots, comparison.shots)}" for shots, names in places.items())

@@ -100,7 +100,11 @@ def png_address(image: np.ndarray) -> str:
     """An image, (height, width, 1 or 3) uint8, as the `data:` address of a PNG."""
     stream = io.BytesIO()
     Image.fromarray(image.squeeze()).save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return _data_address(stream.getvalue(), "png")
+
+
+def _data_address(picture: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 @cache
@@ -118,15 +122,11 @@ def _inline(text: object) -> str:
     return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", marked)
 
 
-def _address(svg: str) -> str:
-    """A picture as a `data:` address."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
 ENVIRONMENT.filters |= {
-    "address": _address,
+    "address": lambda svg: _data_address(svg.encode(), "svg+xml"),
     "cell": _markdown_cell,
     "inline": _inline,
     "kind": lambda block: type(block).__name__,
     "prose": _markdown_prose,
+    "thousands": "{:,}".format,
 }

@@ -136,6 +136,7 @@ def method(study: Study) -> Section:
     images_of = np.bincount(labels, minlength=len(study.outcomes.classes))
     strategies = [study.made_with[name] for name in comparison.strategies]
     made = [study.source, *strategies]
+    most_unlabelled = study.runs.groupby("strategy")["unlabelled_images"].max()
     [section] = written(
         "method",
         source=_source_model(study),
@@ -155,7 +156,7 @@ def method(study: Study) -> Section:
         folds=study.data["target"]["folds"],
         chosen=len(study.chosen.wanted),
         pairs=len(strategies) * (len(strategies) - 1) // 2,
-        unlabelled={name: _most_unlabelled(study, name) for name in comparison.needing(UNLABELLED)},
+        unlabelled={name: most_unlabelled[name] for name in comparison.needing(UNLABELLED)},
         precisions=sorted({facts["precision"] for facts in made if "precision" in facts}),
         names=comparison.strategies,
         versions=listed(sorted({f"{name} {version}" for facts in made for name, version in facts["versions"].items()})),
@@ -167,11 +168,6 @@ def method(study: Study) -> Section:
     frame = pd.DataFrame(rows, columns=["section", "parameter", "value"])
     section.blocks.append(Details("Parameters", [table_of(frame, "Parameters", words=3)]))
     return section
-
-
-def _most_unlabelled(study: Study, strategy: str) -> int:
-    """How many images without labels a training used at most."""
-    return int(study.runs.loc[study.runs["strategy"] == strategy, "unlabelled_images"].max())
 
 
 def write_card(study: Study) -> list[Section]:

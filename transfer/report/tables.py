@@ -76,7 +76,7 @@ def spread(comparison: Comparison) -> Table:
 def gains(comparison: Comparison) -> Section:
     """What every strategy gains over the baseline, and every pair of strategies."""
     title = f"Gains over {BASELINE}"
-    if not comparison.has_gains:
+    if BASELINE not in comparison.strategies or not comparison.transfers:
         why = f"Gains need `{BASELINE}` and at least one other strategy in `report.strategies`."
         return Section("gains", title, [Text(why), *_pair_details(comparison)])
     many = comparison.seeds > 1
