@@ -89,7 +89,9 @@ def test_curves_never_fall_and_stay_in_range_and_none_goes_further(data: st.Data
     budgets = np.array(sorted(data.draw(st.sets(st.integers(1, 2000), min_size=2, max_size=10))))
     rows = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.97, 1.0]), min_size=len(budgets), max_size=len(budgets))
     accuracies = np.array(data.draw(st.lists(rows, min_size=2, max_size=5)))
-    curves = replicates(budgets, accuracies, np.geomspace(budgets[0], REACH * budgets[-1], 30))
+    curves = replicates(
+        budgets, accuracies, np.geomspace(budgets[0], REACH * budgets[-1], 30), np.zeros((len(budgets), 0))
+    )
     assert np.isfinite(curves).all()
     assert ((curves >= 0) & (curves <= 1)).all()
     assert (np.diff(curves, axis=1) >= 0).all()
@@ -100,3 +102,18 @@ def test_curves_never_fall_and_stay_in_range_and_none_goes_further(data: st.Data
     assert all(low <= high for low, high in found.ahead.values())
     assert bool(found.ahead) == found.says
     assert max(found.ahead, default=0) <= REACH * budgets[-1]
+
+
+def test_where_images_are_cross_validated_the_interval_counts_that_they_could_be_others() -> None:
+    budgets, rng, ahead = np.array([1, 2, 4, 8]), np.random.default_rng(0), []
+    errors = 0.1 + 0.4 * np.array([1, 2, 4, 8, 16]) ** -0.8
+    for _ in range(40):
+        difficulty = rng.random(50) + rng.normal(0, 0.05, (10, 1, 50))  # of the same images in every repetition
+        right = difficulty > errors[:4, np.newaxis]
+        both = [forecast("", budgets, right.mean(axis=2), 0.99, images) for images in (right.mean(axis=0), None)]
+        if all(found.says for found in both):
+            ahead.append([low <= 1 - errors[4] <= high for low, high in (found.ahead[16] for found in both)])
+    counted, not_counted = np.mean(ahead, axis=0)
+    assert len(ahead) > 20
+    assert counted >= 0.92
+    assert not_counted < 0.8

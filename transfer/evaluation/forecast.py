@@ -18,7 +18,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from transfer.evaluation.comparison import Comparison
-from transfer.evaluation.outcomes import LABELS
+from transfer.evaluation.outcomes import LABELS, Correct
 
 REACH = 4  # times the labels that were measured: no forecast goes further
 FEWEST = 3  # budgets that a law is fitted to
@@ -76,13 +76,17 @@ class Forecast:
         return REACH * self.last if self.says else self.last
 
 
-def forecasts(comparison: Comparison, runs: pd.DataFrame, target: float) -> list[Forecast]:
+def forecasts(
+    comparison: Comparison, runs: pd.DataFrame, target: float, crossed: Correct | None = None
+) -> list[Forecast]:
     """The forecast of every strategy that learns from labels.
 
     Args:
         comparison: of the strategies; budgets at which a strategy failed are left out.
         runs: a row per run, as in results/cells.csv.
         target: the wanted accuracy, a fraction.
+        crossed: in cross-validation, which images every run gets right. All repetitions are of the same images, so
+            the interval counts that these could have been others.
 
     Returns:
         Those of strategies with at least two draws at each of at least two budgets.
@@ -93,11 +97,17 @@ def forecasts(comparison: Comparison, runs: pd.DataFrame, target: float) -> list
         own = runs[(runs["strategy"] == name) & runs["shots"].isin(sound)]
         table = own.pivot(index="seed", columns="shots", values="accuracy").dropna()
         if min(table.shape) > 1:
-            found.append(forecast(name, table.columns.to_numpy(), table.to_numpy(), target))
+            budgets = table.columns.to_numpy()
+            images = np.zeros((len(budgets), 0))
+            if crossed:
+                images = np.array([crossed.right(crossed.runs_of(name, shots)).mean(axis=0) for shots in budgets])
+            found.append(forecast(name, budgets, table.to_numpy(), target, images))
     return found
 
 
-def forecast(strategy: str, budgets: np.ndarray, accuracies: np.ndarray, target: float) -> Forecast:
+def forecast(
+    strategy: str, budgets: np.ndarray, accuracies: np.ndarray, target: float, images: np.ndarray | None = None
+) -> Forecast:
     """What the curve of one strategy says.
 
     Args:
@@ -105,12 +115,14 @@ def forecast(strategy: str, budgets: np.ndarray, accuracies: np.ndarray, target:
         budgets: labels per class, ascending, (budgets,) int64; at least two.
         accuracies: fractions, (draws, budgets) float64; at least two draws.
         target: the wanted accuracy, a fraction.
+        images: how often each image is right, (budgets, images) float64, if it is by chance that it is these.
     """
+    images = np.zeros((len(budgets), 0)) if images is None else images
     first, last = int(budgets[0]), int(budgets[-1])
-    tests = _back_tests(budgets, accuracies)
+    tests = _back_tests(budgets, accuracies, images)
     plain = Forecast(strategy, first, last, (np.inf, np.inf, np.inf), tests=tests)
     shots = np.union1d(np.geomspace(first, plain.limit, STEPS), [2 * last, REACH * last])
-    curves = replicates(budgets, accuracies, shots)
+    curves = replicates(budgets, accuracies, shots, images)
 
     reached = (curves >= target) & (shots <= plain.limit)
     needed = np.sort(np.where(reached.any(axis=1), shots[reached.argmax(axis=1)], np.inf))
@@ -120,24 +132,26 @@ def forecast(strategy: str, budgets: np.ndarray, accuracies: np.ndarray, target:
     return Forecast(strategy, first, last, ends, ahead if plain.says else {}, tests)
 
 
-def _back_tests(budgets: np.ndarray, accuracies: np.ndarray) -> list[BackTest]:
+def _back_tests(budgets: np.ndarray, accuracies: np.ndarray, images: np.ndarray) -> list[BackTest]:
     """Hide the largest budget, and the largest two, and forecast those within reach of what is left."""
     tests = []
     for left in range(max(len(budgets) - 2, FEWEST), len(budgets)):
         for hidden in np.flatnonzero((budgets > budgets[left - 1]) & (budgets <= REACH * budgets[left - 1])):
-            curves = np.sort(replicates(budgets[:left], accuracies[:, :left], budgets[[hidden]])[:, 0])
+            known = budgets[:left], accuracies[:, :left], budgets[[hidden]], images[:left]
+            curves = np.sort(replicates(*known)[:, 0])
             ends = float(curves[LOW]), float(curves[HIGH])
             tests.append(BackTest(int(budgets[hidden]), float(accuracies[:, hidden].mean()), *ends))
     return tests
 
 
-def replicates(budgets: np.ndarray, accuracies: np.ndarray, shots: np.ndarray) -> np.ndarray:
+def replicates(budgets: np.ndarray, accuracies: np.ndarray, shots: np.ndarray, images: np.ndarray) -> np.ndarray:
     """What the mean accuracy can be at numbers of labels, measured or not.
 
     Args:
         budgets: labels per class, ascending, (budgets,) int64.
         accuracies: fractions, (draws, budgets) float64; at least two draws.
         shots: labels per class, ascending, not below the first budget, (shots,).
+        images: how often each image is right, (budgets, images) float64; none where other images do not matter.
 
     Returns:
         Curves that never fall, (`REPLICATES`, shots) float64; beyond fewer than `FEWEST` budgets they are level.
@@ -145,6 +159,9 @@ def replicates(budgets: np.ndarray, accuracies: np.ndarray, shots: np.ndarray) -
     rng = np.random.default_rng(0)
     draws = len(accuracies)  # one less than that are drawn: then the variance of the mean is not too low
     means = accuracies[rng.integers(draws, size=(REPLICATES, draws - 1))].mean(axis=1)
+    if count := images.shape[1]:
+        others = np.random.default_rng(1).multinomial(count, np.full(count, 1 / count), REPLICATES)
+        means = np.clip(means + others @ images.T / count - images.mean(axis=1), 0, 1)
     errors = 1 - np.array([isotonic_regression(each).x for each in means])
     places, known = np.log(shots), np.log(budgets)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from transfer.evaluation.forecast import REACH, Forecast, forecasts
+from transfer.evaluation.outcomes import Correct
 from transfer.report.blocks import Entry, Section, Table, Text, plain
 from transfer.report.study import Study
 from transfer.report.words import number, percent
@@ -15,7 +16,8 @@ SILENT = "the curve does not say"
 
 def how_many_more(study: Study) -> list[Section]:
     """The forecast of every strategy that has one, with its back-test; no section where none has."""
-    found = forecasts(study.comparison, study.runs, study.target_accuracy)
+    crossed = Correct.of(study.outcomes) if study.data["target"]["folds"] else None
+    found = forecasts(study.comparison, study.runs, study.target_accuracy, crossed)
     if not found:
         return []
     last, wanted = study.comparison.shots[-1], f"{100 * study.target_accuracy:g} %"
@@ -25,8 +27,9 @@ def how_many_more(study: Study) -> list[Section]:
         [plain(each.strategy), _needed(each), *(_accuracy(each.ahead.get(shots)) for shots in ahead), _tests(each)]
         for each in found
     ]
+    over = "over the draws, on these test images" if crossed is None else "over repetitions and images"
     note = (
-        "Intervals are 95 %: over the draws, on these test images. Labels are per class, to two digits. "
+        f"Intervals are 95 %: {over}. Labels are per class, to two digits. "
         "Back-test: a number of labels that was hidden, its forecast from the smaller ones, and what was measured."
     )
     how = (
