@@ -46,7 +46,7 @@ def main() -> None:
     if facts["seen"]:
         note = (
             f"These are {counted(params.seeds, 'draw')} after results with {some([*map(str, facts['seen'])])} were "
-            "seen: the 5 % error of the verdicts does not hold. Declare split.looks before there are results."
+            "seen: the 5 % error of the verdicts is no longer guaranteed. Declare split.looks before there are results."
         )
         say(f"warning: {note}")
         facts["notes"].append(note)
