@@ -9,7 +9,7 @@ from reports import MEANS, outcomes_of, study_of, tables_in
 
 from transfer.evaluation.outcomes import Outcomes
 from transfer.report import pages
-from transfer.report.forecast import SILENT, how_many_more
+from transfer.report.forecast import NONE, how_many_more
 from transfer.report.study import Study
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -36,7 +36,7 @@ def test_every_strategy_is_told_with_its_back_test() -> None:
 
 def test_too_few_numbers_of_labels_are_interpolated_alone() -> None:
     page, table = more_of(outcomes_of({"dense_head": 0.6, "scratch": 0.3}))
-    assert set(table[["with 20", "with 40"]].to_numpy().ravel()) == {SILENT}
+    assert set(table[["with 20", "with 40"]].to_numpy().ravel()) == {NONE}
     assert set(table["back-test"]) == {"not possible"}
     assert table.loc["scratch", "labels for 65 %"] == "more than 10"
     assert "**The forecast could not be tested**" in page
@@ -53,7 +53,7 @@ def test_failed_runs_and_draws_that_not_all_budgets_have_are_left_out() -> None:
     scratch = outcomes.strategy == "scratch"
     collapsed = scratch & (outcomes.shots == 16) & (outcomes.seed == 3)
     table = more_of(dataclasses.replace(outcomes, collapsed=collapsed))[1]
-    assert table.loc["scratch", "with 64"] == SILENT  # its curve ends at 8
+    assert table.loc["scratch", "with 64"] == NONE  # its curve ends at 8
     assert table.drop("scratch").equals(whole.drop("scratch"))
 
     study = dataclasses.replace(study_of(outcomes), target_accuracy=0.65)

@@ -220,17 +220,17 @@ def test_ties_go_to_what_needs_least() -> None:
     assert result.best or f"It needs less than {comparison.best(10).strategy}, the highest (" in card
 
 
-def test_what_is_undecided_is_told_with_the_draws_that_would_tell() -> None:
+def test_what_is_undecided_is_told_with_the_draws_that_would_decide() -> None:
     comparison = comparison_of({"dense_head": 0.7, "end_to_end": 0.697, "scratch": 0.7}, within=0.0001)
     said = advice.advise(comparison, 1)
     assert re.search(
-        r"Undecided against \w+: .*\((about [\d,]+ more draws? would|more draws alone would not) tell\)", said
+        r"Undecided against \w+: .*\((about [\d,]+ more draws? would|more draws alone would not) decide\)", said
     )
     best = comparison.best(1)
     assert comparison.recommended(1).strategy == best.strategy
     if best.strategy != "scratch":
         assert "may help" in advice.headline(comparison)[1]
-    assert advice.more_draws(1) == "about 1 more draw would tell"
+    assert advice.more_draws(1) == "about 1 more draw would decide"
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +309,8 @@ def test_cautions_stand_only_where_unlabelled_images_are_used_and_nothing_checks
     ten: Study, page_of_ten: str
 ) -> None:
     few, groups = advice.cautions(ten.comparison, 7)
-    assert "With 1 label per class nothing inside the labels" in few
-    assert "can lose where the test images come from other people" in groups
+    assert "With 1 label per class there are too few labels to cross-validate" in few
+    assert "can reduce accuracy if the test images come from other people" in groups
     assert advice.cautions(ten.comparison, 0) == [few]
     assert few in page_of_ten
     assert advice.cautions(STUDY.comparison, 7) == []

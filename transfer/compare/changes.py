@@ -157,8 +157,8 @@ def _note(metric: Metric, within: float) -> str:
         signs.insert(2, f"{key('equal')}, within {in_points(within)}")
         sampled = "label draws and test images"
     return (
-        f"{'; '.join(signs)}. ± is half of the 95 % interval over {sampled}; of a difference, corrected (Holm) for all "
-        "that a revision is judged by: its verdicts hold together."
+        f"{'; '.join(signs)}. ± is half of the 95 % interval over {sampled}; intervals of differences are "
+        "Holm-corrected over all comparisons of a revision."
     )
 
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on-regression",
         action="store_true",
-        help="exit with 1 if a metric is worse, beyond the tolerance and separated from it; what is equal is not worse",
+        help="exit with 1 if a metric is significantly worse, by more than the tolerance",
     )
     parser.add_argument(
         "--tolerance",

@@ -14,7 +14,7 @@ class Metric(NamedTuple):
     Attributes:
         name: of the column.
         title: with its unit.
-        better: 1 if more is better, -1 if less is, 0 for a cost: its differences are told and not judged.
+        better: 1 if more is better, -1 if less is, 0 for a cost: its differences are reported and not judged.
         scale: what values are multiplied by to be shown: 100 for fractions.
         decimals: that are shown.
     """

@@ -141,7 +141,9 @@ def _read_revision(name: str) -> Revision:
     ]
     correct = parse_correct(results[CORRECT], runs)
     if correct is None:
-        doubts.append(f"no {CORRECT} belongs to its {RUNS}: intervals are over draws alone, and it recommends nothing")
+        doubts.append(
+            f"{CORRECT} is missing or does not match {RUNS}: intervals are over draws alone, without a recommendation"
+        )
     source_accuracy = json.loads(_read(commit, SCORES) or "{}").get("source", {}).get("accuracy")
     return Revision(name, place, runs, correct, params, stages, source_accuracy, doubts)
 

@@ -36,7 +36,7 @@ def compare(base: Revision, other: Revision, metrics: Sequence[Metric], toleranc
         One row per `metric`, `strategy` and `shots`, sorted: the means `before` and `after`, and the mean
         `difference` over the `draws` of both, float64; half of their intervals, `before_margin` and `after_margin` (at
         95 %) and `margin` (at the level that Holm's procedure gives it); the `verdict`, one of `VERDICTS`; and whether
-        it is a `regression`: worse by more than the tolerance, and separated from it.
+        it is a `regression`: significantly worse, by more than the tolerance.
     """
     groups = {group for each in (base, other) for group in zip(each.runs["strategy"], each.runs["shots"], strict=True)}
     by_image = bool(base.correct and other.correct and not has_other_test_data(base, other))

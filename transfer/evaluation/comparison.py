@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from transfer.evaluation.looks import contenders, decided_at, means_at, sound_samples
+from transfer.evaluation.looks import contenders, decided_at, means_at, samples_without_failures
 from transfer.evaluation.outcomes import COSTS, SOURCE_MODEL, UNLABELLED, Correct
 from transfer.evaluation.selection import BASELINE, CALIBRATION
 from transfer.evaluation.statistics import BETTER, EQUAL, WORSE, Sample, compare_pairs, label_equivalence
@@ -34,7 +34,7 @@ class Comparison:
         strategies: names, the baseline last.
         shots: budgets, ascending.
         seeds: the number of label draws; where looks were declared, a strategy can have fewer at a budget.
-        looks: numbers of draws after which strategies could be out, ascending; one where none could.
+        looks: numbers of draws after which strategies could be dropped, ascending; one where none could.
         within: the difference of accuracies, a fraction, up to which strategies are equal in practice.
         results: a row per budget and strategy, see `compare`.
         pairs: a row per budget and pair of strategies: `shots`, and what `compare_pairs` gives.
@@ -176,7 +176,7 @@ def compare(runs: pd.DataFrame, correct: Correct, strategies: Sequence[str], wit
     rows = {(name, count): correct.runs_of(name, count) for count in shots for name in strategies}
     samples = {group: Sample(correct.right(own)) for group, own in rows.items()}
     failed = [bool(correct.collapsed[own].any()) for own in rows.values()]
-    sound = {count: sound_samples(correct, strategies, count) for count in shots}
+    sound = {count: samples_without_failures(correct, strategies, count) for count in shots}
     seeds = runs["seed"].nunique()
     looks = correct.looks.tolist() or [seeds]  # an older revision has none
     judged = [compare_pairs(each, within, looks).assign(shots=count) for count, each in sound.items()]

@@ -1,4 +1,7 @@
-"""Declared looks: after which numbers of draws strategies can be out, and which then get further draws."""
+"""Interim looks: only strategies that are still undecided against the best get further draws.
+
+This is a group-sequential design: the looks are declared before there are results, and share the error of 5 %.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from transfer.evaluation.outcomes import SOURCE_MODEL, UNLABELLED, Correct
 from transfer.evaluation.statistics import DECIDED, Sample, compare_pairs
 
 
-def sound_samples(correct: Correct, strategies: Iterable[str], shots: int) -> dict[str, Sample]:
+def samples_without_failures(correct: Correct, strategies: Iterable[str], shots: int) -> dict[str, Sample]:
     """The accuracies of some strategies at a budget, without those of which a training failed."""
     rows = {name: correct.runs_of(name, shots) for name in strategies}
     return {name: Sample(correct.right(own)) for name, own in rows.items() if not correct.collapsed[own].any()}
@@ -37,8 +40,8 @@ def contenders(
 ) -> list[str]:
     """Of some strategies those that can still be the best, at one budget; the first is the highest so far.
 
-    At every look these are the highest of those that were left, and who is undecided against it. So one that was out
-    is not the best because the later draws, which it does not have, are harder.
+    At every look these are the highest of those that were left, and who is undecided against it. So one that was
+    dropped is not the best because the later draws, which it does not have, are harder.
 
     Args:
         means: as `means_at`, by strategy.
@@ -58,8 +61,9 @@ def contenders(
 def going_on(correct: Correct, within: float) -> dict[int, set[str]]:
     """Which strategies get the draws of the next look, by budget: those that a verdict is missing for.
 
-    The best is looked for among all strategies, those without unlabelled images, and those without a source model. Who
-    is undecided against the best of a group goes on, with it. A strategy of which a training failed is out.
+    The best is looked for among all strategies, those without unlabelled images, and those without a source model. The
+    best of a group continues, with those that are undecided against it. A strategy of which a training failed is
+    dropped.
 
     Args:
         correct: all runs so far, image by image.
@@ -68,7 +72,7 @@ def going_on(correct: Correct, within: float) -> dict[int, set[str]]:
     needs, looks = json.loads(str(correct.needs)), correct.looks.tolist()
     going = {}
     for shots in sorted({*correct.shots.tolist()}):
-        sound = sound_samples(correct, sorted(needs), shots)
+        sound = samples_without_failures(correct, sorted(needs), shots)
         means = {name: means_at(sample, looks) for name, sample in sound.items()}
         decided = decided_at(compare_pairs(sound, within, looks))
         groups = [

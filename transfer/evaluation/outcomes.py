@@ -1,4 +1,4 @@
-"""How every test image fared, beside the table of runs: what the comparison counts and the report draws."""
+"""Predictions for every test image, beside the table of runs: what the comparison counts and the report draws."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Outcomes:
         labels: true classes of the test images, (test images,) int32.
         classes: what the user calls the classes, (classes,).
         made_with: parameters and versions of every strategy, by its name, as JSON, () str.
-        looks: numbers of draws after which strategies can be out, ascending, (looks,) int32; one where none can.
+        looks: numbers of draws after which strategies can be dropped, ascending, (looks,) int32; one where none can.
     """
 
     strategy: np.ndarray

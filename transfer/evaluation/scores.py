@@ -100,7 +100,7 @@ def outcomes_of(
         predictions: by strategy.
         labels: true classes of the test images, (test images,) int32.
         classes: their names.
-        looks: numbers of draws after which strategies could be out.
+        looks: numbers of draws after which strategies could be dropped.
     """
     every = list(predictions.values())
     return Outcomes(

@@ -1,4 +1,4 @@
-"""How sure the accuracies are, and what follows from them: intervals, verdicts, label equivalence.
+"""Confidence intervals of accuracies, and what is derived from them: verdicts and label equivalence.
 
 Every draw's model is scored on the same test images, and all strategies share the label draws and the images. Both are
 samples, so an interval counts both; and differences between strategies are paired over both.
@@ -75,8 +75,8 @@ class Sample:
         return of_draws.var(axis=-1, ddof=1) / n, np.maximum(images, 0)
 
     @cached_property
-    def cautious_variances(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same as if a few more images had been seen: two that are right and two that are wrong (Agresti & Coull
+    def adjusted_variances(self) -> tuple[np.ndarray, np.ndarray]:
+        """`variances` with pseudo-observations added: two images that are right and two that are wrong (Agresti & Coull
         1998), of a difference one in favour of either (Bonett & Price 2012).
 
         Without these, a strategy that is right on each of few images would be right on all others beyond doubt.
@@ -100,7 +100,7 @@ class Sample:
         """
         if self.draws < 2:
             return np.full(self.values.shape[:-2], np.nan)
-        tail, (of_draws, of_images) = (1 + level) / 2, self.cautious_variances
+        tail, (of_draws, of_images) = (1 + level) / 2, self.adjusted_variances
         if draws is None:
             draws = np.array(self.draws)
         of_draws = of_draws * (self.draws / draws)
@@ -147,14 +147,14 @@ def holm_levels(
     waiting = list(range(len(means)))
     while waiting:
         levels[waiting] = level = 1 - alpha / (len(waiting) + others)
-        clear = [_clearness(means[i], float(differences[i].margin(level))) for i in waiting]
-        if max(clear) <= 1:
+        ratios = [_ratio(means[i], float(differences[i].margin(level))) for i in waiting]
+        if max(ratios) <= 1:
             break
-        waiting.pop(int(np.argmax(clear)))
+        waiting.pop(int(np.argmax(ratios)))
     return levels
 
 
-def _clearness(mean: float, margin: float) -> float:
+def _ratio(mean: float, margin: float) -> float:
     """How many half-widths of its interval a mean is away from 0."""
     if mean == 0:
         return 0.0

@@ -102,8 +102,8 @@ def advise(comparison: Comparison, shots: int) -> str:
 def more_draws(count: float) -> str:
     """How many draws would decide a comparison, in words."""
     if math.isinf(count):
-        return "more draws alone would not tell"
-    return f"about {count:,.0f} more draw{'' if count == 1 else 's'} would tell"
+        return "more draws alone would not decide"
+    return f"about {count:,.0f} more draw{'' if count == 1 else 's'} would decide"
 
 
 def equivalence(result: Any) -> str:
@@ -124,12 +124,11 @@ def cautions(comparison: Comparison, groups: int) -> list[str]:
     strategies, few = comparison.needing(UNLABELLED), [shots for shots in comparison.shots if shots < CHECKED]
     said = []
     if few:
-        said.append(f"With {per_class(*few)} nothing inside the labels can check whether unlabelled images help.")
-    if groups:
         said.append(
-            "Strategies with unlabelled images can lose where the test images come from other people or places than "
-            "these images."
+            f"With {per_class(*few)} there are too few labels to cross-validate whether unlabelled images help."
         )
+    if groups:
+        said.append("Unlabelled images can reduce accuracy if the test images come from other people or places.")
     return [f"**Caution.** {each}" for each in said if strategies]
 
 
@@ -139,8 +138,9 @@ def stops(comparison: Comparison) -> list[str]:
         return []
     trained, most = int(comparison.results["draws"].sum()), len(comparison.results) * comparison.looks[-1]
     said = [
-        f"Looks were declared at {listed(comparison.looks)} draws. What a look left undecided got the next draws, with "
-        f"the strategies that it learns from: {trained:,} of {most:,} trainings ({trained / most:.0%})."
+        f"Interim looks (`split.looks`) were at {listed(comparison.looks)} draws. Only strategies that were still "
+        f"undecided, and those that they learn from, got the next draws: {trained:,} of {most:,} trainings "
+        f"({trained / most:.0%})."
     ]
     results = comparison.results
     where = {draws: _places(comparison, results[results["draws"] == draws]) for draws in comparison.looks}

@@ -37,9 +37,9 @@ def choosing(study: Study) -> Section:
     )
     how = (
         f"The {comparison.seeds} draws of this study are chosen by the source model's features, as `transfer choose` "
-        "does, each out of a random half of the target's images. Here they are beside as many random images of the "
-        "same halves. Neither draw is class-balanced: labels per class is the mean. A class without a label is never "
-        "predicted, so its test images count as errors."
+        "does, each out of a random half of the target's images. They are compared with as many random "
+        "images from the same halves. Neither draw is class-balanced: labels per class is the mean. A class without a "
+        "label is never predicted, so its test images count as errors."
     )
     absent = [_absent(study.chosen, len(study.outcomes.classes), shots) for shots in comparison.shots]
     without = [

@@ -11,7 +11,7 @@ from transfer.report.blocks import Entry, Section, Table, Text, plain
 from transfer.report.study import Study
 from transfer.report.words import number, percent
 
-SILENT = "the curve does not say"
+NONE = "no forecast"
 
 
 def how_many_more(study: Study) -> list[Section]:
@@ -34,9 +34,9 @@ def how_many_more(study: Study) -> list[Section]:
     )
     how = (
         f"How many labels per class `report.target_accuracy` needs, and the accuracy with 2 and {REACH} times the "
-        "labels. Between the measured numbers of labels a smooth curve is drawn. Beyond them it goes on as a power law "
-        "whose offset the data leave partly open, so the intervals are wide. No back-test can see a bend that comes "
-        "after the last budget: a curve that turns there leaves the interval."
+        "labels. Between the measured numbers of labels a smooth curve is drawn. Beyond them it goes on as a power "
+        "law; the data determine its offset only roughly, so the intervals are wide. No back-test can see a bend that "
+        "comes after the last budget: a curve that turns there leaves the interval."
     )
     table = Table(f"Labels per class for {wanted}, and accuracy in % with more labels", head, rows, note=note)
     tells = any(each.says or math.isfinite(each.needed[0]) for each in found)
@@ -60,7 +60,7 @@ def _rounded(labels: float) -> str:
 
 
 def _accuracy(ends: tuple[float, float] | None) -> Entry:
-    return Entry(" to ".join(map(percent, ends)), ends[0]) if ends else Entry(SILENT, -math.inf)
+    return Entry(" to ".join(map(percent, ends)), ends[0]) if ends else Entry(NONE, -math.inf)
 
 
 def _tests(forecast: Forecast) -> Entry:
@@ -79,7 +79,8 @@ def _tested(found: Sequence[Forecast]) -> str:
         f"{REACH} times the one before."
     )
     if not tests:
-        return f"**The forecast could not be tested**, so {SILENT} what more labels bring. {possible}"
+        return f"**The forecast could not be tested**, so none is given. {possible}"
     inside = sum(test.inside for test in tests)
-    failed = f" Where a strategy's lay outside or was not possible, {SILENT}." if any(not e.says for e in found) else ""
+    silent = any(not each.says for each in found)
+    failed = " A strategy whose back-test failed or was not possible gets no forecast." if silent else ""
     return f"Of {len(tests)} hidden means {inside} lay inside their intervals.{failed} {possible}"

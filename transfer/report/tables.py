@@ -97,8 +97,8 @@ def gains(comparison: Comparison) -> Section:
         lambda result: Entry(equivalence(result), result.equivalent_low),
         rows,
         f"The most measured labels with which {BASELINE} is still less accurate, and the fewest with which it is more "
-        "accurate, by paired 95 % intervals. Where it gains with every label, the number lies between the two with a "
-        "probability of at least 95 %.",
+        "accurate, by paired 95 % intervals. If its accuracy never falls with more labels, the number lies between the "
+        "two with a probability of at least 95 %.",
     )
     paired = (
         "All strategies are trained on the same draws and scored on the same images, so paired differences cancel the "
@@ -132,7 +132,9 @@ def _pair_details(comparison: Comparison) -> list[Any]:
         "many would decide an undecided pair; ∞: no number of draws with these test images."
     )
     if len(comparison.looks) > 1:
-        note += " Draws: of the first look that decided the pair, or the last that judged it, as all numbers here."
+        note += (
+            " Draws: at the look that decided the pair, or the last that judged it; all numbers are over these draws."
+        )
     else:
         frame = frame.drop(columns="draws")
     table = table_of(frame, "Every pair", {"more draws": 0}, words=2, note=note)
@@ -180,6 +182,6 @@ def _labels_alone(comparison: Comparison, runs: pd.DataFrame) -> list[Text]:
         if where := [f"{count} of {draws[shots]} with {shots:,}" for shots, count in counts.sort_index().items()]:
             texts.append(
                 f"{name} used no unlabelled images in some runs, by labels per class: {listed(where)}. There, "
-                "cross-validation inside the labels found it less accurate with them, or none were left."
+                "cross-validation on the labels found that they do not help, or none were left."
             )
     return list(map(Text, texts))
