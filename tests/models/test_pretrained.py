@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_study, refused
+from model_files import section
 from scipy.special import expit, softmax
 
 from transfer.data.target import Draw
@@ -33,12 +34,6 @@ DRAW = Draw(4, 0, np.arange(8), LABELS, 2)
 
 def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(np.uint8)
-
-
-def section(path: Path | str, **values: Any) -> model_file.Params:
-    return model_file.Params(
-        **{"model": str(path), "network": "none", "range": "auto", "head": "auto", "layers": "auto"} | values
-    )
 
 
 def saved(model: keras.Model, path: Path, seed: int = 0) -> Path:
