@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer import strategies
-from transfer.console import UserError, run, say, shown
+from transfer.console import UserError, run, shown
 from transfer.data import download, split
 from transfer.data import section as data
 from transfer.data.conversion import check_counts
@@ -85,8 +85,6 @@ def _check_source(parsed: dict[str, Any], known_strategies: list[str]) -> None:
         known = proposed = cnn.feature_layers(parsed["cnn"])
     else:
         given = load_pretrained(source, shape)
-        for note in given.notes:
-            say(f"warning: {note}")
         known, proposed = nameable(given.fresh), given.layers
     for name in known_strategies:
         if (layer := getattr(parsed[name], "layer", "auto")) not in ("auto", *known):

@@ -59,12 +59,12 @@ def main() -> None:
             how_far = f"step {done.steps:,} of {done.of:,}"
             say(f"pretrain: {how_far}, loss {done.loss:.4f}, validation accuracy {done.accuracy:.4f}")
         layers = cnn.feature_layers(architecture)
-        model = Pretrained(network, without_head(network), layers, layers[len(architecture.blocks) - 1], "logits", [])
+        model = Pretrained(network, without_head(network), layers, layers[len(architecture.blocks) - 1], "logits")
         sections = {"cnn": architecture.model_dump(mode="json"), "pretrain": params.model_dump(mode="json")}
         made = made_with(sections, chosen)
 
     facts: dict = {"accuracy": None, "validation_accuracy": None, "classes": classes}
-    notes = list(model.notes)
+    notes = []
     predict = predictor(model.model)
     for key, part in (("validation_accuracy", "validation"), ("accuracy", "test")):
         if model.classes == len(classes) and len(images := source[f"{part}_images"]):

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import refused
+from model_files import section
 
 from transfer.models import model_file
 from transfer.models.applications import NETWORKS
@@ -21,11 +22,6 @@ from transfer.models.pretrained import Pretrained, load_pretrained
 
 SIDE = 32
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3)).astype(np.uint8)
-
-
-def section(model: Path | str, network: str = "none", **values: str) -> model_file.Params:
-    given = {"model": str(model), "network": network, "range": "auto", "head": "auto", "layers": "auto"}
-    return model_file.Params(**given | values)
 
 
 @pytest.fixture(scope="module")

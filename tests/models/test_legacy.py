@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import ROOT, refused
+from model_files import Change, at, change_config, section
 
 from transfer.models import model_file
 from transfer.models.backend import keras
@@ -25,12 +25,6 @@ from transfer.models.pretrained import load_pretrained
 layers = keras.layers
 SHAPE = (16, 16, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, *SHAPE)).astype(np.float32)
-
-
-def section(path: Path, **values: str) -> model_file.Params:
-    return model_file.Params(
-        **{"model": str(path), "network": "none", "range": "auto", "head": "auto", "layers": "auto"} | values
-    )
 
 
 def load(path: Path) -> keras.Model:
@@ -123,8 +117,6 @@ def test_files_are_read_as_what_they_are_by_whatever_name(keras2: Path, tmp_path
 
 # What older versions wrote, in files of Keras 3
 
-Change = Callable[[dict[str, Any]], object]  # of a configuration: of the model, of the layers inside it
-
 
 def nested() -> keras.Model:
     image = keras.Input(SHAPE)
@@ -145,13 +137,6 @@ def functional() -> keras.Model:
     image = keras.Input(SHAPE, name="image_in")
     x = layers.GlobalAveragePooling2D(name="mean")(nested()(image))
     return keras.Model(image, layers.Dense(3, name="dense")(x))
-
-
-def at(config: Any, name: str) -> dict[str, Any]:
-    """A layer by its name, wherever it is."""
-    found = [layer for layer in config["config"]["layers"] if layer["config"].get("name") == name]
-    inside = (layer for layer in config["config"]["layers"] if "layers" in layer["config"])
-    return found[0] if found else at(next(inside), name)
 
 
 def without_input(config: dict[str, Any]) -> None:
@@ -217,21 +202,12 @@ LETTERS: dict[str, tuple[Callable[[], keras.Model], str, Change]] = {
 
 
 def changed(model: keras.Model, path: Path, change: Change, version: str = "2.4.0") -> Path:
-    """Save a model, and change its configuration."""
+    """Save a model, and change its configuration and, in an HDF5 file, the version of Keras that wrote it."""
     model.save(path)
+    change_config(path, path, change)
     if path.suffix == ".h5":
         with h5py.File(path, "a") as file:
-            config = json.loads(file.attrs["model_config"])
-            change(config)
-            file.attrs["model_config"], file.attrs["keras_version"] = json.dumps(config), version
-        return path
-    with zipfile.ZipFile(path) as old:
-        members = {name: old.read(name) for name in old.namelist()}
-    config = json.loads(members["config.json"])
-    change(config)
-    with zipfile.ZipFile(path, "w") as new:
-        for name, content in members.items():
-            new.writestr(name, json.dumps(config) if name == "config.json" else content)
+            file.attrs["keras_version"] = version
     return path
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_study, refused
+from model_files import section
 from scipy.special import expit, softmax
 
 from transfer.data.target import Draw
@@ -33,12 +34,6 @@ DRAW = Draw(4, 0, np.arange(8), LABELS, 2)
 
 def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (8, *shape)).astype(np.uint8)
-
-
-def section(path: Path | str, **values: Any) -> model_file.Params:
-    return model_file.Params(
-        **{"model": str(path), "network": "none", "range": "auto", "head": "auto", "layers": "auto"} | values
-    )
 
 
 def saved(model: keras.Model, path: Path, seed: int = 0) -> Path:
@@ -364,15 +359,13 @@ def test_what_a_file_scales_by_itself_is_known_and_not_done_twice(
     agree(model, section(path, range="0-255"), lambda raw: raw)
 
 
-def test_where_a_file_may_scale_by_itself_a_range_is_taken_with_a_note(tmp_path: Path) -> None:
+def test_where_a_file_may_scale_by_itself_a_range_holds(tmp_path: Path) -> None:
     normalise = layers.Normalization()
     normalise.adapt(images(8, 8, 3) / np.float32(255))
     model = keras.Sequential([keras.Input((8, 8, 3)), normalise, layers.Conv2D(2, 3)])
     model.save(path := tmp_path / "a.keras")
-    what = agree(model, section(path, range="0-1"), lambda raw: raw / 255)
-    assert len(what.notes) == 1
-    assert f"source.range is 0-1, but {path} begins with normalization" in what.notes[0]
-    assert agree(model, section(path), lambda raw: raw).notes == []
+    agree(model, section(path, range="0-1"), lambda raw: raw / 255)
+    agree(model, section(path), lambda raw: raw)
     unscaled = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1.0, 0.0), layers.Conv2D(2, 3)])
     path = saved(unscaled, tmp_path / "b.keras")
     refused(lambda: model_file.check(section(path)), "set source.range to 0-255, 0-1 or -1-1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import zipfile
@@ -14,15 +13,15 @@ from typing import Any
 import h5py
 import pytest
 from conftest import ROOT, make_study, refused
+from model_files import at, change_archive, change_config, section
 from small_models import PREPROCESSING, SIDES
 
 from transfer.console import UserError
 from transfer.models.backend import keras
 from transfer.models.metadata import Metadata, write_metadata
-from transfer.models.model_file import Params
 from transfer.models.networks import load_model
 from transfer.models.pretrained import load_pretrained
-from transfer.models.safety import CONFIG, WEIGHTS, read_model_file
+from transfer.models.safety import WEIGHTS, read_model_file
 
 layers = keras.layers
 MARKER = "marker"  # a file that attackers' code leaves in the current folder
@@ -54,42 +53,6 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def change_archive(source: Path, path: Path, members: dict[str, bytes]) -> Path:
-    """A copy of a `.keras` file with other members."""
-    with zipfile.ZipFile(source) as old:
-        members = {name: old.read(name) for name in old.namelist()} | members
-    with zipfile.ZipFile(path, "w") as new:
-        for name, content in members.items():
-            new.writestr(name, content)
-    return path
-
-
-def change_config(good: Path, path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """A copy of the model, of the kind that the path's suffix says, with another configuration."""
-    if path.suffix == ".keras":
-        with zipfile.ZipFile(good / "model.keras") as archive:
-            config = json.loads(archive.read(CONFIG))
-        change(config)
-        return change_archive(good / "model.keras", path, {CONFIG: json.dumps(config).encode()})
-    path.write_bytes((good / "model.h5").read_bytes())
-    with h5py.File(path, "a") as file:
-        config = json.loads(file.attrs["model_config"])
-        change(config)
-        file.attrs["model_config"] = json.dumps(config)
-    return path
-
-
-def named(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """A layer of the model, or of the model inside it, by its name."""
-    inside = config["config"]["layers"]
-    found = [layer for layer in inside if layer["config"].get("name") == name]
-    return found[0] if found else named(next(layer for layer in inside if layer["config"]["name"] == "inner"), name)
-
-
-def source(path: Path) -> Params:
-    return Params(model=str(path), network="none", range="0-1", head="auto", layers="auto")
-
-
 # What a file says
 
 
@@ -97,7 +60,7 @@ def source(path: Path) -> Params:
 def test_a_file_tells_what_it_takes_and_which_keras_wrote_it(good: Path, suffix: str) -> None:
     told = read_model_file(good / f"model{suffix}")
     assert told.input_shape == (8, 8, 3)
-    assert (told.scale, told.scaled_by, told.sure) == ("inside", "rescaling", True)
+    assert (told.scale, told.scaled_by) == ("inside", "rescaling")
     assert told.keras_version == keras.__version__
 
 
@@ -129,7 +92,9 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, name: str, content: bytes 
 
 
 def test_a_model_of_a_class_of_its_own_is_refused(good: Path, tmp_path: Path) -> None:
-    path = change_config(good, tmp_path / "a.h5", lambda config: config.update(class_name="Net", config={}))
+    path = change_config(
+        good / "model.h5", tmp_path / "a.h5", lambda config: config.update(class_name="Net", config={})
+    )
     refused(lambda: read_model_file(path), "a.h5 is a Net: only sequential and functional models")
 
 
@@ -153,7 +118,7 @@ def test_other_archives_and_models_of_something_else_than_one_image_are_refused(
         )
     ):
         model.save(path := tmp_path / f"{number}.keras")
-        refused(lambda path=path: load_pretrained(source(path), (8, 8, 1)), words)
+        refused(lambda path=path: load_pretrained(section(path, range="0-1"), (8, 8, 1)), words)
 
 
 # Exploits
@@ -195,11 +160,11 @@ def planted(good: Path, path: Path, what: str) -> Path:
     name, layer, values = CODE[what]
 
     def plant(config: dict[str, Any]) -> None:
-        place = named(config, name) if name else config
+        place = at(config, name) if name else config
         place["config"].update(values)
         place.update(layer)
 
-    return change_config(good, path, plant)
+    return change_config(good / f"model{path.suffix}", path, plant)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -210,7 +175,7 @@ def test_code_that_a_model_names_is_refused_in_one_line_and_never_runs(
     """As somebody's source model, and as a model of the study that was exchanged between two stages."""
     path = planted(good, tmp_path / f"changed{suffix}", what)
     refused(lambda: read_model_file(path), f"changed{suffix}: ")
-    refused(lambda: load_pretrained(source(path), (8, 8, 3)), f"changed{suffix}: ")
+    refused(lambda: load_pretrained(section(path, range="0-1"), (8, 8, 3)), f"changed{suffix}: ")
     if suffix == ".keras":
         with contextlib.suppress(UserError):
             load_model(path)  # which may pass over what it does not need
@@ -228,7 +193,11 @@ def a_lambda(path: Path) -> Path:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_lambda_never_runs(tmp_path: Path, suffix: str) -> None:
     path = a_lambda(tmp_path / f"evil{suffix}")
-    refused(lambda: load_pretrained(source(path), (8, 8, 3)), "layer lambda", "is a Lambda, which may run code")
+    refused(
+        lambda: load_pretrained(section(path, range="0-1"), (8, 8, 3)),
+        "layer lambda",
+        "is a Lambda, which may run code",
+    )
     refused(lambda: load_model(path), "cannot be read (Requested the deserialization")
 
 

@@ -100,7 +100,7 @@ def scale_of(params: Params, file: ModelFile) -> Scale:
     Raises:
         UserError: if neither the section nor the file tells, or if they contradict each other.
     """
-    scale, scaled_by = file.scale, f"its layer {file.scaled_by}" if file.sure else ""
+    scale, scaled_by = file.scale, f"its layer {file.scaled_by}" if file.scaled_by else ""
     if scale is None and params.network != NONE:
         scale = NETWORKS[params.network].scale
         scaled_by = params.network if scale == "inside" else ""
@@ -119,13 +119,3 @@ def scale_of(params: Params, file: ModelFile) -> Scale:
             f"itself, so that {params.file} would scale twice: leave source.range at auto"
         )
     return scale
-
-
-def notes_of(params: Params, file: ModelFile) -> list[str]:
-    """What is doubtful about the section and the file, a sentence each."""
-    if params.range in (AUTO, "0-255") or file.scale != "inside":
-        return []
-    return [
-        f"source.range is {params.range}, but {params.file} begins with {file.scaled_by}, which may scale pixels too: "
-        "if it was trained on 0 to 255, set source.range to auto."
-    ]

@@ -18,7 +18,7 @@ from transfer.models.heads import as_logits, find_head
 from transfer.models.layers import FLOAT_IMAGE, choose_layers
 from transfer.models.legacy import Scale
 from transfer.models.loading import load_given, whole_cause
-from transfer.models.model_file import AUTO, Params, notes_of, read_source_file, scale_of
+from transfer.models.model_file import AUTO, Params, read_source_file, scale_of
 from transfer.models.networks import has_logits, with_head
 
 MOMENTUM = 0.9  # of batch statistics in training from scratch: Keras's 0.99 needs more steps than few labels give
@@ -47,7 +47,6 @@ class Pretrained:
         layers: the layers that features can be taken from, from the image on.
         layer: the one of these that is taken where none is asked for.
         head: the name of the layer that the head begins with, if there is one.
-        notes: what is doubtful, a sentence each.
     """
 
     model: keras.Model
@@ -55,7 +54,6 @@ class Pretrained:
     layers: list[str]
     layer: str
     head: str | None
-    notes: list[str]
 
     @property
     def classes(self) -> int:
@@ -92,7 +90,7 @@ def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
         head = keras.layers.Dense(len(bias), name="logits")
         body = with_head(body, head, name="source")
         head.set_weights([kernel, bias])
-    return Pretrained(body, fresh, layers, layer, first, notes_of(params, file))
+    return Pretrained(body, fresh, layers, layer, first)
 
 
 def _flat(model: keras.Model, shape: tuple[int, ...], scale: Scale) -> keras.Model:

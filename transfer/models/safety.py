@@ -48,8 +48,7 @@ class ModelFile:
         config: of the model, as Keras 3 reads it; None for a file of weights alone.
         input_shape: of one image, (height, width, channels) or (height, width), None where any will do.
         scale: what is to be done to raw pixels, where the file says so; `inside` where its own layers do it.
-        scaled_by: the name of the first of these layers.
-        sure: whether it is `preprocess_input` or `Rescaling` that says so, and not arithmetic whose range nobody knows.
+        scaled_by: the name of the first of these layers; empty where they are arithmetic whose range nobody knows.
         parameters: of weights alone, how many numbers they are.
         dense: of weights alone, whether a dense layer is among them.
     """
@@ -60,7 +59,6 @@ class ModelFile:
     input_shape: tuple[int | None, ...] | None = None
     scale: Scale | None = None
     scaled_by: str = ""
-    sure: bool = False
     parameters: int = 0
     dense: bool = False
 
@@ -150,23 +148,23 @@ def _of_config(text: str | bytes, path: Path, *, archive: bool, version: str) ->
             f"{path}: layer {bent[0]} is a hard_sigmoid of Keras {version or 2}, which Keras 3 computes otherwise: "
             "use a model without it"
         )
-    told = (scale, "preprocess_input", True) if scale else _own_scale(layers)
+    told = (scale, "preprocess_input") if scale else _own_scale(layers)
     shape = _input_shape(config, path)
     _check_takes_images(shape, [kind for kind, _ in layers], path)
     return ModelFile(archive, version, config, shape, *told)
 
 
-def _own_scale(layers: Sequence[tuple[str, Config]]) -> tuple[Scale | None, str, bool]:
-    """What the first layers take, `inside` for 0 to 255; the name of the one that tells; and whether that is sure."""
+def _own_scale(layers: Sequence[tuple[str, Config]]) -> tuple[Scale | None, str]:
+    """What the first layers take, `inside` for 0 to 255; and the name of the `Rescaling` that says so, if one does."""
     first = next((place for place, (kind, _) in enumerate(layers) if "Conv" in kind or "Dense" in kind), len(layers))
     scaling = [(kind, content) for kind, content in layers[:first] if kind in SCALING]
     rescaling = [content for kind, content in scaling if kind == "Rescaling"]
     factor = prod(max(map(abs, _numbers(content["scale"]))) for content in rescaling)
     if rescaling and 255 * factor <= LARGEST:
-        return "inside", rescaling[0]["name"], True
+        return "inside", rescaling[0]["name"]
     if rescaling and 1 < factor <= LARGEST:
-        return "0-1", rescaling[0]["name"], True
-    return ("inside", scaling[0][1]["name"], False) if len(scaling) > len(rescaling) else (None, "", False)
+        return "0-1", rescaling[0]["name"]
+    return "inside" if len(scaling) > len(rescaling) else None, ""
 
 
 def _numbers(value: Any) -> Iterator[float]:
