@@ -30,7 +30,7 @@ UNLIKE = (
 def main() -> None:
     """Write the features of every layer that a strategy asks for, and what linear probes on all layers predict."""
     set_threads(THREADS)
-    known = read_facts(Path("models/source.json"), "layers", "layer", "classes", "accuracy")
+    known = read_facts(Path("models/source.json"))
     asked = {str(section["layer"]) for section in read_params().values() if "layer" in section}
     wanted = sorted({known["layer"] if layer == AUTO else layer for layer in asked})
     source = load_model(Path("models/source.keras"))

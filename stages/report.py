@@ -27,7 +27,7 @@ def main() -> None:
     """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
-    data = read_facts(Path("data/about.json"), "source", "target", "notes", "draw", "seen")
+    data = read_facts(Path("data/about.json"))
     correct = replace(Correct.of(outcomes), draw=np.array(data["draw"]), seen=np.array(data["seen"], np.int32))
     write_record(RESULTS / "correct.npz", correct)
     runs = pd.read_csv(RESULTS / "cells.csv")
@@ -40,7 +40,7 @@ def main() -> None:
         outcomes=outcomes,
         probes=read_record(Path("data/probes.npz"), Probes),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
-        source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
+        source=read_facts(Path("models/source.json")),
         data=data,
         chosen=read_record(Path("data/chosen.npz"), Draws),
         controls=Correct.of(read_record(Path("data/controls.npz"), Outcomes)),
