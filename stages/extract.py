@@ -18,8 +18,8 @@ THREADS = 2  # fixed, so that the features do not depend on how many cores there
 
 NEARLY_ALL = 0.9
 ONE_CLASS = (
-    "The source model gives {:.0%} of the target's images the same one of its own classes, as models do that get other "
-    "pixels than they were trained on. Likely causes: source.range, data.target.polarity, data.target.margin."
+    "The source model gives {:.0%} of the target's images the same one of its own classes, which is typical when "
+    "pixels differ from those in training. Likely causes: source.range, data.target.polarity, data.target.margin."
 )
 UNLIKE = (
     "Of the target images that no draw labels, {:.0%} are unlike every labelled one, where 5% is usual: they may show "

@@ -254,7 +254,7 @@ def test_a_source_model_that_is_poor_on_its_own_task_is_warned_of(finished: Stud
     write_arrays(finished.root / "data/source.npz", **source)
     printed = finished.run(sys.executable, "-m", "stages.pretrain").stdout
     (note,) = json.loads(finished.read("models/source.json"))["notes"]
-    assert note.startswith("The source model is right on only ")
+    assert note.startswith("The source model has an accuracy of only ")
     assert f"warning: {note}" in printed
     finished.run("dvc", "checkout", "-q", "--force")
 
