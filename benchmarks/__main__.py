@@ -212,7 +212,7 @@ def main() -> None:
             for who, found in measure(root, size, first=turn == 0):
                 rounds[turn][who] = found
                 say(f"round {turn + 1}: {who}: {', '.join(f'{what} {value:.4g}' for what, value in found.items())}")
-            where = machine(read_facts(root / "models/source.json", "precision")["precision"])
+            where = machine(read_facts(root / "models/source.json")["precision"])
     page = write_page(where, rounds)
     say(page)
     if not options.quick:

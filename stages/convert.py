@@ -25,8 +25,8 @@ INVERTED = (
 # scikit-learn's digits, Fashion-MNIST and photographs fill all.
 UNLIKE = 0.15
 FRAME = (
-    "What is shown fills {:.0%} of the source's images, but {:.0%} of the target's (of height or width, the larger; in "
-    "the median): if it should be of one size, {}."
+    "The median object fills {:.0%} of the source's images, but {:.0%} of the target's (the larger of height and "
+    "width): if the sizes should match, {}."
 )
 EMPTY = "Most images of the {} are nearly of one colour: look at them."
 

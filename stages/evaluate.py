@@ -36,7 +36,7 @@ def main() -> None:
 
     write_table("cells", runs)
     write_table("probes", score_probes(read_record(Path("data/probes.npz"), Probes).merged(folds), labels))
-    source_accuracy = read_facts(Path("models/source.json"), "accuracy")["accuracy"]
+    source_accuracy = read_facts(Path("models/source.json"))["accuracy"]
     write_json(RESULTS / "metrics.json", headline(runs, source_accuracy))
     for file, given in (("outcomes", predictions), ("controls", controls)):
         write_record(Path(f"data/{file}.npz"), outcomes_of(given, labels, test["classes"], looks))

@@ -18,8 +18,8 @@ THREADS = 2  # fixed, so that the features do not depend on how many cores there
 
 NEARLY_ALL = 0.9
 ONE_CLASS = (
-    "The source model gives {:.0%} of the target's images the same one of its own classes, as models do that get other "
-    "pixels than they were trained on. Likely causes: source.range, data.target.polarity, data.target.margin."
+    "The source model gives {:.0%} of the target's images the same one of its own classes, which is typical when "
+    "pixels differ from those in training. Likely causes: source.range, data.target.polarity, data.target.margin."
 )
 UNLIKE = (
     "Of the target images that no draw labels, {:.0%} are unlike every labelled one, where 5% is usual: they may show "
@@ -30,7 +30,7 @@ UNLIKE = (
 def main() -> None:
     """Write the features of every layer that a strategy asks for, and what linear probes on all layers predict."""
     set_threads(THREADS)
-    known = read_facts(Path("models/source.json"), "layers", "layer", "classes", "accuracy")
+    known = read_facts(Path("models/source.json"))
     asked = {str(section["layer"]) for section in read_params().values() if "layer" in section}
     wanted = sorted({known["layer"] if layer == AUTO else layer for layer in asked})
     source = load_model(Path("models/source.keras"))

@@ -19,15 +19,13 @@ from transfer.training.threads import set_threads
 from transfer.training.trainer import Trainer
 
 MODELS = Path("models")
-POOR = (
-    "The source model is right on only {:.1%} of the test images of its own {} classes, so it has little to pass on. "
-)
+POOR = "The source model has an accuracy of only {:.1%} on its own {} classes: little can be transferred. "
 MORE = "Likely causes: wrong labels; too few images; too short a training (pretrain.least_steps, pretrain.epochs)."
 CAUSES = (
     "Likely causes: source.range; the order of data.source.classes (without one, names are sorted as text: 1, 10, 2); "
     "data.source.polarity, data.source.margin."
 )
-OTHERS = "The source model tells {} classes apart, but data.source has {}: it was not measured on them."
+OTHERS = "The source model has {} classes, but data.source has {}: it was not measured on them."
 NOT_LINEAR = "The source model was not measured on its own task: its head is more than one linear layer."
 
 

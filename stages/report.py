@@ -29,7 +29,7 @@ def main() -> None:
     """Read what was measured; write the report and its charts, and copy the recommended model."""
     params = read_section("report", Params)
     outcomes = read_record(Path("data/outcomes.npz"), Outcomes)
-    data = read_facts(Path("data/about.json"), "source", "target", "notes", "draw")
+    data = read_facts(Path("data/about.json"))
     kept = RESULTS / "correct.npz"
     correct = replace(Correct.of(outcomes), draw=np.array(data["draw"]))
     correct = correct.after(read_arrays(kept) if kept.is_file() else {})
@@ -37,7 +37,7 @@ def main() -> None:
     if len(correct.seen):
         note = (
             f"These are {counted(int(correct.looks[-1]), 'draw')} after results with {listed(correct.seen.tolist())} "
-            "were seen: the 5 % error of the verdicts does not hold. Declare split.looks before there are results."
+            "were seen: the 5 % error of the verdicts is not guaranteed. Declare split.looks before there are results."
         )
         say(f"warning: {note}")
         data["notes"].append(note)
@@ -51,7 +51,7 @@ def main() -> None:
         outcomes=outcomes,
         probes=read_record(Path("data/probes.npz"), Probes).merged(read_arrays(PROTOCOL, "folds")["folds"]),
         test_images=read_arrays(Path("data/target_test_images.npz"))["images"],
-        source=read_facts(Path("models/source.json"), "accuracy", "classes", "notes", "params", "versions"),
+        source=read_facts(Path("models/source.json")),
         data=data,
         chosen=read_record(Path("data/chosen.npz"), Draws),
         controls=Correct.of(read_record(Path("data/controls.npz"), Outcomes)),

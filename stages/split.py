@@ -21,7 +21,7 @@ def main() -> None:
     source, target = pools.values()
     parts = {"target": split.divide(target, params, "data.target")}
     parts["source"] = split.divide(source, params, "data.source", parts["target"].known)
-    facts = read_facts(DATA / "images" / "about.json", "source", "target", "notes")
+    facts = read_facts(DATA / "images" / "about.json")
     for side, part in parts.items():
         facts[side] |= {"train": len(part.train), "test": len(part.test), "how": part.how, "dropped": part.dropped}
         facts[side]["test_groups"] = len({*pools[side].groups[part.test].tolist()} - {-1})

@@ -129,7 +129,7 @@ def test_duplicates_are_refused_where_that_is_asked_for(study: Study) -> None:
     dropped = json.loads(study.read("data/about.json"))["target"]["dropped"]
     study.set(split__duplicates="refuse")
     done = study.run(sys.executable, "-m", "stages.split", code=2)
-    assert f"error: data.target: {dropped} training images repeated" in done.stderr
+    assert f"error: data.target: {dropped} training images with the same pixels" in done.stderr
     study.run("git", "checkout", "-q", "params.yaml")
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from conftest import Study
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field
@@ -119,20 +118,6 @@ def test_a_whole_number_that_may_be_a_name_must_be_in_quotes(tmp_path: Path, val
 def test_numbers_that_no_computation_can_take_are_refused(section: str, key: str, value: Any) -> None:
     with pytest.raises(UserError, match=f"{section}.{key}"):
         parse_section(section, PARAMS[section] | {key: value}, SECTIONS[section])
-
-
-def test_an_experiment_changes_no_line_but_that_of_what_it_sets(tmp_path: Path) -> None:
-    study = Study(tmp_path)
-    write(tmp_path, TEXT)
-    (tmp_path / "dvc.yaml").write_text("stages: {nothing: {cmd: python --version, params: [dense_head]}}")
-    for command in ("git init -q", "git config user.name Tester", "git config user.email tester@example.org"):
-        study.run(*command.split())
-    study.run("dvc", "init", "-q")
-    study.run("git", "add", "-A")
-    study.run("git", "commit", "-qm", "Start")
-    study.run("dvc", "exp", "run", "-S", "dense_head.units=77")
-    assert study.run("git", "diff", "--numstat", "params.yaml").stdout.split() == ["1", "1", "params.yaml"]
-    assert read_params(tmp_path / "params.yaml")["dense_head"]["units"] == 77
 
 
 KEYS = [(section, key) for section, content in PARAMS.items() for key in content]

@@ -142,21 +142,11 @@ def test_a_new_strategy_is_a_module_a_section_and_a_stage(finished: Study) -> No
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
-@pytest.mark.parametrize(
-    ("stage", "key", "value", "words"),
-    [
-        ("split", "split__shots", [1, 25], "use at most 24"),
-        ("convert", "data__target__classes", [4, 5], "source and target are both mnist, and 4 is a class of both"),
-        ("convert", "data__target__name", "mnits", "data.target.name is 'mnits', but must be 'mnist', "),
-    ],
-)
-def test_a_wrong_parameter_is_one_line_and_exit_code_2(
-    finished: Study, stage: str, key: str, value: object, words: str
-) -> None:
-    finished.set(**{key: value})
-    done = finished.run(sys.executable, "-m", f"stages.{stage}", code=2)
+def test_a_wrong_parameter_is_one_line_and_exit_code_2(finished: Study) -> None:
+    finished.set(split__shots=[1, 25])
+    done = finished.run(sys.executable, "-m", "stages.split", code=2)
     finished.run("git", "checkout", "-q", "params.yaml")
-    assert words in done.stderr
+    assert "use at most 24" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -246,7 +236,7 @@ def test_a_source_model_that_is_poor_on_its_own_task_is_warned_of(finished: Stud
     write_arrays(finished.root / "data/source.npz", **source)
     printed = finished.run(sys.executable, "-m", "stages.pretrain").stdout
     (note,) = json.loads(finished.read("models/source.json"))["notes"]
-    assert note.startswith("The source model is right on only ")
+    assert note.startswith("The source model has an accuracy of only ")
     assert f"warning: {note}" in printed
     finished.run("dvc", "checkout", "-q", "--force")
 

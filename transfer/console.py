@@ -124,7 +124,7 @@ def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[flo
     """Yield `items`, showing a bar on a terminal and a plain line at every fifth of the effort in a pipe.
 
     Args:
-        items: come when they are done.
+        items: are yielded as they complete.
         label: stands at the beginning of the bar and of the lines.
         unit: what an item is called.
         efforts: about how much time each item takes, in any unit; the time left is told from it.

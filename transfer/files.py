@@ -95,21 +95,14 @@ def zip_member(name: str) -> zipfile.ZipInfo:
     return member
 
 
-def read_facts(path: Path, *keys: str) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds a mapping.
 
-    Args:
-        path: of the file.
-        keys: which it must have.
-
     Raises:
-        UserError: if the file is missing, is not JSON, or lacks a key.
+        UserError: if the file is missing or is not JSON.
     """
     with decoding(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-    if missing := [key for key in keys if not isinstance(content, dict) or key not in content]:
-        raise UserError(f"{path} has no {missing[0]}: delete it and run `dvc repro`")
-    return content
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -203,7 +203,7 @@ def test_images_without_labels_are_all_of_a_folder_in_the_target_s_form(tmp_path
     assert (facts["title"], facts["raw"]["images"]["shape"]) == ("3 files of more", (3, 28, 28, 1))
     assert [line.split(": ", 1)[1].replace(f"{more}/", "") for line in told] == [
         "labels.csv is not read, as images there are used without labels",
-        f"{more}: passed over 1 file, no images or recordings: notes.txt",
+        f"{more}: skipped 1 file, no images or recordings: notes.txt",
     ]
     told.clear()  # the folder of the labelled images, of which the table names a few
     same = section.target.model_copy(update={"path": str(more)})

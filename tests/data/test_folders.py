@@ -73,7 +73,7 @@ def test_other_files_are_counted_and_told_but_for_what_systems_leave(
     assert len(list_files(tmp_path, KEY)) == 2
     line = capsys.readouterr().out
     assert line.count("\n") == 1
-    assert f"{KEY}: passed over 4 files" in line
+    assert f"{KEY}: skipped 4 files" in line
     assert "README, a/notes.txt, b/b.csv and 1 more" in line
 
 
@@ -83,8 +83,8 @@ def test_images_and_recordings_of_kinds_that_are_not_read_are_told_kind_by_kind(
     warnings: list[str] = []
     read(tmp_path, KEY, warnings.append)
     assert warnings == [
-        f"{KEY}: passed over 2 files ending in .heic, which is not read: save as PNG or JPEG",
-        f"{KEY}: passed over 1 file ending in .m4a, which is not read: save as WAV or FLAC",
+        f"{KEY}: skipped 2 files ending in .heic, which is not read: save as PNG or JPEG",
+        f"{KEY}: skipped 1 file ending in .m4a, which is not read: save as WAV or FLAC",
     ]
     for name in ("a", "b"):
         (tmp_path / name / "1.png").unlink()
@@ -107,7 +107,7 @@ def test_images_of_other_names_or_none_are_known_by_their_content(tmp_path: Path
 
 
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
-    refused(lambda: list_files(folder_of(tmp_path / "flat", "1.png"), KEY), KEY, "has no folders in it", "labels.csv")
+    refused(lambda: list_files(folder_of(tmp_path / "flat", "1.png"), KEY), KEY, "has no subfolders", "labels.csv")
     refused(lambda: list_files(folder_of(tmp_path / "one", "cat/1.png"), KEY), "only one class, cat")
     text = folder_of(tmp_path / "text", "cat/1.png", "dog/1.heic")
     refused(lambda: list_files(text, KEY), "text/dog holds no image or recording (png, ")
@@ -135,15 +135,6 @@ def test_a_table_names_files_labels_and_groups(tmp_path: Path) -> None:
     assert table.group.tolist() == ["", "s1", "s2"]
 
 
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_table_may_be_of_any_program(tmp_path: Path, ends: str, encoding: str, separator: str) -> None:
-    lines = ["path,label", "a.png, 猫", "b.png,NA", ""]
-    root = listed(tmp_path, *(line.replace(",", separator) for line in lines), encoding=encoding, ends=ends)
-    assert told(list_files(root, KEY), root) == [("b.png", "NA"), ("a.png", "猫")]
-
-
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -162,11 +153,11 @@ def test_a_table_may_be_of_any_program(tmp_path: Path, ends: str, encoding: str,
         (["path,label", "a.png,cat", "b.png,big,dog"], "row b.png,big,dog is too long: put what has a ',' in it"),
         (["path,label", "a.png,cat", "gone.png,dog"], "gone.png is missing"),
         (["path,label", "a.png,cat", "sub,dog"], "sub is no file"),
-        (["path,label", "a.png,cat", "b.png,dog", "./a.png,cat"], "a.png is there more than once"),
-        (["path,label", "/etc/passwd,cat"], "/etc/passwd leads out of the folder"),
-        (["path,label", "../a.png,cat"], "../a.png leads out of the folder"),
-        (["path,label", "C:\\a.png,cat"], "C:\\a.png leads out of the folder"),
-        (["path,label", "..\\a.png,cat"], "..\\a.png leads out of the folder"),
+        (["path,label", "a.png,cat", "b.png,dog", "./a.png,cat"], "a.png is listed twice"),
+        (["path,label", "/etc/passwd,cat"], "/etc/passwd is outside the folder"),
+        (["path,label", "../a.png,cat"], "../a.png is outside the folder"),
+        (["path,label", "C:\\a.png,cat"], "C:\\a.png is outside the folder"),
+        (["path,label", "..\\a.png,cat"], "..\\a.png is outside the folder"),
         (["path,label", "a.png,cat", '"b.png,dog'], "EOF inside string"),
     ],
 )
@@ -177,26 +168,30 @@ def test_a_table_that_cannot_be_used_is_one_line(tmp_path: Path, lines: list[str
 @pytest.mark.parametrize(
     ("lines", "encoding"),
     [
-        ([",path,label", "0,a.png,7", "1,b.png,007"], "utf-8"),  # as pandas numbers the rows
-        (["Path ,LABEL,,", "a.png,7,,", ",,,", "b.png,007,,", ",,,"], "utf-8"),
-        (["path\tlabel", "a.png\t7", "b.png\t007"], "utf-16"),
-        (["", "label;path", "7;a.png", "007;b.png"], "utf-16"),
+        (["path,label", "a.png, NA", "b.png,007", "sub/c.png,猫", ""], "utf-8"),
+        (["path;label", "a.png;NA", "b.png;007", "sub/c.png;猫"], "utf-8-sig"),
+        ([",path,label", "0,a.png,NA", "1,b.png,007", "2,sub/c.png,猫"], "utf-8"),  # as pandas numbers the rows
+        (["Path ,LABEL,,", "a.png,NA,,", ",,,", "b.png,007,,", "sub/c.png,猫,,", ",,,"], "utf-8"),
+        (["path\tlabel", "a.png\tNA", "b.png\t007", "sub/c.png\t猫"], "utf-16"),
+        (["", "label;path", "NA;a.png", "007;b.png", "猫;sub/c.png"], "utf-16"),
     ],
 )
-def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, lines: list[str], encoding: str) -> None:
-    root, warnings = listed(tmp_path, *lines, encoding=encoding, ends="\r\n"), []
-    assert told(list_files(root, KEY, warnings.append), root) == [("b.png", "007"), ("a.png", "7")]
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_table_may_be_of_any_program(tmp_path: Path, lines: list[str], encoding: str, ends: str) -> None:
+    root, warnings = listed(tmp_path, *lines, encoding=encoding, ends=ends), []
+    table = list_files(root, KEY, warnings.append)
+    assert told(table, root) == [("b.png", "007"), ("a.png", "NA"), ("sub/c.png", "猫")]
     assert not warnings
 
 
-def test_other_columns_are_passed_over_by_name_and_one_s_own_can_be_named(tmp_path: Path) -> None:
+def test_other_columns_are_skipped_by_name_and_one_s_own_can_be_named(tmp_path: Path) -> None:
     root, warnings = listed(tmp_path, "Image,Person,Kind,label", "a.png,x,cat,1", "b.png,y,dog,1"), []
     columns = Columns(path="image", label="kind", group="person")
     table = list_files(root, KEY, warnings.append, columns)
     assert told(table, root) == [("a.png", "cat"), ("b.png", "dog")]
     assert table.group.tolist() == ["x", "y"]
     assert len(warnings) == 1
-    assert "passed over 1 column, label: only image, kind, person are read" in warnings[0]
+    assert "skipped 1 column, label: only image, kind, person are read" in warnings[0]
     no_group = Columns(path="image", label="kind", group="people")
     refused(lambda: list_files(root, KEY, columns=no_group), "one must be people", "as data.target.columns.group")
 
@@ -329,15 +324,9 @@ def test_arrays_that_cannot_be_used_are_one_line(tmp_path: Path, arrays: dict[st
     refused(lambda: read_npz(tmp_path / "my.npz"), f"{KEY}: ", "my.npz", words)
 
 
-def test_a_file_that_is_no_npz_is_one_line_and_code_in_it_never_runs(tmp_path: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (tmp_path / "ran",)
-
+def test_a_file_that_is_no_npz_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    np.savez(path, images=IMAGES, labels=np.array([Bomb()] * 4, object))
-    refused(lambda: read_npz(path), "a.npz is no npz file of plain arrays")
-    assert not (tmp_path / "ran").exists()
+    np.savez(path, images=IMAGES, labels=[1, 2, 1, 2])
     for content in (b"<html>", path.read_bytes()[:-30], b""):
         path.write_bytes(content)
-        refused(lambda: read_npz(path), "a.npz is no npz file")
+        refused(lambda: read_npz(path), "a.npz is no npz file of plain arrays")

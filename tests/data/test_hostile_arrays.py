@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import refused
 
-from transfer.data.npz import read_pixels
+from transfer.data.npz import list_rows, read_pixels
 from transfer.files import read_array, read_arrays, write_arrays
 from transfer.training.cache import RunCache
 
@@ -75,6 +75,10 @@ def test_a_hostile_file_of_arrays_is_refused(what: str) -> None:
     ATTACKS[what](cache.path("task"))
     kept = cache.read("task")
     assert kept is None or "images" not in kept
+    write_arrays(path, labels=ARRAYS["labels"])
+    assert len(list_rows(path, "own")) == 4
+    ATTACKS[what](path)
+    refused(lambda: list_rows(path, "own"), "own")
 
 
 def test_no_code_in_an_npy_file_runs() -> None:

@@ -111,9 +111,9 @@ def test_the_shape_is_what_the_source_model_or_its_data_have(
 @pytest.mark.parametrize(
     ("changes", "model", "words"),
     [
-        (OWN_SOURCE, None, "data.pixels is auto, but nothing tells it: set it, as to [28, 28]"),
+        (OWN_SOURCE, None, "data.pixels is auto, but cannot be inferred: set it, as to [28, 28]"),
         (OWN_SOURCE | {"pixels": [28, 28]}, None, "data.colour is auto"),
-        ({"source__margin": 14}, None, "data.source.margin is 14, which leaves nothing of 28×28 pixels"),
+        ({"source__margin": 14}, None, "data.source.margin is 14, too large for 28×28 pixels"),
         ({"source__name": "none"}, None, "data.source.name is none, but source.model is none, too"),
         ({"pixels": [32, 32]}, (28, 28, 1), "ask for 32 × 32 × 1, but the source model takes 28 × 28 × 1"),
     ],

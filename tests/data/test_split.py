@@ -258,11 +258,11 @@ def test_each_image_is_trained_on_once_and_not_if_it_is_a_test_image() -> None:
     assert parts.dropped == 3
     assert parts.train.tolist() == [1, 2, 3, 5, 6, 8, 9, 10, 11]
     assert parts.test.tolist() == [12, 13, 14, 15]
-    with pytest.raises(UserError, match=r"^data.target: 3 training images repeated"):
+    with pytest.raises(UserError, match=r"^data.target: 3 training images with the same pixels after"):
         split.divide(pool, params(duplicates="refuse"), "data.target")
     others = split.digests(images[[1]])
     assert split.divide(pool, params(), "data.source", others).train.tolist() == [2, 3, 5, 6, 8, 9, 10, 11]
-    with pytest.raises(UserError, match=r"^data.source: class a has no training image, after 12 duplicates were"):
+    with pytest.raises(UserError, match=r"^data.source: class a has no training image, after dropping 12 duplicates"):
         split.divide(pool, params(), "data.source", parts.known)
 
 
@@ -282,7 +282,7 @@ def test_a_class_that_a_side_lacks_is_named() -> None:
     with pytest.raises(UserError, match=r"^data.target: class b has no test image"):
         split.divide(pool_of([3, 3], test=[2, 0]), params(), "data.target")
     pool = pool_of([1, 3], test=[1, 1])
-    with pytest.raises(UserError, match=r"class a has no training image, after 1 duplicate were dropped"):
+    with pytest.raises(UserError, match=r"class a has no training image, after dropping 1 duplicate"):
         split.divide(replace(pool, images=pool.images[[4, 1, 2, 3, 4, 5]]), params(), "data.target")
 
 

@@ -224,13 +224,13 @@ def test_what_is_undecided_is_told_with_the_draws_that_would_decide() -> None:
     comparison = comparison_of({"dense_head": 0.7, "end_to_end": 0.697, "scratch": 0.7}, within=0.0001)
     said = advice.advise(comparison, 1)
     assert re.search(
-        r"Undecided against \w+: .*\((about [\d,]+ more draws? would|more draws alone would not) decide\)", said
+        r"Undecided against \w+: .*\((about [\d,]+ more draws? would|more draws alone would not) tell\)", said
     )
     best = comparison.best(1)
     assert comparison.recommended(1).strategy == best.strategy
     if best.strategy != "scratch":
         assert "may help" in advice.headline(comparison)[1]
-    assert advice.more_draws(1) == "about 1 more draw would decide"
+    assert advice.more_draws(1) == "about 1 more draw would tell"
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def test_chosen_images_come_first_and_paths_that_are_not_there_are_told(tmp_path
     order.write_text("path,rank,why\n02.png,1,alike: 9\n../x.png,2,\n00.png,3,\n")
     said: list[str] = []
     labelling = Labelling(tmp_path, read_order(order), warn=said.append)
-    assert f"passed over 1 path not in {tmp_path}: ../x.png" in said
+    assert f"skipped 1 path not in {tmp_path}: ../x.png" in said
     assert labelling.state()["current"]["why"] == "alike: 9"
     shown = []
     while labelling.state()["current"]:

@@ -107,8 +107,8 @@ def test_of_a_folder_what_is_not_read_is_told_and_a_file_named_is_refused(
     (images / "b" / "photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     assert run("--model", model, images) == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"warning: {images}: passed over 1 file ending in .heic, which is not read: save as PNG or JPEG",
-        f"warning: {images}: passed over 1 file, no images or recordings: notes.txt",
+        f"warning: {images}: skipped 1 file ending in .heic, which is not read: save as PNG or JPEG",
+        f"warning: {images}: skipped 1 file, no images or recordings: notes.txt",
     ]
     assert run("--model", model, images / "b" / "photo.HEIC") == 2
     assert "photo.HEIC is no image or recording that can be read" in (err := capsys.readouterr().err)
@@ -293,7 +293,7 @@ def test_a_folder_gives_one_model_per_strategy_and_tells_the_best(tmp_path: Path
     refused(lambda: open_folder(tmp_path / "elsewhere"), "holds no model of this study")
 
 
-def test_a_damaged_model_in_a_folder_is_one_line_and_not_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_model_in_a_folder_is_one_line_and_not_skipped(tmp_path: Path) -> None:
     write_sides(tmp_path / "scratch.keras", "scratch")
     path = write_sides(tmp_path / "end_to_end.keras")
     path.write_bytes(path.read_bytes()[:-100])

@@ -55,14 +55,14 @@ def readable(path: Path) -> bool:
     return path.suffix.lower() in READABLE or (not path.suffix and images.is_image(path))
 
 
-def _pass_over(files: Iterable[Path], what: str, where: str, warn: Callable[[str], None]) -> None:
+def _warn_of_skipped(files: Iterable[Path], what: str, where: str, warn: Callable[[str], None]) -> None:
     """Tell how many files are of kinds that are not read, kind by kind, and of the others that they are `what`."""
     suffixes = {path: path.suffix.lower() for path in sorted(files)}
     for suffix, count in sorted(Counter(suffix for suffix in suffixes.values() if suffix in UNREAD).items()):
-        passed = f"passed over {counted(count, 'file')} ending in {suffix}, which is not read"
-        warn(f"{where}: {passed}: save as {UNREAD[suffix]}")
+        skipped = f"skipped {counted(count, 'file')} ending in {suffix}, which is not read"
+        warn(f"{where}: {skipped}: save as {UNREAD[suffix]}")
     if others := [shown(path) for path, suffix in suffixes.items() if suffix not in UNREAD]:
-        warn(f"{where}: passed over {counted(len(others), 'file')}, {what}: {some(others)}")
+        warn(f"{where}: skipped {counted(len(others), 'file')}, {what}: {some(others)}")
 
 
 def has_recordings(files: Iterable[Path]) -> bool:
@@ -77,7 +77,7 @@ def list_files(folder: Path, key: str, warn: Callable[[str], None] = say, column
         folder: that holds `labels.csv`, with the columns path (inside the folder), label, and group if wanted, and any
             others; or `<class>/…/<file>`.
         key: of the folder in the parameters, for errors, as in `data.target.path`.
-        warn: is told of files and columns that are passed over, and of a doubtful encoding.
+        warn: is told of files and columns that are skipped, and of a doubtful encoding.
         columns: what those of `labels.csv` are called.
 
     Returns:
@@ -99,13 +99,13 @@ def _by_class(folder: Path, key: str, warn: Callable[[str], None]) -> pd.DataFra
     classes = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))}
     if not classes:
         raise UserError(
-            f"{key}: {shown(folder)} has no folders in it: put your files into one for each class, or list them with "
-            f"their classes in {LABELS}"
+            f"{key}: {shown(folder)} has no subfolders: make one per class, or list your files with their classes "
+            f"in {LABELS}"
         )
     _check_no_parts(folder, classes, key)
     files = [path.relative_to(folder) for path in find_files(folder)]
     taken = [path for path in files if len(path.parts) > 1 and readable(folder / path)]
-    _pass_over({*files}.difference(taken), "no images or recordings in a class's folder", key, warn)
+    _warn_of_skipped({*files}.difference(taken), "no images or recordings in a class's folder", key, warn)
     if empty := sorted(classes.difference(path.parts[0] for path in taken)):
         raise UserError(f"{key}: {shown(folder / empty[0])} holds no image or recording ({KINDS}): add some")
     return pd.DataFrame(
@@ -148,7 +148,7 @@ def list_unlabelled(folder: Path, where: str, warn: Callable[[str], None]) -> li
     Args:
         folder: to look into.
         where: what it is called in errors and warnings, fit to stand in a line.
-        warn: is told of files that are passed over.
+        warn: is told of files that are skipped.
 
     Raises:
         UserError: if there are none.
@@ -156,10 +156,10 @@ def list_unlabelled(folder: Path, where: str, warn: Callable[[str], None]) -> li
     files = [path for path in find_files(folder) if path != folder / LABELS]
     taken = [path for path in files if readable(path)]
     others = [path.relative_to(folder) for path in {*files}.difference(taken)]
-    _pass_over(others, "no images or recordings", where, warn)
+    _warn_of_skipped(others, "no images or recordings", where, warn)
     named = [path for path in taken if _is_text(path)]
     if unnamed := [shown(path.relative_to(folder)) for path in taken if not _is_text(path)]:
-        warn(f"{where}: passed over {counted(len(unnamed), 'file')}, not named in UTF-8: {some(unnamed)}")
+        warn(f"{where}: skipped {counted(len(unnamed), 'file')}, not named in UTF-8: {some(unnamed)}")
     if not named:
         raise UserError(f"{where} holds no image or recording ({KINDS}): add some")
     return named

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 DARK, LIGHT = 85, 170  # thirds of 0..255: a border is dark below the one and light above the other
-SAMPLE = 1000  # images that tell the brightness of a border, and how far content fills the frame
+SAMPLE = 1000  # images sampled to measure the brightness of borders, and how far content fills the frame
 CONTENT = 32  # of 0..255: what differs more from the border is content, and not noise or compression
 
 

@@ -49,20 +49,20 @@ class Predictions:
 
     @classmethod
     def none(cls) -> Self:
-        """Those of a strategy that could not be run."""
+        """Predictions of a strategy that could not be run."""
         return cls(*[np.zeros(0)] * len(fields(cls)))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Those of all runs of some parts, which were made with the same."""
+        """Concatenate the runs of several predictions with the same `made_with`."""
         return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in OF_RUNS})
 
     def take(self, rows: np.ndarray | list[int]) -> Self:
-        """Those of some runs: their numbers, or whether each is taken."""
+        """Select runs, by their row numbers or by a mask."""
         return replace(self, **{name: getattr(self, name)[rows] for name in OF_RUNS})
 
     def merged(self, folds: np.ndarray) -> Self:
-        """Those of every repetition of a cross-validation, as one run: of each image by the model that lacked it.
+        """Out-of-fold predictions, a run per repetition: of each image by the model that was not trained on it.
 
         Args:
             folds: in which fold each image is tested, (repetitions, images) int32; run

@@ -1,4 +1,4 @@
-"""The section `data`: which images the source and the target task are made of, and the form that all are brought to."""
+"""The section `data`: the images of the source and target tasks, and the shape they are converted to."""
 
 from __future__ import annotations
 
@@ -190,9 +190,9 @@ class Params(Section):
         if self.colour != "auto":
             channels = COLOURS[self.colour]
         if height is None or width is None:
-            raise UserError(f"{PARAMS}: data.pixels is auto, but nothing tells it: set it, as to [28, 28]")
+            raise UserError(f"{PARAMS}: data.pixels is auto, but cannot be inferred: set it, as to [28, 28]")
         if channels is None:
-            raise UserError(f"{PARAMS}: data.colour is auto, but nothing tells it: set it to grey or rgb")
+            raise UserError(f"{PARAMS}: data.colour is auto, but cannot be inferred: set it to grey or rgb")
         shape = height, width, channels
         if model and any(takes not in (None, asked) for takes, asked in zip(model, shape, strict=True)):
             asked, takes = (" × ".join(str(length or "any") for length in lengths) for lengths in (shape, model))
@@ -202,7 +202,7 @@ class Params(Section):
             )
         for key, margin in (("data.source", self.source.margin), ("data.target", self.target.margin)):
             if 2 * margin >= min(height, width):
-                raise UserError(f"{PARAMS}: {key}.margin is {margin}, which leaves nothing of {height}×{width} pixels")
+                raise UserError(f"{PARAMS}: {key}.margin is {margin}, too large for {height}×{width} pixels")
         return shape
 
     def _spectrogram(self) -> ModelShape:

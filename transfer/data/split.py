@@ -100,7 +100,7 @@ class Parts:
     Attributes:
         train: rows to train on, ascending, int64.
         test: rows to test on, likewise.
-        dropped: how many images were left out, as they are there before, or are test images, or others'.
+        dropped: how many training images were left out, as duplicates of another, of a test image, or of others.
         how: where the test images come from, in words.
         known: digests of the whole pool, as `digests` gives them.
         folds: in which fold each image is tested, in each of as many repetitions as there are seeds, (repetitions,
@@ -118,8 +118,8 @@ class Parts:
 def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = None) -> Parts:
     """Divide a pool: by what the data say, else by the seed, class by class, and groups whole.
 
-    Of few target images without test images all are for both, to be cross-validated. To train on, each image is there
-    once, and not if it is a test image; the same are those with the same pixels.
+    A small target set without test images is cross-validated as a whole. Duplicates, which have the same pixels, and
+    test images are removed from the training images.
 
     Args:
         pool: to divide.
@@ -159,15 +159,15 @@ def divide(pool: Pool, params: Params, key: str, others: np.ndarray | None = Non
     train = train[~np.isin(known[train], hidden)]
     dropped = among - len(train)
     if dropped and params.duplicates == "refuse":
-        also = "the test images" if others is None else "the test images or the target's"
+        also = "a test image" if others is None else "a test image or one of the target's"
         raise UserError(
-            f"{key}: {counted(dropped, 'training image')} repeated, or also among {also}, pixel by pixel after "
-            "preprocessing: remove duplicates, or set split.duplicates to drop"
+            f"{key}: {counted(dropped, 'training image')} with the same pixels after preprocessing as another or as "
+            f"{also}: remove duplicates, or set split.duplicates to drop"
         )
     for rows, what in ((train, "training"), (test, "test")):
         counts = np.bincount(pool.labels[rows], minlength=len(pool.classes))
         if not counts.all():
-            why = f", after {counted(dropped, 'duplicate')} were dropped" if dropped else ""
+            why = f", after dropping {counted(dropped, 'duplicate')}" if dropped else ""
             raise UserError(
                 f"{key}: class {pool.classes[counts.argmin()]} has no {what} image{why}: add some, or leave the class "
                 f"out of {key}.classes"

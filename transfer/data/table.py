@@ -53,7 +53,7 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
             )
     if others := [name for name, column in zip(headers, table, strict=True) if name and not column]:
         read = ", ".join(shown(name) for name in called.values())
-        warn(f"{where}: passed over {counted(len(others), 'column')}, {shown(some(others))}: only {read} are read")
+        warn(f"{where}: skipped {counted(len(others), 'column')}, {shown(some(others))}: only {read} are read")
     table = table[["path", "label"]].assign(group=table.get("group", ""))
     table[["label", "group"]] = table[["label", "group"]].apply(lambda column: column.str.strip())
     table["path"] = [_inside(folder, path, where) for path in table.path]
@@ -62,7 +62,7 @@ def read_table(folder: Path, key: str, warn: Callable[[str], None], columns: Col
             f"{where}: {counted(len(unlabelled), 'row')} without a label, {shown(some(unlabelled))}: add it"
         )
     if twice := table.path[table.path.duplicated()].tolist():
-        raise UserError(f"{where}: {shown(twice[0])} is there more than once: name it once")
+        raise UserError(f"{where}: {shown(twice[0])} is listed twice: remove one")
     return table
 
 
@@ -112,7 +112,7 @@ def _inside(folder: Path, path: str, where: str) -> str:
     """A path of a table, inside its folder, with slashes and without space around it where that file exists."""
     usual, slashed = PurePath(path.strip()), PureWindowsPath(path.strip())
     if usual.is_absolute() or slashed.drive or slashed.root or ".." in (*usual.parts, *slashed.parts):
-        raise UserError(f"{where}: {shown(path)} leads out of the folder: write it from there on, as cat/1.png")
+        raise UserError(f"{where}: {shown(path)} is outside the folder: write it relative to the folder, as cat/1.png")
     for inside in (PurePath(path), usual, slashed):
         if (folder / inside).is_file():
             return inside.as_posix()

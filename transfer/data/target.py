@@ -193,7 +193,7 @@ def cross_validated(
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws in the place of a target's own; of no image where those hold. Attributes as of `Target`."""
+    """Draws that replace the target's own; empty if there are none. Attributes as of `Target`."""
 
     draws: np.ndarray
     labels: np.ndarray

@@ -109,7 +109,7 @@ def _chunks(predict: Callable[[np.ndarray], list[np.ndarray]], images: np.ndarra
 
 def chosen_layer(path: Path, layer: str) -> str:
     """The name of the layer that `auto` stands for in a folder of features; any other layer is itself."""
-    return read_facts(path / "layers.json", AUTO)[AUTO] if layer == AUTO else layer
+    return read_facts(path / "layers.json")[AUTO] if layer == AUTO else layer
 
 
 def read_features(path: Path, layer: str) -> Features:

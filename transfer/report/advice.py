@@ -102,8 +102,8 @@ def advise(comparison: Comparison, shots: int) -> str:
 def more_draws(count: float) -> str:
     """How many draws would decide a comparison, in words."""
     if math.isinf(count):
-        return "more draws alone would not decide"
-    return f"about {count:,.0f} more draw{'' if count == 1 else 's'} would decide"
+        return "more draws alone would not tell"
+    return f"about {count:,.0f} more draw{'' if count == 1 else 's'} would tell"
 
 
 def equivalence(result: Any) -> str:
@@ -124,9 +124,7 @@ def cautions(comparison: Comparison, groups: int) -> list[str]:
     strategies, few = comparison.needing(UNLABELLED), [shots for shots in comparison.shots if shots < CHECKED]
     said = []
     if few:
-        said.append(
-            f"With {per_class(*few)} there are too few labels to cross-validate whether unlabelled images help."
-        )
+        said.append(f"With {per_class(*few)} nothing inside the labels can check whether unlabelled images help.")
     if groups:
         said.append("Unlabelled images can reduce accuracy if the test images come from other people or places.")
     return [f"**Caution.** {each}" for each in said if strategies]

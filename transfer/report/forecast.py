@@ -34,9 +34,9 @@ def how_many_more(study: Study) -> list[Section]:
     )
     how = (
         f"How many labels per class `report.target_accuracy` needs, and the accuracy with 2 and {REACH} times the "
-        "labels. Between the measured numbers of labels a smooth curve is drawn. Beyond them it goes on as a power "
-        "law; the data determine its offset only roughly, so the intervals are wide. No back-test can see a bend that "
-        "comes after the last budget: a curve that turns there leaves the interval."
+        "labels. Between the measured numbers of labels a smooth curve is drawn. Beyond them it goes on as a power law "
+        "whose offset the data leave partly open, so the intervals are wide. No back-test can see a bend that comes "
+        "after the last budget: a curve that turns there leaves the interval."
     )
     table = Table(f"Labels per class for {wanted}, and accuracy in % with more labels", head, rows, note=note)
     tells = any(each.says or math.isfinite(each.needed[0]) for each in found)

@@ -97,7 +97,7 @@ def gains(comparison: Comparison) -> Section:
         lambda result: Entry(equivalence(result), result.equivalent_low),
         rows,
         f"The most measured labels with which {BASELINE} is still less accurate, and the fewest with which it is more "
-        "accurate, by paired 95 % intervals. If its accuracy never falls with more labels, the number lies between the "
+        "accurate, by paired 95 % intervals. Where it gains with every label, the number lies between the "
         "two with a probability of at least 95 %.",
     )
     paired = (
@@ -182,6 +182,6 @@ def _labels_alone(comparison: Comparison, runs: pd.DataFrame) -> list[Text]:
         if where := [f"{count} of {draws[shots]} with {shots:,}" for shots, count in counts.sort_index().items()]:
             texts.append(
                 f"{name} used no unlabelled images in some runs, by labels per class: {listed(where)}. There, "
-                "cross-validation on the labels found that they do not help, or none were left."
+                "cross-validation inside the labels found it less accurate with them, or none were left."
             )
     return list(map(Text, texts))

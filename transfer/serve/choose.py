@@ -146,7 +146,7 @@ def _compute_features(_key: list[str], files: Sequence[Path], form: Preprocessin
     from transfer.models.pretrained import load_pretrained
 
     if given.file == SOURCE:
-        model, layer = load_model(SOURCE), read_facts(SOURCE.with_suffix(".json"), "layer")["layer"]
+        model, layer = load_model(SOURCE), read_facts(SOURCE.with_suffix(".json"))["layer"]
     else:
         taken = load_pretrained(given, form.shape)
         model, layer = taken.model, taken.layer

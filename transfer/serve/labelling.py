@@ -41,7 +41,7 @@ class Labelling:
             folder: of the images.
             order: paths of those that come first, and why each does; the others follow by path.
             columns: names of the columns of `labels.csv`.
-            warn: is told of what is passed over, and of the form in which `labels.csv` will be written.
+            warn: is told of what is skipped, and of the form in which `labels.csv` will be written.
 
         Raises:
             UserError: if there is no image, or a `labels.csv` that cannot be read.
@@ -64,7 +64,7 @@ class Labelling:
         self._classes = sorted({unicodedata.normalize("NFC", label) for label in labels.values()})
         numbers = {path: number for number, path in enumerate(self.paths)}
         if missing := [path for path in self._why if path not in numbers]:
-            warn(f"passed over {counted(len(missing), 'path')} not in {shown(folder)}: {shown(some(missing))}")
+            warn(f"skipped {counted(len(missing), 'path')} not in {shown(folder)}: {shown(some(missing))}")
         self._first = [numbers[path] for path in self._why if path in numbers]
         ordered = dict.fromkeys([*self._first, *range(len(self.paths))])
         self._waiting = deque(number for number in ordered if self.paths[number] not in labels)

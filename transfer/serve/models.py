@@ -107,7 +107,7 @@ def open_model(path: Path) -> Model:
 def open_folder(folder: Path) -> tuple[list[Model], str]:
     """Load the models of a folder, by the names of their files, and tell which is the best.
 
-    Files that do not say what they are, such as that of the source model, are passed over.
+    Files that do not say what they are, such as that of the source model, are skipped.
 
     Returns:
         One model per strategy; the strategy whose model is in `best.keras`, empty if there is no such file.

@@ -87,7 +87,7 @@ class Task:
 
     def under_own_head(self) -> Network | None:
         """The source model, from raw images to logits of the target's classes; None where it does not know them."""
-        known = read_facts(self.models / "source.json", "classes")["classes"]
+        known = read_facts(self.models / "source.json")["classes"]
         return under_own_head(self.source(), known, self.target.classes.tolist())
 
     @property
@@ -103,7 +103,7 @@ class Task:
 
     def untrained(self) -> keras.Model:
         """The layers of the source model without its weights and its head."""
-        return keras.Model.from_config(read_facts(self.models / "network.json", "layers"))
+        return keras.Model.from_config(read_facts(self.models / "network.json"))
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """The images to draw from, and those to give probabilities for, (n, height, width, channels) uint8 each."""
