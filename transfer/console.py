@@ -137,7 +137,7 @@ def progress(items: Iterable[Item], label: str, unit: str, efforts: Sequence[flo
         spent, said = 0.0, 0
         for done, (item, effort) in enumerate(zip(items, efforts, strict=True), 1):
             spent += effort
-            state = f"{done} of {counted(total, unit)}"
+            state = f"{done:,} of {counted(total, unit)}"
             bar.set_postfix_str(state, refresh=False)
             bar.update(effort)
             fifths = 5 if done == total else int(spent * 5 / whole)  # rounding must not cost the last line

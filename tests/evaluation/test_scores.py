@@ -198,3 +198,14 @@ def test_results_with_other_numbers_of_draws_that_were_seen_before_are_kept_in_m
     ):
         assert now.after(vars(before)).seen.tolist() == seen
     assert study(3).after({}).seen.tolist() == study(3).after({"seed": np.arange(2)}).seen.tolist() == []
+
+
+def test_a_run_that_is_right_has_not_failed_where_nearly_all_images_are_of_one_class() -> None:
+    """As in cross-validation, which has no calibration images to tell it by."""
+    labels = np.repeat(np.array([0, 1], np.int32), [300, 3])
+    given = predictions([(1, 0), (1, 1)], images=303)
+    right, constant = np.eye(3, dtype=np.float32)[labels], np.eye(3, dtype=np.float32)[0 * labels]
+    given = replace(given, probabilities=np.stack([right, constant]), calibration=given.calibration[:, :0])
+    given = replace(given, calibration_labels=given.calibration_labels[:, :0])
+    assert given.collapsed.tolist() == [True, True]
+    assert outcomes_of({"a": given}, labels, np.arange(3), np.array([2])).collapsed.tolist() == [False, True]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from transfer.console import UserError
-from transfer.data.predictions import Predictions
+from transfer.data.predictions import NEARLY_EVERY, Predictions
 from transfer.evaluation import metrics
 from transfer.evaluation.outcomes import COSTS, Outcomes, Probes
 
@@ -107,7 +107,7 @@ def outcomes_of(
         strategy=np.repeat(list(predictions), [len(given.shots) for given in every]),
         shots=np.concatenate([given.shots for given in every]),
         seed=np.concatenate([given.seed for given in every]),
-        collapsed=np.concatenate([given.collapsed for given in every]),
+        collapsed=np.concatenate([given.collapsed & _gives_one_class(given, labels) for given in every]),
         predicted=np.concatenate([given.probabilities.argmax(axis=-1).astype(np.int16) for given in every]),
         confidence=np.concatenate([given.probabilities.max(axis=-1) for given in every]),
         scaled=np.concatenate([temperature_scale(given)[1].max(axis=-1).astype(np.float32) for given in every]),
@@ -116,6 +116,18 @@ def outcomes_of(
         made_with=np.array(json.dumps({name: json.loads(str(given.made_with)) for name, given in predictions.items()})),
         looks=looks,
     )
+
+
+def _gives_one_class(predictions: Predictions, labels: np.ndarray) -> np.ndarray:
+    """Whether a run gives nearly every image the same class where all true classes count the same, (runs,) bool.
+
+    The test images themselves can be of one class nearly all, as calibration images cannot: cross-validation has none.
+    """
+    predicted = predictions.probabilities.argmax(axis=2)[..., np.newaxis] == np.arange(
+        predictions.probabilities.shape[2]
+    )
+    shares = np.mean([predicted[:, labels == name].mean(axis=1) for name in np.unique(labels)], axis=0)
+    return shares.max(axis=1) >= NEARLY_EVERY
 
 
 def score_probes(probes: Probes, labels: np.ndarray) -> pd.DataFrame:

@@ -103,6 +103,8 @@ def _read_params(model: str, network: str | None, *, recordings: bool) -> tuple[
     params = parse_section("data", content["data"], data.Params)
     given = parse_section("source", content["source"], model_file.Params)
     if Path(model) == SOURCE:
+        if network:
+            raise UserError("--network is the network of a --model: name that as well, as in --model imagenet")
         check_there(SOURCE)
         warn_of_others([SOURCE])
     else:

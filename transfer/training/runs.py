@@ -121,7 +121,8 @@ def train_runs(
     else:
         made, model_bytes = json.loads(str(before.made_with)), int(before.model_bytes[0])
     predictions = gather(target, [runs[number] for number in range(len(draws))], made, model_bytes)
-    if count := int(predictions.collapsed.sum()):
+    balanced = predictions.calibration.shape[1] > 0  # which tells it without test labels; else the report tells
+    if balanced and (count := int(predictions.collapsed.sum())):
         say(
             f"warning: {strategy}: in {counted(count, 'run')} nearly every image gets the same class: training failed. "
             f"Change section {strategy} of params.yaml, most likely its peak_rate"
