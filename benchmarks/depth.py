@@ -84,7 +84,7 @@ def main() -> None:
             for rate in dict.fromkeys([params.suited_to(network).peak_rate, *rates]):
                 fit = fine_tuning.start(
                     network=network,
-                    begin=fine_tuning.at_random if strategy == "scratch" else fine_tuning.as_given,
+                    initial_weights=fine_tuning.at_random if strategy == "scratch" else fine_tuning.as_given,
                     images=target.images,
                     to_predict=images[scored],
                     params=params.model_copy(update={"peak_rate": rate}),

@@ -38,14 +38,12 @@ def study() -> tuple[Target, Callable[[str], Callable[[], Callable[[Draw], Run]]
     source.set_weights(fresh_weights(source, source.get_weights(), 0))
     common = {"params": TUNING, "precision": "float32", "images": target.images, "to_predict": target.images}
     features = Features(*[target.images.reshape(len(target.images), -1).astype(np.float32) / 255] * 2)
+    tuned, untrained = end_to_end.network(source, 3), scratch.network(without_head(source), 3)
+    tune = partial(fine_tuning.start, **common)
     starts = {
         "dense_head": partial(dense_head.start, features=features, classes=3, params=HEAD, precision="float32"),
-        "end_to_end": partial(
-            fine_tuning.start, begin=fine_tuning.as_given, network=end_to_end.network(source, 3), **common
-        ),
-        "scratch": partial(
-            fine_tuning.start, begin=fine_tuning.at_random, network=scratch.network(without_head(source), 3), **common
-        ),
+        "end_to_end": partial(tune, network=tuned, initial_weights=fine_tuning.as_given),
+        "scratch": partial(tune, network=untrained, initial_weights=fine_tuning.at_random),
     }
     return target, starts.__getitem__
 

@@ -28,7 +28,7 @@ def test_what_is_unlike_the_training_images_is_told_by_kind(tmp_path: Path) -> N
     path = write_familiar(tmp_path / "x.keras")
     lying = bars(2).transpose(0, 2, 1, 3)
     images = np.concatenate([lying, 255 - bars(1), np.full_like(lying[:1], 3), bars(1) // 2 + 40])
-    kinds = ("on a light background", "nearly blank", "on another background", "further from every class than 95%")
+    kinds = ("on a light background", "nearly blank", "on another background", "farther from every class than 95%")
     told = [[any(words.startswith(kind) for words in each) for kind in kinds] for each in doubted(path, images)]
     light, blank, other = np.eye(3, dtype=bool).tolist()
     assert [each[:3] for each in told] == [[False] * 3, [False] * 3, light, blank, other]
@@ -42,7 +42,7 @@ def test_what_moves_a_network_little_is_not_familiar_for_that(tmp_path: Path) ->
     parts = np.random.default_rng(0).uniform(0.1, 1, (400, 1, 1, 1))
     known = Familiarity.of(path, (images * parts).astype(np.uint8), np.zeros(0, int))
     write_metadata(path, read_metadata(path), known)
-    assert all("further" in " ".join(each) for each in doubted(path, bars(20).transpose(0, 2, 1, 3) // 8))
+    assert all("farther" in " ".join(each) for each in doubted(path, bars(20).transpose(0, 2, 1, 3) // 8))
 
 
 def test_the_number_of_threads_changes_no_bit(tmp_path: Path) -> None:

@@ -174,8 +174,8 @@ def tuned(name: str, network: networks.Network, path: Path) -> tuple[Run, keras.
     """Train every layer, export the model, and load that with plain Keras."""
     raw = images(12, 12, 3)
     common = {"images": raw, "to_predict": raw, "params": TUNING, "precision": "float32"}
-    begin = fine_tuning.at_random if name == "scratch" else fine_tuning.as_given
-    run = fine_tuning.start(network=network, begin=begin, **common)(DRAW)
+    initial_weights = fine_tuning.at_random if name == "scratch" else fine_tuning.as_given
+    run = fine_tuning.start(network=network, initial_weights=initial_weights, **common)(DRAW)
     fine_tuning.export(run.weights, path, network=network)
     exported = keras.models.load_model(path)
     np.testing.assert_allclose(exported.predict(raw, verbose=0), run.probabilities, atol=1e-5)

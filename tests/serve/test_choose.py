@@ -97,13 +97,15 @@ def test_a_model_of_ones_own_is_taken_over_and_checked(here: Path, network: cnn.
     save_model(here / "mine.keras", network)
     choose(3, "--from", "photos", "--model", "mine.keras", "--output", "own.csv")
     assert len(rows_of(here / "own.csv")) == 3
-    refused(lambda: choose(3, "--from", "photos", "--model", "other.keras"), "--model is other.keras", "no file")
+    refused(
+        lambda: choose(3, "--from", "photos", "--model", "other.keras"), "--model is other.keras", "which is not a file"
+    )
     (here / "mine.keras").write_bytes(b"no model")
     refused(lambda: choose(3, "--from", "photos", "--model", "mine.keras"), "mine.keras")
 
 
 def test_mistakes_are_one_line(here: Path) -> None:
-    refused(lambda: choose(3, "--from", "nowhere"), "nowhere is no folder")
+    refused(lambda: choose(3, "--from", "nowhere"), "nowhere is not a folder")
     refused(lambda: choose(0, "--from", "photos"), "COUNT is 0")
     (here / "empty").mkdir()
     refused(lambda: choose(3, "--from", "empty"), "empty holds no image")

@@ -108,7 +108,7 @@ def test_a_converter_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.
 def test_nothing_that_is_there_is_overwritten(there: str, tmp_path: Path) -> None:
     (tmp_path / there).write_text("mine")
     model = write_sides(tmp_path / "model.keras")
-    refused(lambda: export.export(model, "savedmodel", tmp_path / "out"), f"{there} is there already: delete it")
+    refused(lambda: export.export(model, "savedmodel", tmp_path / "out"), f"{there} already exists: delete it")
     assert (tmp_path / there).read_text() == "mine"
 
 

@@ -166,7 +166,7 @@ def test_chosen_images_come_first_and_paths_that_are_not_there_are_told(tmp_path
 def test_an_answer_to_an_image_that_does_not_wait_and_one_that_is_no_name_change_nothing(tmp_path: Path) -> None:
     fill(tmp_path, 2)
     labelling = Labelling(tmp_path)
-    refused(lambda: labelling.answer(1, "cat"), "another page has gone on")
+    refused(lambda: labelling.answer(1, "cat"), "another tab has moved on")
     refused(lambda: labelling.answer(0, " "), "write a name")
     refused(lambda: labelling.answer(0, "a\nb"), "write a name")
     assert not (tmp_path / "labels.csv").exists()
@@ -357,7 +357,7 @@ def test_the_command_says_what_comes_first_and_ends_with_ctrl_c(tmp_path: Path) 
     ) as process:
         assert process.stdout is not None
         first, second = process.stdout.readline(), process.stdout.readline()
-        found = re.fullmatch(r"label them on http://127\.0\.0\.1:(\d+)/ until Ctrl-C\n", second)
+        found = re.fullmatch(r"labelling page at http://127\.0\.0\.1:(\d+)/; Ctrl-C stops it\n", second)
         assert found, second
         assert json.loads(Server(int(found[1])).ask("GET", "/state")[2])["current"]["path"] == "02.png"
         process.send_signal(signal.SIGINT)

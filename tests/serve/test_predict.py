@@ -132,12 +132,14 @@ def test_what_is_unlike_the_training_images_is_told_and_inverting_and_centring_m
     asked = answers(capsys, "--model", path, photo)["files"][0]
     assert told == [f"warning: {photo} is {each}" for each in asked["warnings"]]
     mended = answers(capsys, "--model", path, photo, "--invert", "--centre")["files"][0]
-    assert [each for each in mended["warnings"] if not each.startswith("further")] == []  # none stood in the middle
+    assert [each for each in mended["warnings"] if not each.startswith("farther")] == []  # none stood in the middle
 
 
 def test_a_file_that_is_no_model_is_named_and_not_to_be_deleted(images: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("mine")
-    refused(lambda: run("--model", tmp_path / "notes.md", images), "notes.md is no .keras file: give a strategy's name")
+    refused(
+        lambda: run("--model", tmp_path / "notes.md", images), "notes.md is not a .keras file: give a strategy's name"
+    )
 
 
 def test_a_model_without_such_statistics_warns_of_nothing(

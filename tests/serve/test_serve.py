@@ -173,13 +173,13 @@ def test_another_host_is_served_under_any_name_with_a_warning(folder: Path) -> N
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.fullmatch(r"end_to_end, scratch answer on http://0\.0\.0\.0:(\d+)/ until Ctrl-C\n", line)
+        found = re.fullmatch(r"serving end_to_end, scratch at http://0\.0\.0\.0:(\d+)/; Ctrl-C stops it\n", line)
         assert found, line
         assert predict(Server(int(found[1])), LEFT, Host="my-machine.local")[0] == 200
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err == "warning: with --host 0.0.0.0 whoever reaches this machine can use the page\n"
+    assert err == "warning: with --host 0.0.0.0, anyone who can reach this machine can use the page\n"
 
 
 # A browser.
@@ -264,7 +264,7 @@ def test_the_page_names_the_classes_and_doubts_what_is_unlike_them(opened: Open,
     page.locator("#centre").uncheck()
     draw(page, (0.1, 0.5), (0.9, 0.5))
     says(page, "This looks unlike everything that the models were trained on. The nearest is ")
-    assert "The image is further from every class than 95% of" in page.locator("#warnings").inner_text()
+    assert "The image is farther from every class than 95% of" in page.locator("#warnings").inner_text()
     drop(page, png(bars(1, 28)[0, ..., 0]), "left.png", "image/png")
     says(page, "All 2 models say left")
     assert not page.locator("#warnings").is_visible()

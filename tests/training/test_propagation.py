@@ -16,7 +16,7 @@ from small_runs import TARGET, fake_run
 from transfer.data.predictions import Predictions
 from transfer.data.target import Draw, Draws, write_target
 from transfer.files import write_record
-from transfer.training.distillation import taught, with_pool
+from transfer.training.distillation import pseudo_labelled_draws, with_pool
 from transfer.training.propagation import classify, laplacian, spread
 from transfer.training.runs import gather
 from transfer.training.task import Task
@@ -156,10 +156,13 @@ def test_networks_are_taught_the_classes_of_the_highest_mean_and_no_member_may_l
     for name, each in (("a", first), ("b", unsure)):
         write_predictions(tmp_path, name, np.concatenate([each, 1 - each], axis=2))
     task = Task("float32", tmp_path / "data", tmp_path / "models")
-    for given, own, probable in zip(taught(task, ["a", "b"]), TARGET.runs(), first[..., 0], strict=True):
+    for given, own, probable in zip(pseudo_labelled_draws(task, ["a", "b"]), TARGET.runs(), first[..., 0], strict=True):
         assert given.rows.tolist() == [0, 1, 2, 3, 4, 5]
         expected = np.where((probable + np.float32(0.4)) / 2 >= 0.5, 0, 1)
         expected[own.rows] = own.labels
         assert given.labels.tolist() == expected.tolist()
     write_record(tmp_path / "data/predictions/b.npz", Predictions.none())
-    refused(lambda: taught(task, ["a", "b"]), "b is a member, but was not run: the source model does not know the")
+    refused(
+        lambda: pseudo_labelled_draws(task, ["a", "b"]),
+        "b is a member, but was not run: the source model does not know the",
+    )

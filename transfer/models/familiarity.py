@@ -1,4 +1,4 @@
-"""What a study's training images look like, kept with each model, so that what is unlike them can be told.
+"""Statistics of the training images, saved with each model, to detect out-of-distribution images.
 
 How far an image is from all classes is its Mahalanobis distance to the nearest class mean (Lee et al. 2018) between the
 numbers that the last dense layer takes, brought to length 1 for every image (Mueller & Hein 2025), with the covariance

@@ -39,11 +39,11 @@ def find_head(model: keras.Model, wanted: str, path: Path) -> Head:
     tail = line[end:]
     pooled = next((place for place, layer in enumerate(tail) if type(layer).__name__ == POOLING), 0)
     activations = [activation_of(layer) for layer in tail]
-    bent = not {*activations[:pooled]} <= {"linear"}  # then the mean comes after, not before
-    probable = {*activations} <= {"linear", "sigmoid", "softmax"}
+    nonlinear = not {*activations[:pooled]} <= {"linear"}  # then the mean comes after, not before
+    only_probabilities = {*activations} <= {"linear", "sigmoid", "softmax"}
     softmax = [name for name in activations if name != "linear"][-1:] == ["softmax"]
-    classifies = _is_classifier(tail[0], pooled=pooled > 0) and (probable or softmax)
-    logits = tail[0] if classifies and probable and not bent and _is_linear_map(tail[0]) else None
+    classifies = _is_classifier(tail[0], pooled=pooled > 0) and (only_probabilities or softmax)
+    logits = tail[0] if classifies and only_probabilities and not nonlinear and _is_linear_map(tail[0]) else None
     if wanted != AUTO:
         if wanted not in names or isinstance(line[names.index(wanted) + 1].input, list):
             shown = ", ".join(names[-20:])

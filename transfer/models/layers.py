@@ -51,8 +51,8 @@ def find_layers(body: keras.Model) -> tuple[list[str], str]:
     """The layers that features are worth being taken from, and the one to take where none is asked for.
 
     These are the last layer before every halving of the resolution, what is pooled, and the dense layers, each with its
-    activation; the last is what the logits are made of. Layers on only one of several parallel paths do not count, nor
-    those that come before anything that was learnt, nor a softmax, nor, but for the last, those wider than `WIDEST`.
+    activation; the last is what the logits are made of. Left out: layers on only one of several parallel paths; layers
+    before the first one with weights; softmax; and, except for the last, layers wider than `WIDEST`.
 
     Returns:
         At most `MOST` names, from the image on; and that of the last map before the first dense layer, pooled if the

@@ -30,11 +30,11 @@ class Network(NamedTuple):
 
     @classmethod
     def of(cls, model: keras.Model) -> Self:
-        """That of a functional model."""
+        """Config and weights of a functional model."""
         return cls(json.dumps(model.get_config()), model.get_weights())
 
     def build(self) -> keras.Model:
-        """The model."""
+        """Rebuild the Keras model."""
         model = keras.Model.from_config(json.loads(self.config))
         model.set_weights(self.weights)
         return model

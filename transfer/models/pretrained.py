@@ -1,4 +1,4 @@
-"""Take a Keras model over as the source model: without its head, from raw pixels, as one functional model.
+"""Load a Keras model as the source model: without its head, from raw pixels, as one functional model.
 
 Its head is cut off, what it needs done to raw pixels is put before it, and models inside it are laid open. Nothing is
 trained, and nothing in the file is executed.
@@ -39,7 +39,7 @@ SMALL = dict(zip(("scale", "offset"), RESCALING["-1-1"], strict=True))  # what r
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model that was taken over.
+    """A model, loaded as the source model.
 
     Attributes:
         model: its body under its head, `logits`, if that is one linear layer; batch normalisation stays as it is.
@@ -62,14 +62,14 @@ class Pretrained:
 
 
 def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
-    """Take a model over.
+    """Load a model as the source model.
 
     Args:
         params: the `source` section, which names it.
         shape: of the images that it is to take, (height, width, channels).
 
     Raises:
-        UserError: if the file is no model that can be taken over, or takes other images; says why.
+        UserError: if the file is no model that can be the source model, or takes other images; says why.
     """
     path, file = params.file, read_source_file(params)
     assert path is not None
@@ -80,7 +80,9 @@ def load_pretrained(params: Params, shape: tuple[int, ...]) -> Pretrained:
     try:
         whole = _settled(_flat(model, shape, scale))
     except Exception as error:  # Keras raises whatever the part that failed raises
-        raise UserError(f"{path} cannot be taken over: {whole_cause(error)}: save it as one functional model") from None
+        raise UserError(
+            f"{path} cannot be used as the source model: {whole_cause(error)}: save it as one functional model"
+        ) from None
     features, first, logits = find_head(whole, renamed.get(params.head, params.head), path)
     body = keras.Model(whole.inputs[0], _row(features), name="body")
     fresh = _settled(body, fresh=True, first=SMALL if scale in ("0-255", "caffe") else {})

@@ -90,7 +90,7 @@ def read_model_file(path: Path) -> ModelFile:
         raise UserError(f"{path} cannot be read as a model ({one_line(error)}): save or copy it again") from None
     if start == POINTER:
         raise UserError(f"{path} only points to a file that Git LFS has not fetched: run git lfs pull")
-    raise UserError(f"{path} is no .keras or .h5 file: save the whole model as one")
+    raise UserError(f"{path} is not a .keras or .h5 file: save the whole model as one")
 
 
 def _of_archive(archive: zipfile.ZipFile, path: Path) -> ModelFile:
@@ -98,9 +98,9 @@ def _of_archive(archive: zipfile.ZipFile, path: Path) -> ModelFile:
     if inside := [name for name in sorted(names) if name.endswith((".h5", ".keras")) and name != WEIGHTS]:
         raise UserError(f"{path} is an archive with {inside[0]}: unpack it, and set source.model to that file")
     if missing := {CONFIG, WEIGHTS} - names:
-        raise UserError(f"{path} has no {min(missing)}: it is no model file of Keras 3")
+        raise UserError(f"{path} has no {min(missing)}: it is not a model file of Keras 3")
     if other := names - MEMBERS:
-        raise UserError(f"{path} has a member {min(other)!r}, which no model of images has: save it again")
+        raise UserError(f"{path} contains {min(other)!r}, which does not belong in an image model: save it again")
     _of_hdf5(io.BytesIO(archive.read(WEIGHTS)), path)
     version = json.loads(archive.read(VERSION))["keras_version"] if VERSION in names else ""
     return _of_config(archive.read(CONFIG), path, archive=True, version=str(version))
@@ -122,7 +122,7 @@ def _of_hdf5(file: Path | IO[bytes], path: Path) -> ModelFile:
             return None
 
         if name := content.visititems_links(leads_away):
-            raise UserError(f"{path} leads to other data than its own at {name}: save it again")
+            raise UserError(f"{path} has a link to other data at {name}: save it again")
         config, version = (content.attrs.get(key) for key in ("model_config", "keras_version"))
     if config is not None:
         return _of_config(config, path, archive=False, version=_text(version))
@@ -139,7 +139,7 @@ def _of_config(text: str | bytes, path: Path, *, archive: bool, version: str) ->
     config.pop("compile_config", None)  # of training, which Keras is told not to read
     _check(config, "the model", path, RUNS_CODE - OPERATIONS)  # what the file says, before anything becomes another
     if config["class_name"] not in MODELS:
-        raise UserError(f"{path} is a {config['class_name']}: only sequential and functional models can be taken over")
+        raise UserError(f"{path} is a {config['class_name']}: only sequential and functional models can be used")
     config, scale = rewrite(config)
     _check(config, "the model", path, RUNS_CODE)
     layers = list(_layers(config))

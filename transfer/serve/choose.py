@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from transfer.models.model_file import Params
 
 DESCRIPTION = """\
-Choose the images of a folder to label first, by a source model's features: each stands for as many others as possible.
-Writes a table and, beside it, a page that shows them. Images in the folder's labels.csv count as labelled. Features are
-kept in .cache/features; `make clean-cache` deletes them."""
+Choose the images of a folder to label first, by a source model's features: each is typical of as many others as
+possible. Writes a table and, beside it, a page that shows them. Images in the folder's labels.csv count as labelled.
+Features are kept in .cache/features; `make clean-cache` deletes them."""
 EXAMPLE = "transfer choose 20 --from photos"
 SOURCE = MODELS / "source.keras"  # of the study in this folder
 CACHE = Path(".cache/features")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the table and the page."""
     folder, count, output = arguments.folder, arguments.count, arguments.output
     if not folder.is_dir():
-        raise UserError(f"{shown(folder)} is no folder: name the one that your images are in")
+        raise UserError(f"{shown(folder)} is not a folder: name the one that your images are in")
     import pandas as pd
 
     from transfer.data import folders, images
@@ -109,7 +109,7 @@ def _read_params(model: str, network: str | None, *, recordings: bool) -> tuple[
         warn_of_others([SOURCE])
     else:
         if model != model_file.IMAGENET and not Path(model).is_file():
-            raise UserError(f"--model is {shown(model)}, which is no file: name a .keras or .h5 file, or imagenet")
+            raise UserError(f"--model is {shown(model)}, which is not a file: name a .keras or .h5 file, or imagenet")
         given = given.model_copy(update={"model": model} | ({"network": network} if network else {}))
         model_file.check(given)
     shape = params.shape(model_file.image_shape(given), model_file.default_side(given))

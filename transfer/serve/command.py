@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         warn_of_others(sorted(arguments.models.glob("*.keras")))
         application = build(models, best, hosts_of(arguments.host))
         strategies = ", ".join(model.metadata.strategy for model in models)
-        return serve(application, listener, arguments.host, f"{strategies} answer")
+        return serve(application, listener, arguments.host, f"serving {strategies}")
 
 
 def hosts_of(host: str) -> list[str]:
@@ -81,15 +81,15 @@ def serve(application: Starlette, listener: socket.socket, host: str, what: str)
         application: to serve.
         listener: from `bind`.
         host: the address that it listens on.
-        what: is there, in words that "on" and the page's address follow.
+        what: is there, in words that "at" and the page's address follow.
 
     Returns:
         The exit code.
     """
     name = _in_url(host)
     if name not in LOOPBACK:
-        warn(f"with --host {host} whoever reaches this machine can use the page")
-    say(f"{what} on http://{name}:{listener.getsockname()[1]}/ until Ctrl-C")
+        warn(f"with --host {host}, anyone who can reach this machine can use the page")
+    say(f"{what} at http://{name}:{listener.getsockname()[1]}/; Ctrl-C stops it")
     try:
         server_of(application).run([listener])
     except KeyboardInterrupt:

@@ -79,7 +79,7 @@ def export(path: Path, name: str, output: Path) -> float:
         `TOLERANCE`, nothing is written.
 
     Raises:
-        UserError: if the model cannot be loaded or converted, or the output is there already or cannot be written.
+        UserError: if the model cannot be loaded or converted, or the output already exists or cannot be written.
     """
     import numpy as np
 
@@ -89,7 +89,7 @@ def export(path: Path, name: str, output: Path) -> float:
     facts = output.parent / f"{output.name}.json"
     for target in (output, facts):
         if target.exists():
-            raise UserError(f"{target} is there already: delete it or name another --output")
+            raise UserError(f"{target} already exists: delete it or name another --output")
     model = open_model(path)
     # Faint images keep a model undecided: a difference shows that full contrast would hide, where one class has it all.
     noise = np.random.default_rng(0).random((IMAGES, *model.preprocessing.shape))

@@ -21,7 +21,7 @@ def model_path(text: str) -> Path:
 def check_there(path: Path) -> None:
     """Check that a model is there; raises a `UserError` that says where to look."""
     if path.is_file() and path.suffix != ".keras":
-        raise UserError(f"{shown(path)} is no .keras file: give a strategy's name, or the path of its model")
+        raise UserError(f"{shown(path)} is not a .keras file: give a strategy's name, or the path of its model")
     if path.is_file():
         return
     if names := sorted(file.stem for file in path.parent.glob("*.keras")):

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     folder, host = arguments.folder, arguments.host
     if not folder.is_dir():
-        raise UserError(f"{shown(folder)} is no folder: name the one that your images are in")
+        raise UserError(f"{shown(folder)} is not a folder: name the one that your images are in")
     with bind(host, arguments.port) as listener:  # before anything that takes time
         from transfer.serve.label_app import build
         from transfer.serve.labelling import Labelling, read_order
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         *first, (labelled, number) = labelling.state()["counts"]
         order = f"the {first[0][1]:,} in {shown(file)} come first, then the others" if first else "they come"
         say(f"{labelled:,} of {counted(number, 'image')} in {shown(folder)} labelled; {order} by path")
-        return serve(build(labelling, hosts_of(host)), listener, host, "label them")
+        return serve(build(labelling, hosts_of(host)), listener, host, "labelling page")
 
 
 def columns() -> Columns:

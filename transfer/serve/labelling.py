@@ -149,7 +149,7 @@ class Labelling:
 
     def _check(self, number: int) -> None:
         if not self._waiting or self._waiting[0] != number:
-            raise UserError("another page has gone on in the meantime: reload this one")
+            raise UserError("another tab has moved on to another image: reload the page")
 
     def _write(self, rows: list[list[str]]) -> None:
         if (self._file.read_bytes() if self._file.is_file() else b"") != self._content:

@@ -83,7 +83,7 @@ def unfamiliar(p_values: Sequence[float]) -> list[str]:
     """
     if harmonic_mean(p_values) > UNFAMILIAR:
         return []
-    return [f"further from every class than {1 - UNFAMILIAR:.0%} of the training images: perhaps it belongs to none"]
+    return [f"farther from every class than {1 - UNFAMILIAR:.0%} of the training images; it may belong to none"]
 
 
 def open_model(path: Path) -> Model:

@@ -16,7 +16,7 @@ ENGINE = "tensorflow"
 SUMMARY = "fine-tune every layer of the source model on target images"
 NEEDS = ["labels", "source model"]
 
-MOST = 0.5  # of a draw's labelled images, that the source model must tell for its head to be kept
+MOST = 0.5  # of a draw's labelled images, that the source model must classify correctly for its head to be kept
 
 
 class Params(fine_tuning.Params):
@@ -31,16 +31,17 @@ def prepare(task: Task, params: Params) -> Prepared:
     Raises:
         UserError: if its head is to be kept, but does not know the target's classes.
     """
-    begin: fine_tuning.Begin = fine_tuning.as_given
+    initial_weights: fine_tuning.Initial = fine_tuning.as_given
     own = task.under_own_head() if params.head in ("auto", "keep") else None
     if own:
         least = MOST if params.head == "auto" else -1.0
-        begin = partial(fine_tuning.under_kept_head, kept=own.weights, least=least)
+        initial_weights = partial(fine_tuning.under_kept_head, kept=own.weights, least=least)
     elif params.head == "keep":
         raise UserError(f"params.yaml: end_to_end.head is keep, but {task.unknown_classes}: set it to auto or fresh")
     elif params.head == "probe":
-        begin = fine_tuning.under_probe
-    return fine_tuning.prepare(task, params, network(task.source(), task.classes), begin=begin)
+        initial_weights = fine_tuning.under_probe
+    under_new_head = network(task.source(), task.classes)
+    return fine_tuning.prepare(task, params, under_new_head, initial_weights=initial_weights)
 
 
 def network(source: keras.Model, classes: int) -> Network:

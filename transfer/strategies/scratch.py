@@ -15,7 +15,7 @@ Params = fine_tuning.Params
 def prepare(task: Task, params: Params) -> Prepared:
     """Training of the source model's layers, from other random weights in every run."""
     layers = network(task.untrained(), task.classes)
-    return fine_tuning.prepare(task, params, layers, begin=fine_tuning.at_random)
+    return fine_tuning.prepare(task, params, layers, initial_weights=fine_tuning.at_random)
 
 
 def network(body: keras.Model, classes: int) -> Network:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from transfer.strategies import end_to_end
 from transfer.training import fine_tuning
-from transfer.training.distillation import taught
+from transfer.training.distillation import pseudo_labelled_draws
 from transfer.training.task import Prepared, Task
 
 ENGINE = "tensorflow"
@@ -21,7 +21,7 @@ def prepare(task: Task, params: Params) -> Prepared:
     """Fine-tuning of the source model's layers under a new head."""
     network = end_to_end.network(task.source(), task.classes)
     prepared = fine_tuning.prepare(task, params, network)
-    return replace(prepared, draws=taught(task, teachers(params)))
+    return replace(prepared, draws=pseudo_labelled_draws(task, teachers(params)))
 
 
 def teachers(_params: Params) -> list[str]:

@@ -33,7 +33,7 @@ class RunCache:
 
     Args:
         start: the strategy's function, with its parameters and data.
-        megabytes: what may be kept; of more, what was not asked for the longest goes. 0 keeps nothing.
+        megabytes: size limit; the least recently used runs are deleted first. 0 turns the cache off.
         folder: where they are kept, and nothing else.
     """
 
@@ -65,7 +65,7 @@ class RunCache:
             write_arrays(self.path(task), **arrays)
 
     def trim(self) -> None:
-        """Delete what was not asked for the longest, of what is more than may be kept."""
+        """Delete the least recently used runs until the rest fits the limit."""
         if not self.megabytes:
             return
         files = sorted(self.folder.glob("*.npz"), key=lambda file: file.stat().st_mtime_ns, reverse=True)

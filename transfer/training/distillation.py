@@ -12,7 +12,7 @@ from transfer.data.target import Draw
 from transfer.training.task import Task
 
 
-def taught(task: Task, teachers: Sequence[str]) -> list[Draw]:
+def pseudo_labelled_draws(task: Task, teachers: Sequence[str]) -> list[Draw]:
     """Every run's draw, and a sample of the pool with the classes that are most probable to some strategies.
 
     Args:

@@ -47,7 +47,7 @@ class Params(FewShotSchedule):
         return self.model_copy(update={"peak_rate": round(HIGHEST * min(1, SHALLOW / depth), 6)})
 
 
-Begin = Callable[[Trainer, list[np.ndarray], np.ndarray], Callable[[Draw], list[np.ndarray]]]
+Initial = Callable[[Trainer, list[np.ndarray], np.ndarray], Callable[[Draw], list[np.ndarray]]]
 
 
 def as_given(_trainer: Trainer, weights: list[np.ndarray], _images: np.ndarray) -> Callable[[Draw], list[np.ndarray]]:
@@ -63,14 +63,14 @@ def at_random(trainer: Trainer, weights: list[np.ndarray], _images: np.ndarray) 
 def under_kept_head(
     trainer: Trainer, weights: list[np.ndarray], images: np.ndarray, *, kept: list[np.ndarray], least: float
 ) -> Callable[[Draw], list[np.ndarray]]:
-    """A run starts with the source's own head if more than a part `least` of its labelled images are told by it.
+    """A run starts with the source's own head if that classifies enough of its labelled images correctly.
 
     Args:
         trainer: of the network.
         weights: with a fresh head.
         images: that draws are made from.
         kept: weights with the source's own head.
-        least: the part.
+        least: the fraction of them that has to be exceeded.
     """
 
     def initial(draw: Draw) -> list[np.ndarray]:
@@ -99,21 +99,22 @@ def under_probe(trainer: Trainer, weights: list[np.ndarray], images: np.ndarray)
     return initial
 
 
-def prepare(task: Task, params: Params, network: networks.Network, *, begin: Begin = as_given) -> Prepared:
+def prepare(task: Task, params: Params, network: networks.Network, *, initial_weights: Initial = as_given) -> Prepared:
     """A strategy that trains every layer of a network.
 
     Args:
         task: gives the images.
         params: the schedule.
         network: with the weights to start from.
-        begin: makes of a trainer, the network's weights and the images what gives the weights that a run starts from.
+        initial_weights: from a trainer, the network's weights and the images, a function that gives the weights which a
+            run starts from.
     """
     images, to_predict = task.images()
     params = params.suited_to(network)
     start_runs = partial(
         start,
         network=network,
-        begin=begin,
+        initial_weights=initial_weights,
         images=images,
         to_predict=to_predict,
         params=params,
@@ -125,7 +126,7 @@ def prepare(task: Task, params: Params, network: networks.Network, *, begin: Beg
 def start(
     *,
     network: networks.Network,
-    begin: Begin,
+    initial_weights: Initial,
     images: np.ndarray,
     to_predict: np.ndarray,
     params: Params,
@@ -136,7 +137,7 @@ def start(
     return partial(
         few_shot.fit,
         trainer=trainer,
-        initial=begin(trainer, network.weights, images),
+        initial=initial_weights(trainer, network.weights, images),
         inputs=images,
         to_predict=to_predict,
         params=params,

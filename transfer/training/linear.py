@@ -73,7 +73,7 @@ class Linear:
 
     @classmethod
     def of(cls, fitted: LogisticRegression, classes: int, examples: int, unlabelled_images: int = 0) -> Linear:
-        """That of a logistic regression on some of the classes; of two it fits the difference of their logits alone."""
+        """From a LogisticRegression of some of the classes; of two it fits the difference of their logits alone."""
         coefficients, intercept = fitted.coef_, fitted.intercept_
         if len(coefficients) == 1:
             coefficients, intercept = (

@@ -87,8 +87,8 @@ def classify(
         nodes: rows of the images in the graph, ascending.
         sample: rows of the images that, beside the labelled ones, the classifier is fitted on, some of the nodes.
         regression: to be fitted; its C is for a single example.
-        splits: of the labels into known and held out: where a classifier that is fitted on the known alone tells more
-            of the held out than the graph does, by more than a standard error of a sign test, the graph is not used.
+        splits: of the labels into known and held out: where a classifier fitted on the known labels alone gets more
+            held-out labels right than the graph, by more than a standard error of a sign test, the graph is not used.
 
     Returns:
         The classifier, the number of images that it was fitted on, and of unlabelled ones that had a part in it.
@@ -98,7 +98,7 @@ def classify(
     def fitted(chosen: np.ndarray, classes: np.ndarray) -> LogisticRegression:
         return clone(regression).set_params(C=regression.C / len(chosen)).fit(features[chosen], classes)
 
-    gains = [0]  # of each held-out label: 1 if the graph alone tells it, -1 if the classifier alone does
+    gains = [0]  # of each held-out label: 1 if the graph alone gets it right, -1 if the classifier alone does
     for known, held in splits:
         by_graph = spread(graph, labelled[known], labels[known])[labelled[held]] == labels[held]
         by_labels = fitted(rows[known], labels[known]).predict(features[rows[held]]) == labels[held]

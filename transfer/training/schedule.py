@@ -11,7 +11,7 @@ from transfer.params import Section
 
 BETAS = (0.9, 0.999)  # Adam's own
 Rate = Annotated[float, Field(gt=0, le=1)]
-Decay = Annotated[float, Field(ge=0, le=0.999999)]  # what is nearer to 1 is 1 in float32, and nothing would be learnt
+Decay = Annotated[float, Field(ge=0, le=0.999999)]  # closer to 1 rounds to 1 in float32, and Adam would not move
 
 
 class Plan(NamedTuple):
