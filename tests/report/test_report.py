@@ -309,7 +309,7 @@ def test_cautions_stand_only_where_unlabelled_images_are_used_and_nothing_checks
     ten: Study, page_of_ten: str
 ) -> None:
     few, groups = advice.cautions(ten.comparison, 7)
-    assert "With 1 label per class there are too few labels to cross-validate" in few
+    assert "With 1 label per class nothing inside the labels" in few
     assert "can reduce accuracy if the test images come from other people" in groups
     assert advice.cautions(ten.comparison, 0) == [few]
     assert few in page_of_ten

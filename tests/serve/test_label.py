@@ -120,7 +120,7 @@ def test_names_with_space_around_them_are_found_again_and_those_that_no_table_ca
     Image.fromarray(PIXELS).save(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.png"))
     said: list[str] = []
     labelling = Labelling(tmp_path, warn=said.append)
-    assert said == [f"{tmp_path}: passed over 1 file, not named in UTF-8: caf\\udce9.png"]
+    assert said == [f"{tmp_path}: skipped 1 file, not named in UTF-8: caf\\udce9.png"]
     labelling.answer(current(labelling), "cat")
     assert Labelling(tmp_path, warn=silent).state()["counts"] == [[1, 1]]
 
