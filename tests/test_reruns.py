@@ -72,6 +72,18 @@ def take_back(study: Study, *files: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_number_of_draws_that_was_tried_is_told_of_after_the_edit_is_undone(tmp_path: Path, finished: Study) -> None:
+    """Though DVC brings `split` back from its run cache."""
+    study = copy_of(finished, tmp_path / "study")
+    stages = []
+    for seeds, seen in ((1, 2), (2, 1)):
+        study.set(split__seeds=seeds)
+        stages = study.repro()
+        assert f"after results with {seen} were seen" in study.read("results/report.md").decode()
+    assert "split" not in stages
+
+
+@pytest.mark.slow
 def test_a_download_that_finds_the_same_data_runs_alone(tmp_path: Path, finished: Study) -> None:
     """With a copy in the place of the download, whose edited parameter changes nothing that it writes.
 
