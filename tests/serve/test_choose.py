@@ -107,6 +107,8 @@ def test_a_model_of_ones_own_is_taken_over_and_checked(here: Path, network: cnn.
 def test_mistakes_are_one_line(here: Path) -> None:
     refused(lambda: choose(3, "--from", "nowhere"), "nowhere is not a folder")
     refused(lambda: choose(0, "--from", "photos"), "COUNT is 0")
+    refused(lambda: choose(3, "--from", "photos", "--network", "MobileNetV2"), "name that as well")
+    refused(lambda: choose(3, "--from", "photos", "--model", "imagenet"), "as in --network MobileNetV2")
     (here / "empty").mkdir()
     refused(lambda: choose(3, "--from", "empty"), "empty holds no image")
     (here / "photos/0.png").write_bytes(b"not an image")

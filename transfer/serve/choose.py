@@ -110,6 +110,8 @@ def _read_params(model: str, network: str | None, *, recordings: bool) -> tuple[
     else:
         if model != model_file.IMAGENET and not Path(model).is_file():
             raise UserError(f"--model is {shown(model)}, which is not a file: name a .keras or .h5 file, or imagenet")
+        if model == model_file.IMAGENET and not network and given.network == model_file.NONE:
+            raise UserError("--model imagenet needs the name of a network, as in --network MobileNetV2")
         given = given.model_copy(update={"model": model} | ({"network": network} if network else {}))
         model_file.check(given)
     shape = params.shape(model_file.image_shape(given), model_file.default_side(given))
