@@ -61,7 +61,8 @@ class Labelling:
                 warn(f"{shown(self._file)} will be written as UTF-8 with commas; all that it says stays")
         names = [name.casefold() for name in self._header]
         self._columns = [names.index(name.strip().casefold()) for name in (columns.path, columns.label)]
-        self._classes = sorted({unicodedata.normalize("NFC", label) for label in labels.values()})
+        # In the order of the rows, which is that of the answers, so that each keeps its key.
+        self._classes = list(dict.fromkeys(unicodedata.normalize("NFC", label) for label in labels.values()))
         numbers = {path: number for number, path in enumerate(self.paths)}
         if missing := [path for path in self._why if path not in numbers]:
             warn(f"skipped {counted(len(missing), 'path')} not in {shown(folder)}: {shown(some(missing))}")
