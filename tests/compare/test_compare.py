@@ -331,6 +331,10 @@ def test_it_says_first_whether_the_recommendation_changed(repository: Repository
         "- gain: no change",
         "- lost: changed: end_to_end → dense_head with 10 labels per class; no change with 1",
     ]
+    repository.write(runs().replace({"shots": {10: 20}}))
+    repository.commit("further")
+    lines = repository.compare("main", "further").splitlines()
+    assert lines[2] == "- further: no change with 1; end_to_end with 20 labels per class"
     content = json.loads(repository.compare("main", "lost", "--json"))
     assert content["revisions"][1]["recommended"] == {"1": "end_to_end", "10": "dense_head"}
 

@@ -79,11 +79,14 @@ def _recommended(base: Revision, other: Revision) -> str:
     if not pairs:
         return by_budget(other.recommended) or "not known"
     changed = {shots: "" if old == new else f"{old} → {new}" for shots, (old, new) in pairs.items()}
-    if not any(changed.values()):
-        return "no change"
     unchanged = [shots for shots, words in changed.items() if not words]
-    rest = f"; no change with {spans(unchanged, list(pairs))}" if unchanged else ""
-    return f"changed: {by_budget(changed)}{rest}"
+    alone = {shots: name for shots, name in other.recommended.items() if shots not in pairs}
+    if len(unchanged) == len(other.recommended):
+        return "no change"
+    said = [f"changed: {by_budget(changed)}"] if len(unchanged) < len(pairs) else []
+    if unchanged:
+        said.append(f"no change with {spans(unchanged, list(pairs))}")
+    return "; ".join([*said, *([by_budget(alone)] if alone else [])])
 
 
 def _summary(comparison: Comparison) -> Section:
